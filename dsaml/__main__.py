@@ -1,0 +1,54 @@
+"""The command line: ``python -m dsaml COMMAND --help``. Thin: each command parses, calls the package, prints."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+# Before torch is imported: with two threads a spinning OpenMP pool can stall small recurrent steps for seconds.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import typer
+from rich.console import Console
+
+from dsaml.errors import DsamlError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Personalized dynamic music emotion recognition (PDMER): valence and arousal at 2 Hz, for one listener.",
+)
+console = Console()
+
+
+class DatasetName(str, Enum):
+    """The data sets that a loader exists for."""
+
+    deam = "deam"
+    pmemo = "pmemo"
+    folder = "folder"
+    synthetic = "synthetic"
+
+
+DatasetOption = Annotated[DatasetName, typer.Option("--dataset", help="Which data set lies under --root.")]
+RootOption = Annotated[Path, typer.Option("--root", help="The data set's own folder.")]
+ProfileOption = Annotated[str, typer.Option("--profile", help="Sizes and settings: demo (minutes) or paper.")]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake becomes one sentence and exit code 1."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        app()
+    except DsamlError as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""One listener's (or the averaged) curve of arousal and valence over one song."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dsaml.errors import DsamlError
+
+MEAN = "all"
+"""The annotator id of the averaged label, as the released code names it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """Arousal and valence at strictly increasing times.
+
+    Attributes
+    ----------
+    song_id, annotator_id : str
+        Which song, and whose perception; ``annotator_id`` is ``"all"`` for the averaged label.
+    times : ndarray, shape (T,)
+        Seconds from the start of the song. A label at ``t`` belongs to the audio slice ``[t, t + 0.5)``.
+    values : ndarray, shape (T, 2)
+        Columns arousal, valence. The scale is the data set's own: [-1, 1] for DEAM, [0, 1] for PMEmo.
+
+    Raises
+    ------
+    DsamlError
+        If lengths differ, times do not increase, or a value is not finite.
+    """
+
+    song_id: str
+    annotator_id: str
+    times: np.ndarray
+    values: np.ndarray
+
+    def __post_init__(self) -> None:
+        who = f"song {self.song_id}, annotator {self.annotator_id}"
+        if self.values.shape != (len(self.times), 2):
+            raise DsamlError(f"{who}: {len(self.times)} times but values of shape {self.values.shape}; want (T, 2)")
+        if len(self.times) == 0:
+            raise DsamlError(f"{who}: no labels")
+        if not np.all(np.diff(self.times) > 0):
+            raise DsamlError(f"{who}: times are not strictly increasing")
+        if not np.all(np.isfinite(self.values)):
+            raise DsamlError(f"{who}: a label is not a finite number")
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def arousal(self) -> np.ndarray:
+        """Shape (T,)."""
+        return self.values[:, 0]
+
+    @property
+    def valence(self) -> np.ndarray:
+        """Shape (T,)."""
+        return self.values[:, 1]

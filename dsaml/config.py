@@ -1,0 +1,170 @@
+"""Every setting of the paper and of the demo, one comment each.
+
+``PAPER`` follows the section "Implementation Details"; where the paper is silent the authors' released code decides.
+``DEMO`` keeps the structure and shrinks the sizes, so that one laptop core trains it in minutes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from dsaml.errors import DsamlError
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """Input Preprocessor: how audio becomes one log-mel slice per label."""
+
+    sample_rate: int = 44_100  # Hz; other rates are resampled to it
+    step_seconds: float = 0.5  # one label and one slice every 0.5 s (2 Hz)
+    label_start: float = 15.0  # s; annotations before it are unstable and were removed by the data sets
+    n_fft: int = 2646  # samples, 60 ms
+    hop_length: int = 441  # samples, 10 ms
+    n_mels: int = 128  # mel bands
+    log_offset: float = 1e-6  # log(mel + offset)
+    pool: tuple[int, int] = (1, 1)  # average-pool each slice by (time, mel); (1, 1) is the paper's 51 x 128
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """DSAML (Figures 2 and 3). The four ablations of Table 3 are four fields."""
+
+    dim: int = 1024  # D, the width of the global embedding and of everything after the adapter
+    heads: int = 16  # attention heads
+    layers: int = 3  # transformer layers, shared by both scales
+    feed_forward: int = 2048  # hidden width of each transformer layer
+    dropout: float = 0.1  # hidden, attention and head dropout
+    layer_norm_eps: float = 1e-12  # as in BERT, which the released code builds on
+    context_local: int = 5  # n_l of Eq. 1, in steps of 0.5 s
+    context_global: int = 30  # n_g of Eq. 1, in steps
+    alpha: float = 0.5  # target of the local diagonal, Eq. 3
+    beta: float = 0.05  # target of the global diagonal, Eq. 3
+    attention_loss_weight: float = 1.0  # weight of Eq. 3 in the loss; 0 = "w.o. Attention-Loss"
+    local_attention: bool = True  # False = "w.o. Local-Attention"
+    global_attention: bool = True  # False = "w.o. Global-Attention"
+    adapter: bool = True  # False = "w.o. Adapter": the global embedding alone
+    fusion: Literal["sigmoid", "sum"] = "sigmoid"  # z = sigmoid(z_l + z_g), or the plain sum
+    fusion_linear: bool = False  # Linear D -> D after the fusion (released code, not in the paper)
+    global_scale: float = 1.0  # factor on z_g; below 1 a small model cannot memorise songs by it
+    positions: Literal["sinusoidal", "relative-key", "none"] = "sinusoidal"  # the paper names none; released: relative-key
+    max_positions: int = 512  # longest sequence of the relative-key embeddings, in steps
+    slice_shape: tuple[int, int] = (51, 128)  # (time, mel) of one log-mel slice after pooling
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads:
+            raise DsamlError(f"ModelConfig: dim {self.dim} is not divisible by heads {self.heads}; change one of them")
+        if self.dim % 4:
+            raise DsamlError(f"ModelConfig: dim {self.dim} must be a multiple of 4 (the BiLSTM has dim / 4 units each way)")
+        if not (self.local_attention or self.global_attention):
+            raise DsamlError("ModelConfig: at least one of local_attention and global_attention must stay on")
+
+
+def released(config: ModelConfig = ModelConfig(), **changes: Any) -> ModelConfig:
+    """The variant of the authors' released code: linear layer after fusion, relative-key positions, targets .9 / .1."""
+    settings = {"fusion_linear": True, "positions": "relative-key", "alpha": 0.9, "beta": 0.1} | changes
+    return dataclasses.replace(config, **settings)
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """Plain (non-meta) training on mean labels or on single annotators' labels."""
+
+    steps: int = 2000  # optimizer steps
+    batch_size: int = 15  # songs per step
+    learning_rate: float = 5e-5  # Adam
+    weight_decay: float = 0.0  # decoupled (AdamW); 0 is plain Adam
+    loss: Literal["score", "mse"] = "score"  # 1 - mean(CCC, PCC, 1 - RMSE), or the mean squared error
+    clip_norm: float = 0.0  # largest gradient norm; 0 = no clipping
+    schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate
+
+
+@dataclass(frozen=True)
+class MetaConfig:
+    """MAML (Eq. 4) over tasks (Eq. 5: ``random`` songs with mean labels; Eq. 6: one ``annotator`` per task)."""
+
+    tasks: Literal["annotator", "random"] = "annotator"  # Eq. 6 or Eq. 5
+    steps: int = 2000  # outer steps ("episodes")
+    tasks_per_step: int = 16  # tasks accumulated in one outer step
+    support_songs: int = 1  # songs in the support set
+    query_songs: int = 15  # songs in the query set
+    inner_steps: int = 16  # k of Eq. 4
+    inner_lr: float = 5e-3  # learning rate of the inner gradient steps
+    adapt: Literal["all", "no-adapter", "head"] = "all"  # parameters that the inner loop changes
+    second_order: bool = False  # False = first-order MAML, as released
+    learning_rate: float = 5e-5  # outer Adam
+    weight_decay: float = 0.0  # decoupled (AdamW)
+    loss: Literal["score", "mse"] = "score"  # inside and outside
+    clip_norm: float = 0.0  # largest outer gradient norm; 0 = no clipping
+    schedule: Literal["constant", "cosine"] = "constant"  # of the outer learning rate
+    inner_mode: Literal["train", "eval"] = "eval"  # dropout and batch statistics while adapting
+    query_mode: Literal["train", "eval"] = "train"  # the same, on the query set during meta-training
+    test_mode: Literal["train", "eval"] = "eval"  # the same, for every prediction that is scored
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything one run needs; its hash stands in every result file."""
+
+    name: str
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    warm_start: SupervisedConfig | None = None  # supervised steps on mean labels before MAML; the paper has none
+    supervised: SupervisedConfig = field(default_factory=SupervisedConfig)  # the non-meta model
+    meta: MetaConfig = field(default_factory=MetaConfig)
+    encoder: str = "imagebind"  # global encoder: "imagebind" or "mel"
+    validate_every: int = 50  # steps between validations; the best checkpoint is the one used
+    seeds: tuple[int, ...] = (0, 1, 2)  # training seeds of a table
+
+    def digest(self) -> str:
+        """First 12 hex digits of the SHA-256 of all settings."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+PAPER = Profile(name="paper")
+
+DEMO = Profile(
+    name="demo",
+    audio=AudioConfig(pool=(4, 2)),
+    model=ModelConfig(dim=64, heads=4, feed_forward=128, dropout=0.15, slice_shape=(13, 64), global_scale=0.2, fusion="sum"),
+    warm_start=SupervisedConfig(
+        steps=300, batch_size=16, learning_rate=3e-3, weight_decay=0.1, loss="mse", clip_norm=1.0, schedule="cosine"
+    ),
+    supervised=SupervisedConfig(
+        steps=600, batch_size=16, learning_rate=3e-3, weight_decay=0.1, loss="mse", clip_norm=1.0, schedule="cosine"
+    ),
+    meta=MetaConfig(
+        steps=700,
+        tasks_per_step=6,
+        query_songs=4,
+        inner_steps=5,
+        inner_lr=0.1,
+        adapt="no-adapter",
+        learning_rate=3e-3,
+        weight_decay=0.1,
+        loss="mse",
+        clip_norm=1.0,
+        schedule="cosine",
+    ),
+    encoder="mel",
+    seeds=(0,),
+)
+
+PROFILES = {"demo": DEMO, "paper": PAPER}
+
+
+def get_profile(name: str) -> Profile:
+    """Look a profile up by name.
+
+    Raises
+    ------
+    DsamlError
+        If there is no such profile.
+    """
+    if name not in PROFILES:
+        raise DsamlError(f"profile '{name}' does not exist; choose one of: {', '.join(PROFILES)}")
+    return PROFILES[name]
