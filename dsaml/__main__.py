@@ -40,6 +40,20 @@ RootOption = Annotated[Path, typer.Option("--root", help="The data set's own fol
 ProfileOption = Annotated[str, typer.Option("--profile", help="Sizes and settings: demo (minutes) or paper.")]
 
 
+@app.command()
+def book(
+    profile: ProfileOption = "demo",
+    only: Annotated[str | None, typer.Option("--only", help="Execute one notebook alone: 04.")] = None,
+    compute: Annotated[bool, typer.Option(help="Off: draw again from the results that are already there.")] = True,
+) -> None:
+    """Compute the results, execute the notebooks, build the book into _build/html; skips what is unchanged."""
+    from dsaml.book import build
+
+    page = build(profile, only, compute=compute)
+    if page:
+        console.print(str(page), soft_wrap=True, highlight=False)
+
+
 def main() -> None:
     """Run the command line; a user's mistake becomes one sentence and exit code 1."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
