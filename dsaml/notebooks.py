@@ -131,6 +131,7 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any], folder: P
             kernel_name=KERNEL,
             language="python",
             progress_bar=progress,
+            extra_arguments=["--log-level=50"],  # the kernel talks of its sockets; a cell's own error is in its output
         )
     except Exception as error:  # papermill, nbclient and the kernel each have their own; told apart below
         trouble = error

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z][\w.-]*)\s*\}\}")
 MATHJAX = "mathjax@3.2.2"  # npm package, Apache-2.0
-MATHJAX_FILE = "es5/tex-svg.js"  # one file, fonts inside
+MATHJAX_FILE = "tex-svg-full.js"  # one file: fonts and all TeX extensions inside
 MODULES_MARK = "<!-- modules -->"  # in book/api.md: where the list of modules goes
 
 
@@ -86,7 +86,7 @@ def module_list(package: Path) -> str:
 
 def mathjax(cache: Path) -> Path | None:
     """MathJax in one file, fetched once with npm into ``cache``; None where that is not possible."""
-    target = cache / MATHJAX.replace("@", "-") / "tex-svg.js"
+    target = cache / MATHJAX.replace("@", "-") / MATHJAX_FILE
     if target.is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def mathjax(cache: Path) -> Path | None:
         )
         archive = target.parent / done.stdout.split()[-1]
         with tarfile.open(archive) as files:
-            member = files.extractfile(f"package/{MATHJAX_FILE}")
+            member = files.extractfile(f"package/es5/{MATHJAX_FILE}")
             content = member.read() if member else b""
         archive.unlink()
     except (OSError, subprocess.SubprocessError, tarfile.TarError, KeyError, IndexError):
@@ -124,7 +124,7 @@ def _configure(source: Path, target: Path, local_mathjax: bool) -> None:
     sphinx = configuration.setdefault("sphinx", {}).setdefault("config", {})
     sphinx["html_extra_path"] = ["_extra"]
     if local_mathjax:
-        sphinx["mathjax_path"] = "../mathjax/tex-svg.js"  # relative to _static, where Sphinx looks for scripts
+        sphinx["mathjax_path"] = f"../mathjax/{MATHJAX_FILE}"  # relative to _static, where Sphinx looks for scripts
     target.write_text(yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
@@ -157,7 +157,7 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
     script = mathjax(root / "cache")
     if script:
         (extra / "mathjax").mkdir()
-        shutil.copy(script, extra / "mathjax/tex-svg.js")
+        shutil.copy(script, extra / "mathjax" / MATHJAX_FILE)
     else:
         log.warning("npm could not fetch %s: equations in the book will need a network connection", MATHJAX)
 
@@ -195,6 +195,6 @@ def render(staged: Path, root: Path) -> None:
     report = re.sub(r"\x1b\[[\d;]*m", "", done.stdout)
     (root / "_build/book.log").write_text(report, encoding="utf-8")
     if done.returncode:
-        lines = [line for line in report.splitlines() if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line)]
+        lines = [line for line in report.splitlines() if re.search(r"\b(WARNING|ERROR|CRITICAL)\b|^\w+Error: ", line)]
         said = "\n".join(lines[:40] or report.strip().splitlines()[-15:])
         raise DsamlError(f"the pages were not rendered (everything Jupyter Book said is in _build/book.log):\n{said}")
