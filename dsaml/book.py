@@ -20,7 +20,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import distributions
@@ -160,15 +160,15 @@ def _compute(profile: str, root: Path, results: Path, ledger: Ledger, key: str, 
     ledger.set(step, {"key": key, "files": _results_digests(results)})
 
 
-def _execute(sources: Iterable[Path], profile: str, root: Path, ledger: Ledger, base: str, steps: Steps) -> None:
+def parameters_of(profile: str) -> dict[str, str]:
+    """What every notebook is given; a notebook whose ``parameters`` cell lacks one of these fails the build."""
+    return {"profile": profile, "results": f"results/{profile}"}  # relative to the repository, where its kernel runs
+
+
+def _execute(sources: list[Path], profile: str, root: Path, ledger: Ledger, base: str, steps: Steps) -> None:
     """Execute what has changed; stop at the first notebook that fails."""
-    results = root / "results" / profile
-    parameters = {"profile": profile, "results": f"results/{profile}"}
-    sources = list(sources)
-    problems = [problem for source in sources for problem in notebooks.problems(source, parameters)]
-    if problems:
-        raise DsamlError("\n".join(problems))
-    key = digest(base, parameters, _results_digests(results))
+    parameters = parameters_of(profile)
+    key = digest(base, parameters, _results_digests(root / "results" / profile))
     for place, source in enumerate(sources, start=1):
         target = root / "_build/executed" / source.name
         step, mine = f"notebook {source.name}", digest(key, source)
@@ -233,6 +233,8 @@ def build(
     sources = sorted((root / "notebooks").glob("*.ipynb"))
     chosen = _select(sources, only)
 
+    if problems := [found for source in chosen for found in notebooks.problems(source, parameters_of(profile))]:
+        raise DsamlError("\n".join(problems))
     if compute:
         _compute(profile, root, results, ledger, digest(base, profile), steps)
     _execute(chosen, profile, root, ledger, base, steps)
