@@ -95,12 +95,12 @@ def mathjax(cache: Path) -> Path | None:
         return None
     try:
         done = subprocess.run(
-            [npm, "pack", MATHJAX, "--silent"],
+            [npm, "pack", MATHJAX, "--silent", "--fetch-retries=1"],
             cwd=target.parent,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=60,
             check=True,
         )
         archive = target.parent / done.stdout.split()[-1]
@@ -195,6 +195,11 @@ def render(staged: Path, root: Path) -> None:
     report = re.sub(r"\x1b\[[\d;]*m", "", done.stdout)
     (root / "_build/book.log").write_text(report, encoding="utf-8")
     if done.returncode:
-        lines = [line for line in report.splitlines() if re.search(r"\b(WARNING|ERROR|CRITICAL)\b|^\w+Error: ", line)]
+        told = report.splitlines()
+        lines = [
+            line
+            for before, line in zip(["", *told], told, strict=False)
+            if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line) or before.endswith("exception was raised:")
+        ]
         said = "\n".join(lines[:40] or report.strip().splitlines()[-15:])
         raise DsamlError(f"the pages were not rendered (everything Jupyter Book said is in _build/book.log):\n{said}")
