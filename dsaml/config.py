@@ -94,6 +94,7 @@ class MetaConfig:
     inner_steps: int = 16  # k of Eq. 4
     inner_lr: float = 5e-3  # learning rate of the inner gradient steps
     adapt: Literal["all", "no-adapter", "head"] = "all"  # parameters that the inner loop changes
+    train_adapter: bool = True  # False: the outer loop leaves the adapter as the warm start made it
     second_order: bool = False  # False = first-order MAML, as released
     learning_rate: float = 5e-5  # outer Adam
     weight_decay: float = 0.0  # decoupled (AdamW)

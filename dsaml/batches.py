@@ -1,0 +1,96 @@
+"""From song ids to tensors: features and labels of whole tasks, stacked."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dsaml.annotations import MEAN, Annotation
+from dsaml.datasets.base import Dataset
+from dsaml.errors import DsamlError
+from dsaml.features import Features
+from dsaml.maml import Batch, mode
+from dsaml.model import DSAML
+from dsaml.tasks import Task
+
+CLIP_STEPS = 60  # labels of a 45 s clip: 15 to 45 s at 2 Hz
+
+
+class SongStore:
+    """Features and labels of a data set's songs, ready to be stacked.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    features : mapping of song id to Features
+        Log-mel slices (T, t, m) and global embeddings (1 or T, D).
+    steps : int
+        Steps taken from each song, from its first label on; 60 is a clip.
+    """
+
+    def __init__(self, dataset: Dataset, features: Mapping[str, Features], steps: int = CLIP_STEPS):
+        self.dataset, self.features, self.steps = dataset, features, steps
+        self.stage = "audio"
+        self._inputs = {song: f.log_mel[:steps] for song, f in features.items()}
+        self._labels: dict[tuple[str, str], Tensor] = {}
+
+    def local(self, model: DSAML) -> SongStore:
+        """A store of z_l instead of log-mels, for training that leaves the adapter as it is: computed once per song."""
+        store = copy.copy(self)
+        with torch.no_grad(), mode(model, "eval"):
+            store._inputs = {song: model.local_features(x[None])[0] for song, x in self._inputs.items()}
+        store.stage = "local"
+        return store
+
+    def track(self, annotator: str, song: str) -> Annotation:
+        """One annotator's labels of one song ("all": the averaged label).
+
+        Raises
+        ------
+        DsamlError
+            If there are none.
+        """
+        source = self.dataset.mean if annotator == MEAN else self.dataset.tracks.get(annotator, {})
+        if song not in source:
+            raise DsamlError(f"{self.dataset.root}: annotator {annotator} has no labels for song {song}")
+        return source[song]
+
+    def inputs(self, song: str) -> tuple[Tensor, Tensor]:
+        """What the model takes at ``stage`` (T, ...), and the global embedding (1 or T, D)."""
+        return self._inputs[song], self.features[song].global_embedding[: self.steps]
+
+    def _label(self, annotator: str, song: str) -> Tensor:
+        key = (annotator, song)
+        if key not in self._labels:
+            values = self.track(annotator, song).values[: self.steps]
+            if len(values) < self.steps:
+                raise DsamlError(f"{self.dataset.root}: song {song} has {len(values)} labels, fewer than {self.steps} steps")
+            self._labels[key] = torch.from_numpy(np.ascontiguousarray(values, np.float32))
+        return self._labels[key]
+
+    def _songs(self, songs: Sequence[str], annotators: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+        x = torch.stack([self._inputs[song] for song in songs])
+        embeddings = [self.features[song].global_embedding[: self.steps] for song in songs]
+        if len({e.shape[0] for e in embeddings}) > 1:  # clips have one vector, long songs one per step
+            embeddings = [e.expand(self.steps, -1) for e in embeddings]
+        target = torch.stack([self._label(a, s) for a, s in zip(annotators, songs, strict=True)])
+        return x, torch.stack(embeddings), target
+
+    def batch(self, annotators: Sequence[str], songs: Sequence[Sequence[str]]) -> Batch:
+        """One row of songs per annotator; all rows of the same length. Tensors are (K, B, ...)."""
+        size = len(songs[0])
+        flat = [song for row in songs for song in row]
+        parts = self._songs(flat, [who for who, row in zip(annotators, songs, strict=True) for _ in row])
+        return Batch(*(part.unflatten(0, (len(songs), size)) for part in parts), self.stage)
+
+    def support(self, tasks: Sequence[Task]) -> Batch:
+        """Support sets of a batch of tasks."""
+        return self.batch([t.annotator for t in tasks], [t.support for t in tasks])
+
+    def query(self, tasks: Sequence[Task]) -> Batch:
+        """Query sets of a batch of tasks."""
+        return self.batch([t.annotator for t in tasks], [t.query for t in tasks])

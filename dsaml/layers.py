@@ -1,0 +1,107 @@
+"""Layers whose weights may carry one more leading dimension: a different set of weights for each task.
+
+MAML adapts one copy of the model per task. Written with these layers, a single forward pass serves all tasks at once:
+an activation is ``(tasks, batch, ...)`` and each adapted weight ``(tasks, *its usual shape)``. With ordinary weights they
+are torch's own layers, and activations have no ``tasks`` dimension.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Linear(nn.Linear):
+    """``nn.Linear``; with a weight of (tasks, out, in), input (tasks, ..., in) gives output (tasks, ..., out)."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
+        if self.weight.dim() == 2:
+            return F.linear(input, self.weight, self.bias)
+        flat = input.flatten(1, -2)  # (tasks, rows, in)
+        out = torch.baddbmm(self.bias.unsqueeze(1), flat, self.weight.mT)  # (tasks, rows, out)
+        return out.view(*input.shape[:-1], out.shape[-1])
+
+
+class LayerNorm(nn.LayerNorm):
+    """``nn.LayerNorm`` over the last dimension; weight and bias may be (tasks, dim)."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        if self.weight.dim() == 1:
+            return super().forward(input)
+        shape = (self.weight.shape[0], *(1,) * (input.dim() - 2), self.weight.shape[1])
+        normal = F.layer_norm(input, self.normalized_shape, eps=self.eps)
+        return normal * self.weight.view(shape) + self.bias.view(shape)
+
+
+class Conv2d(nn.Conv2d):
+    """``nn.Conv2d``; with a weight of (tasks, out, in, h, w), input (tasks, batch, in, H, W), through grouped convolution."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        if self.weight.dim() == 4:
+            return super().forward(input)
+        tasks = self.weight.shape[0]
+        merged = input.transpose(0, 1).flatten(1, 2)  # (batch, tasks * in, H, W)
+        out = F.conv2d(
+            merged, self.weight.flatten(0, 1), self.bias.flatten(), self.stride, self.padding, self.dilation, groups=tasks
+        )
+        return out.unflatten(1, (tasks, -1)).transpose(0, 1)  # (tasks, batch, out, H, W)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """``nn.BatchNorm2d``; weight and bias may be (tasks, channels), then statistics are each task's own in train mode.
+
+    With stacked weights the running statistics are read (eval mode) but never updated: they belong to the base model.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        if self.weight.dim() == 1:
+            return super().forward(input)
+        tasks = self.weight.shape[0]
+        merged = input.transpose(0, 1).flatten(1, 2)  # (batch, tasks * channels, H, W)
+        mean = var = None
+        if not self.training:
+            mean, var = self.running_mean.repeat(tasks), self.running_var.repeat(tasks)
+        out = F.batch_norm(merged, mean, var, self.weight.flatten(), self.bias.flatten(), self.training, eps=self.eps)
+        return out.unflatten(1, (tasks, -1)).transpose(0, 1)
+
+
+class BiLSTM(nn.LSTM):
+    """One bidirectional LSTM layer, batch first; parameters under ``nn.LSTM``'s own names, stacked ones allowed.
+
+    With ordinary weights this is torch's fused LSTM. With stacked weights the recurrence is written out: both directions
+    of all tasks advance together, one batched matrix product per time step. It has second derivatives, which cuDNN's
+    does not.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int):
+        super().__init__(input_size, hidden_size, batch_first=True, bidirectional=True)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """(..., T, input_size) -> (..., T, 2 * hidden_size)."""
+        if self.weight_hh_l0.dim() == 2:
+            weights = [getattr(self, name) for name in self._flat_weights_names]
+            flat = input.flatten(0, -3)  # (rows, T, in)
+            zero = flat.new_zeros(2, flat.shape[0], self.hidden_size)
+            out = torch.lstm(flat, (zero, zero), weights, True, 1, 0.0, self.training, True, True)[0]
+            return out.view(*input.shape[:-1], 2 * self.hidden_size)
+        w_in = torch.stack((self.weight_ih_l0, self.weight_ih_l0_reverse), 1)  # (tasks, 2, 4H, in)
+        w_hidden = torch.stack((self.weight_hh_l0, self.weight_hh_l0_reverse), 1).flatten(0, 1).mT  # (tasks*2, H, 4H)
+        bias = torch.stack(
+            (self.bias_ih_l0 + self.bias_hh_l0, self.bias_ih_l0_reverse + self.bias_hh_l0_reverse), 1
+        )  # (tasks, 2, 4H)
+        tasks, steps = input.shape[0], input.shape[-2]
+        flat = input.flatten(1, -3)  # (tasks, rows, T, in)
+        both = torch.stack((flat, flat.flip(2)), 1)  # (tasks, 2, rows, T, in); the second one runs backwards
+        gates = torch.matmul(both.flatten(2, 3), w_in.mT) + bias.unsqueeze(2)  # (tasks, 2, rows*T, 4H)
+        gates = gates.view(tasks * 2, flat.shape[1], steps, -1).unbind(2)  # T x (tasks*2, rows, 4H)
+        hidden = cell = flat.new_zeros(tasks * 2, flat.shape[1], self.hidden_size)
+        states = []
+        for gate in gates:
+            i, f, g, o = torch.baddbmm(gate, hidden, w_hidden).chunk(4, -1)
+            cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+            hidden = o.sigmoid() * cell.tanh()
+            states.append(hidden)
+        out = torch.stack(states, 2).unflatten(0, (tasks, 2))  # (tasks, 2, rows, T, H)
+        out = torch.cat((out[:, 0], out[:, 1].flip(2)), -1)  # (tasks, rows, T, 2H)
+        return out.view(*input.shape[:-1], 2 * self.hidden_size)
