@@ -1,0 +1,140 @@
+"""Input Preprocessor: decode, resample, cut into 0.5 s slices, log-mel of each slice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+import torch
+import torchaudio
+from torch import Tensor
+from torch.nn import functional as F
+
+from dsaml.config import AudioConfig
+from dsaml.errors import DsamlError
+
+
+def decode(path: str | Path) -> tuple[np.ndarray, int]:
+    """Decode a whole file (MP3, WAV, FLAC, OGG) and average its channels.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    waveform : ndarray, shape (samples,), float32
+        MP3 peaks can exceed 1; they are kept.
+    sample_rate : int
+        Hz.
+
+    Raises
+    ------
+    DsamlError
+        If the file is missing, cannot be decoded, or holds no samples.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DsamlError(f"{path}: no such audio file; correct the path or add the file")
+    try:
+        samples, rate = sf.read(path, dtype="float32", always_2d=True)  # reads to the end: a header can be wrong
+    except (sf.LibsndfileError, RuntimeError) as error:
+        raise DsamlError(f"{path}: cannot be decoded ({error}); replace the file or convert it to WAV") from error
+    if len(samples) == 0:
+        raise DsamlError(f"{path}: holds no audio samples; replace the file")
+    if not np.isfinite(samples).all():
+        raise DsamlError(f"{path}: holds samples that are not numbers; replace the file")
+    return samples.mean(1), rate
+
+
+def load_mono(path: str | Path, sample_rate: int = AudioConfig.sample_rate) -> Tensor:
+    """Decode, average the channels, resample.
+
+    Parameters
+    ----------
+    path : path
+    sample_rate : int
+        Wanted rate in Hz.
+
+    Returns
+    -------
+    Tensor, shape (samples,), float32
+
+    Raises
+    ------
+    DsamlError
+        See :func:`decode`.
+    """
+    waveform, rate = decode(path)
+    return resample(torch.from_numpy(waveform), rate, sample_rate)
+
+
+def resample(waveform: Tensor, rate: int, wanted: int) -> Tensor:
+    """Resample (samples,) from ``rate`` to ``wanted`` Hz; unchanged where they are the same."""
+    return waveform if rate == wanted else torchaudio.functional.resample(waveform, rate, wanted)
+
+
+def slice_times(steps: int, config: AudioConfig = AudioConfig()) -> np.ndarray:
+    """Start of each slice in seconds, shape (steps,): label i belongs to [15 + 0.5 i, 15.5 + 0.5 i)."""
+    return config.label_start + config.step_seconds * np.arange(steps)
+
+
+def cut_slices(waveform: Tensor, steps: int | None, config: AudioConfig = AudioConfig()) -> Tensor:
+    """Cut the labelled part into one slice per label.
+
+    Parameters
+    ----------
+    waveform : Tensor, shape (samples,)
+        At ``config.sample_rate``, from the start of the song.
+    steps : int or None
+        Number of labels; ``None`` takes every whole slice that the audio has.
+    config : AudioConfig
+
+    Returns
+    -------
+    Tensor, shape (steps, samples per slice)
+        Up to half a second that is missing at the end is filled with zeros: decoders round the length.
+
+    Raises
+    ------
+    DsamlError
+        If the audio is shorter than its labels by more than half a second.
+    """
+    size = round(config.step_seconds * config.sample_rate)
+    part = waveform[round(config.label_start * config.sample_rate) :]
+    if steps is None:
+        steps = len(part) // size
+    missing = steps * size - len(part)
+    if missing > size or steps < 1:
+        seconds = len(waveform) / config.sample_rate
+        wanted = config.label_start + max(steps, 1) * config.step_seconds
+        raise DsamlError(f"the audio lasts {seconds:.1f} s, its labels need {wanted:.1f} s; use the full recording")
+    return F.pad(part, (0, max(0, missing)))[: steps * size].view(steps, size)
+
+
+def log_mel(slices: Tensor, config: AudioConfig = AudioConfig()) -> Tensor:
+    """Log-mel of each slice on its own, all slices in one batch.
+
+    Parameters
+    ----------
+    slices : Tensor, shape (T, samples per slice)
+    config : AudioConfig
+
+    Returns
+    -------
+    Tensor, shape (T, time, mel)
+        log(mel + 1e-6), 51 x 128 with the paper's settings, then average-pooled by ``config.pool``.
+    """
+    transform = torchaudio.transforms.MelSpectrogram(
+        config.sample_rate, n_fft=config.n_fft, hop_length=config.hop_length, n_mels=config.n_mels
+    )
+    mel = (transform(slices) + config.log_offset).log().mT  # (T, mel, time) -> (T, time, mel)
+    if config.pool != (1, 1):
+        mel = F.avg_pool2d(mel.unsqueeze(1), config.pool, ceil_mode=True).squeeze(1)
+    return mel
+
+
+def log_mel_slices(waveform: Tensor, config: AudioConfig = AudioConfig(), steps: int | None = None) -> Tensor:
+    """Slices of :func:`cut_slices` through :func:`log_mel`: (samples,) -> (T, time, mel)."""
+    return log_mel(cut_slices(waveform, steps, config), config)
