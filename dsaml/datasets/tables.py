@@ -127,7 +127,7 @@ def _row(cells: list[str], columns: int) -> tuple[np.ndarray | None, str | None]
 
 
 def read_wide(path: Path, id_column: str, ids_required: bool = True) -> Wide:
-    """Read a table of DEAM's kind: an id, then one label per half second; songs that end early leave the last cells empty.
+    """Read a table of DEAM's kind: an id, then one label per half second; early ends leave cells empty.
 
     Parameters
     ----------
