@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -52,6 +53,37 @@ def book(
     page = build(profile, only, compute=compute)
     if page:
         console.print(str(page), soft_wrap=True, highlight=False)
+
+
+@app.command()
+def floors(
+    dataset: DatasetOption,
+    root: RootOption,
+    split: Annotated[str, typer.Option("--split", help="Which songs to score: train, validation or test.")] = "test",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    save: Annotated[Path | None, typer.Option("--save", help="Also merge the numbers into this JSON file.")] = None,
+) -> None:
+    """Score the trivial predictors (RMSE in the labels' unit); needs labels only, no audio."""
+    from dsaml import floors as trivial
+    from dsaml.datasets import load_dataset
+
+    document = trivial.compute(load_dataset(dataset.value, root), split)
+    if save:
+        trivial.save(document, save)
+    if as_json:
+        typer.echo(json.dumps(document, indent=1))
+    else:
+        for name, numbers in document.items():
+            console.print(*trivial.tables(name, numbers))
+
+
+@app.command()
+def template(directory: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
+    """Write an example of your own data set (label table, two songs, README), ready for --dataset folder."""
+    from dsaml.datasets.folder import write_template
+
+    for path in write_template(directory):
+        console.print(str(path), soft_wrap=True, highlight=False)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dsaml.annotations import MEAN, Annotation
 from dsaml.datasets.base import Dataset, Exclusion, Song, Split
-from dsaml.datasets.splits import VALIDATION_ANNOTATORS, committed, draw
+from dsaml.datasets.splits import committed, select_annotators
 from dsaml.datasets.tables import Wide, read_wide, require
 
 AUDIO_SUFFIXES = (".mp3", ".wav", ".ogg", ".flac")
@@ -133,44 +133,6 @@ def is_test(song_id: str) -> bool:
     return song_id.isdecimal() and int(song_id) > LAST_CLIP
 
 
-def _select(
-    tracks: Mapping[str, Mapping[str, Annotation]],
-    songs: Mapping[str, tuple[str, ...]],
-    annotators: Mapping[str, tuple[str, ...]] | None,
-    min_songs: Mapping[str, int],
-) -> tuple[dict[str, dict[str, Annotation]], dict[str, tuple[str, ...]], list[Exclusion]]:
-    """Keep annotators with enough songs in their part; nobody is both for training and for test."""
-    of_song = {song: part for part, ids in songs.items() for song in ids}
-    of_annotator = {who: part for part, ids in (annotators or {}).items() for who in ids}
-    kept: dict[str, dict[str, Annotation]] = {}
-    parts: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
-    exclusions = []
-    for who in sorted(tracks):
-        count = dict.fromkeys(parts, 0)
-        for song in tracks[who]:
-            if song in of_song:
-                count[of_song[song]] += 1
-        validation = draw("deam:annotator", who) < VALIDATION_ANNOTATORS
-        part = of_annotator.get(who, "validation" if validation else "train")
-        if annotators is None and count["test"] >= min_songs["test"]:
-            part = "test"
-            if count["train"] + count["validation"]:
-                lost = count["train"] + count["validation"]
-                reason = f"is a test annotator; {lost} tracks on training songs not used"
-                exclusions.append(Exclusion(f"annotator {who}", reason))
-        if annotators is not None and who not in of_annotator:
-            exclusions.append(Exclusion(f"annotator {who}", "is in no part of the split"))
-        elif count[part] < min_songs[part]:
-            where = part if count[part] or not count["test"] else "test"
-            reason = f"{count[where]} usable {where} songs, fewer than {min_songs[where]}"
-            exclusions.append(Exclusion(f"annotator {who}", reason))
-        else:
-            usable = ("test",) if part == "test" else ("train", "validation")
-            kept[who] = {s: t for s, t in tracks[who].items() if of_song.get(s) in usable}
-            parts[part].append(who)
-    return kept, {part: tuple(ids) for part, ids in parts.items()}, exclusions
-
-
 def load(
     root: Path,
     *,
@@ -228,7 +190,7 @@ def load(
             else:
                 tracks.setdefault(who, {})[song] = track
     limits = MIN_SONGS | dict(min_songs or {})
-    kept, annotators, left_out = _select(tracks, songs_by_part, split.annotators if split else None, limits)
+    kept, annotators, left_out = select_annotators(tracks, songs_by_part, split.annotators if split else None, limits)
     true: dict[str, dict[str, Annotation]] = {}
     if oracle:
         for song in mean:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from dsaml.datasets.base import PARTS
+from dsaml.annotations import Annotation
+from dsaml.datasets.base import PARTS, Exclusion
 from dsaml.errors import DsamlError
 
 SALT = "dsaml-1"
@@ -38,8 +39,8 @@ def song_parts(dataset: str, songs: Iterable[str], is_test: Callable[[str], bool
     return {part: tuple(ids) for part, ids in parts.items()}
 
 
-def read_split(path: Path) -> dict[str, tuple[str, ...]]:
-    """Song ids of a split file: ``{"songs": {"train": [...], "validation": [...], "test": [...]}}``.
+def read_split(path: Path, kind: str = "songs") -> dict[str, tuple[str, ...]]:
+    """Ids of a split file by part, ``kind`` "songs" or "annotators"; its shape is in the error below.
 
     Raises
     ------
@@ -47,23 +48,78 @@ def read_split(path: Path) -> dict[str, tuple[str, ...]]:
         If it is no such file, or an id is in two parts.
     """
     try:
-        songs = json.loads(path.read_text(encoding="utf-8"))["songs"]
-        parts = {part: tuple(str(i) for i in songs.get(part, ())) for part in PARTS}
+        ids = json.loads(path.read_text(encoding="utf-8"))[kind]
+        parts = {part: tuple(str(i) for i in ids.get(part, ())) for part in PARTS}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        shape = '{"songs": {"train": [ids], "validation": [ids], "test": [ids]}}'
+        shape = f'{{"{kind}": {{"train": [ids], "validation": [ids], "test": [ids]}}}}'
         raise DsamlError(f"{path}: not a split file ({type(error).__name__}); it holds {shape}") from error
     everyone = [i for ids in parts.values() for i in ids]
     if len(set(everyone)) < len(everyone):
         twice = next(i for i in everyone if everyone.count(i) > 1)
-        raise DsamlError(f"{path}: song {twice} is listed twice; every song belongs to one part")
+        raise DsamlError(f"{path}: '{twice}' is listed twice under {kind}; each id belongs to one part")
     return parts
 
 
 def committed(dataset: str, songs: Iterable[str], is_test: Callable[[str], bool]) -> dict[str, tuple[str, ...]]:
-    """Parts of the songs at hand, from ``data/splits/<dataset>.json``; by the same rule outside a checkout."""
+    """Parts of the songs at hand, from ``data/splits/<dataset>.json``; by its rule where that says nothing."""
     songs = list(songs)
     path = SPLITS / f"{dataset}.json"
     if not path.is_file():
         return song_parts(dataset, songs, is_test)
+    parts = read_split(path)
+    listed = {song for ids in parts.values() for song in ids}
+    new = song_parts(dataset, [song for song in songs if song not in listed], is_test)
     there = set(songs)
-    return {part: tuple(i for i in ids if i in there) for part, ids in read_split(path).items()}
+    return {part: tuple(i for i in (*ids, *new[part]) if i in there) for part, ids in parts.items()}
+
+
+def select_annotators(
+    tracks: Mapping[str, Mapping[str, Annotation]],
+    songs: Mapping[str, tuple[str, ...]],
+    annotators: Mapping[str, tuple[str, ...]] | None,
+    min_songs: Mapping[str, int],
+) -> tuple[dict[str, dict[str, Annotation]], dict[str, tuple[str, ...]], list[Exclusion]]:
+    """Keep annotators with enough songs in their part; nobody is both for training and for test.
+
+    Parameters
+    ----------
+    tracks : mapping of annotator id to mapping of song id to Annotation
+    songs : mapping of part to song ids
+    annotators : mapping of part to annotator ids, or None
+        None: test annotators are those with enough test songs; the id's hash sends 15 % of the others to validation.
+    min_songs : mapping of part to int
+
+    Returns
+    -------
+    tracks, annotators by part, exclusions
+        Test annotators keep their tracks on test songs, the others theirs on training and validation songs.
+    """
+    of_song = {song: part for part, ids in songs.items() for song in ids}
+    of_annotator = {who: part for part, ids in (annotators or {}).items() for who in ids}
+    kept: dict[str, dict[str, Annotation]] = {}
+    parts: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+    exclusions = []
+    for who in sorted(tracks):
+        count = dict.fromkeys(parts, 0)
+        for song in tracks[who]:
+            if song in of_song:
+                count[of_song[song]] += 1
+        validation = draw("deam:annotator", who) < VALIDATION_ANNOTATORS
+        part = of_annotator.get(who, "validation" if validation else "train")
+        if annotators is None and count["test"] >= min_songs["test"]:
+            part = "test"
+            if count["train"] + count["validation"]:
+                lost = count["train"] + count["validation"]
+                reason = f"is a test annotator; {lost} tracks on training songs not used"
+                exclusions.append(Exclusion(f"annotator {who}", reason))
+        if annotators is not None and who not in of_annotator:
+            exclusions.append(Exclusion(f"annotator {who}", "is in no part of the split"))
+        elif count[part] < min_songs[part]:
+            where = part if count[part] or not count["test"] else "test"
+            reason = f"{count[where]} usable {where} songs, fewer than {min_songs[where]}"
+            exclusions.append(Exclusion(f"annotator {who}", reason))
+        else:
+            usable = ("test",) if part == "test" else ("train", "validation")
+            kept[who] = {s: t for s, t in tracks[who].items() if of_song.get(s) in usable}
+            parts[part].append(who)
+    return kept, {part: tuple(ids) for part, ids in parts.items()}, exclusions

@@ -272,6 +272,67 @@ def _parquet(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], Proble
     return [str(c) for c in frame.columns], body, None
 
 
+@dataclass(frozen=True, eq=False)
+class Track:
+    """Labels of one song by one person as they stand in a long table: times in s (T,), values (T, 2), first line."""
+
+    times: np.ndarray
+    values: np.ndarray
+    line: int
+
+
+def tracks_in(
+    table: Long, keys: Sequence[str], time: str, arousal: str, valence: str
+) -> tuple[dict[tuple[str, ...], Track], dict[tuple[str, ...], str], list[Problem]]:
+    """Cut a long table into tracks.
+
+    Parameters
+    ----------
+    table : Long
+        Without a fatal problem.
+    keys : sequence of str
+        The text columns that name a track; ``time``, ``arousal`` and ``valence`` are number columns.
+
+    Returns
+    -------
+    tracks : dict of key to Track
+        Complete tracks with strictly increasing times.
+    bad : dict of key to str
+        Why the other tracks cannot be used.
+    problems : list of Problem
+        The same with lines, and rows without a key.
+    """
+    positions: dict[tuple[str, ...], list[int]] = {}
+    problems: list[Problem] = []
+    for i, key in enumerate(zip(*(table.columns[k] for k in keys), strict=True)):
+        if all(key):
+            positions.setdefault(key, []).append(i)
+        else:
+            problems.append(Problem(table.path, f"the row has no {keys[key.index('')]}", int(table.lines[i])))
+    told = {p.line for p in table.problems}
+    tracks, bad = {}, {}
+    for key, rows in positions.items():
+        at = np.array(rows)
+        times, lines = table.columns[time][at], table.lines[at]
+        values = np.stack([table.columns[arousal][at], table.columns[valence][at]], 1)
+        who = ", ".join(f"{name} {value}" for name, value in zip(keys, key, strict=True))
+        holes = np.flatnonzero(~np.isfinite(np.column_stack([times, values])).all(1))
+        back = np.flatnonzero(np.diff(times) <= 0)
+        if len(holes):
+            line, wrong = lines[holes[0]], "a time or label is empty or not a finite number, inside the track"
+        elif len(back):
+            line = lines[back[0] + 1]
+            verb = "appears twice" if times[back[0]] == times[back[0] + 1] else f"follows {times[back[0]]:g} s"
+            wrong = f"time {times[back[0] + 1]:g} s {verb}; times must rise"
+        else:
+            tracks[key] = Track(times, values, int(lines[0]))
+            continue
+        bad[key] = wrong
+        if line not in told:
+            problems.append(Problem(table.path, f"{who}: {wrong}", int(line)))
+    return tracks, bad, problems
+
+
 def require(table: Wide | Long) -> None:
     """Raise the first fatal problem of a table.
 

@@ -1,0 +1,332 @@
+"""Trivial predictors: they hear nothing of the music, so every model has to beat them. Labels only, no audio.
+
+Two protocols for one listener's own labels, where a data set has them: *prefix* (the first labels of the same song are
+given, as in the released code) and *cross-song* (one other song by the same annotator is given, as in the paper's text).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from dsaml import metrics
+from dsaml.annotations import Annotation
+from dsaml.datasets.base import PARTS, Dataset
+from dsaml.errors import DsamlError
+from dsaml.metrics import Scores
+from dsaml.results import write_bytes_atomically
+
+PREFIX_STEPS = {"deam": 60, "synthetic": 60, "pmemo": 20, "folder": 20}
+"""Labels at 2 Hz that the prefix protocol gives away: 30 s as in the released code; 10 s where songs are short."""
+
+NAMES = {
+    "constant": "constant (mean of all training labels)",
+    "zero": "zero",
+    "song_mean": "the song's own mean (oracle)",
+    "prefix_mean": "after the first {n} labels: their mean",
+    "prefix_last": "after the first {n} labels: the last of them",
+    "prefix_constant": "after the first {n} labels: mean of all training labels",
+    "support_mean": "mean of one other song by the same annotator",
+    "support_last": "last label of one other song by the same annotator",
+}
+TITLES = {
+    "averaged": "averaged labels",
+    "prefix": "each annotator's own labels, prefix",
+    "cross-song": "each annotator's own labels, cross-song",
+}
+
+SHOWN = ("rmse", "pcc", "ccc")
+
+Floors = dict[str, Scores]
+"""Scores of each predictor by its short name, see ``NAMES``."""
+
+
+def training_mean(dataset: Dataset) -> np.ndarray:
+    """Arousal and valence averaged over all labels of all training songs, shape (2,).
+
+    Raises
+    ------
+    DsamlError
+        If no training song has labels.
+    """
+    labels = [dataset.mean[song].values for song in dataset.split.songs["train"]]
+    if not labels:
+        raise DsamlError(f"{dataset.root}: no training song has labels, so there is no training mean; see 'check'")
+    return np.concatenate(labels).mean(0)
+
+
+def _score(value: np.ndarray, target: np.ndarray) -> Scores:
+    return metrics.score(np.broadcast_to(value, target.shape), target)
+
+
+def _after_prefix(track: Annotation, constant: np.ndarray, steps: int) -> Floors:
+    given, rest = track.values[:steps], track.values[steps:]
+    return {
+        "prefix_mean": _score(given.mean(0), rest),
+        "prefix_last": _score(given[-1], rest),
+        "prefix_constant": _score(constant, rest),
+    }
+
+
+def _average(each: list[Floors]) -> Floors:
+    return {name: metrics.mean_scores([floors[name] for floors in each]) for name in (each[0] if each else ())}
+
+
+def averaged(dataset: Dataset, part: str = "test") -> tuple[Floors, dict[str, int]]:
+    """Floors on the averaged labels of one part.
+
+    Returns
+    -------
+    floors : dict of short name to scores
+        Scores per song, then averaged over songs. ``prefix_...`` are scored on what follows the prefix, in songs that
+        are longer than it.
+    counts : dict
+        Numbers of songs, of songs longer than the prefix, and of prefix labels.
+    """
+    constant, steps = training_mean(dataset), PREFIX_STEPS[dataset.name]
+    songs = [dataset.mean[song] for song in dataset.split.songs[part]]
+    whole = [
+        {
+            "constant": _score(constant, song.values),
+            "zero": _score(np.zeros(2), song.values),
+            "song_mean": _score(song.values.mean(0), song.values),
+        }
+        for song in songs
+    ]
+    rest = [_after_prefix(song, constant, steps) for song in songs if len(song) > steps]
+    counts = {"songs": len(songs), "songs_longer_than_prefix": len(rest), "prefix_labels": steps}
+    return _average(whole) | _average(rest), counts
+
+
+def prefix(dataset: Dataset, part: str = "test") -> tuple[Floors, dict[str, int]]:
+    """Floors of the prefix protocol: per track, averaged over an annotator's songs, then over annotators."""
+    constant, steps = training_mean(dataset), PREFIX_STEPS[dataset.name]
+    people = []
+    for who in dataset.split.annotators[part]:
+        tracks = [t for song, t in dataset.tracks[who].items() if song in set(dataset.split.songs[part])]
+        people.append([_after_prefix(t, constant, steps) for t in tracks if len(t) > steps])
+    people = [tracks for tracks in people if tracks]
+    counts = {"annotators": len(people), "tracks": sum(map(len, people)), "prefix_labels": steps}
+    return _average([_average(tracks) for tracks in people]), counts
+
+
+def cross_song(dataset: Dataset, part: str = "test") -> tuple[Floors, dict[str, int]]:
+    """Floors of the cross-song protocol: every other song by the annotator is the support song in turn.
+
+    Scores are averaged over support songs, then over query songs, then over annotators.
+    """
+    constant = training_mean(dataset)
+    people, queries = [], 0
+    for who in dataset.split.annotators[part]:
+        songs = set(dataset.split.songs[part])
+        tracks = [t.values for song, t in dataset.tracks[who].items() if song in songs]
+        if len(tracks) < 2:
+            continue
+        means, lasts = np.stack([t.mean(0) for t in tracks]), np.stack([t[-1] for t in tracks])
+        each = []
+        for q, target in enumerate(tracks):
+            others = np.arange(len(tracks)) != q
+            each.append(
+                {
+                    "constant": _score(constant, target),
+                    "zero": _score(np.zeros(2), target),
+                    "support_mean": _held(means[others], target),
+                    "support_last": _held(lasts[others], target),
+                }
+            )
+        people.append(_average(each))
+        queries += len(each)
+    return _average(people), {"annotators": len(people), "tracks": queries}
+
+
+def _held(values: np.ndarray, target: np.ndarray) -> Scores:
+    """Mean scores of several held values (n, 2) on one target (T, 2)."""
+    scores = {}
+    for k, dimension in enumerate(metrics.DIMENSIONS):
+        truth = np.broadcast_to(target[:, k], (len(values), len(target)))
+        held = np.broadcast_to(values[:, k : k + 1], truth.shape)
+        scores[dimension] = {name: float(getattr(metrics, name)(held, truth).mean()) for name in metrics.METRICS}
+    return scores
+
+
+def compute(dataset: Dataset, part: str = "test") -> dict[str, Any]:
+    """All floors of a data set.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    part : {"train", "validation", "test"}
+
+    Returns
+    -------
+    dict
+        ``{dataset name: {part: floors, "<part> prefix": ..., "<part> cross-song": ..., "counts": ..., "real": bool}}``;
+        the two protocols only where there are annotators' own labels.
+
+    Raises
+    ------
+    DsamlError
+        If the part is unknown or empty.
+    """
+    if part not in PARTS:
+        raise DsamlError(f"split '{part}' is not known; choose one of: {', '.join(PARTS)}")
+    if not dataset.split.songs[part]:
+        raise DsamlError(f"{dataset.root}: no {part} song has labels; see 'python -m dsaml check'")
+    document: dict[str, Any] = {}
+    document[part], counts = averaged(dataset, part)
+    all_counts = {part: counts}
+    for protocol, function in (("prefix", prefix), ("cross-song", cross_song)):
+        floors, counts = function(dataset, part) if dataset.split.annotators[part] else ({}, {})
+        if floors:
+            document[f"{part} {protocol}"], all_counts[f"{part} {protocol}"] = floors, counts
+    return {dataset.name: document | {"counts": all_counts, "real": dataset.real}}
+
+
+def label(name: str, counts: Mapping[str, int]) -> str:
+    """The long name of a predictor."""
+    return NAMES[name].format(n=counts.get("prefix_labels", ""))
+
+
+def tables(name: str, floors: Mapping[str, Any]) -> Iterator[Table]:
+    """The floors of one data set, for the terminal: one table per kind of labels."""
+    kind = "real" if floors["real"] else "SYNTHETIC"
+    for key, counts in floors["counts"].items():
+        size = ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in counts.items())
+        protocol = TITLES[key.partition(" ")[2] or "averaged"]
+        out = Table(title=f"{name} ({kind}), {key.split()[0]}: {protocol}", caption=size, title_justify="left")
+        out.add_column("predictor")
+        for dimension in metrics.DIMENSIONS:
+            for metric in SHOWN:
+                out.add_column(f"{dimension}\n{metric.upper()}", justify="right")
+        for predictor, scores in floors[key].items():
+            cells = [f"{scores[d][m]:.3f}" for d in metrics.DIMENSIONS for m in SHOWN]
+            out.add_row(label(predictor, counts), *cells)
+        yield out
+
+
+def save(document: Mapping[str, Any], path: Path) -> None:
+    """Merge the floors of one data set into a facts file (``data/floors.json``), rounded to five decimals.
+
+    Raises
+    ------
+    DsamlError
+        If the file exists and is no JSON object.
+    """
+    facts = read_facts(path) if path.is_file() else {}
+    rounded = json.loads(json.dumps(document), parse_float=lambda text: round(float(text), 5))
+    merged = dict(sorted((facts | rounded).items()))
+    write_bytes_atomically(path, (json.dumps(merged, indent=1) + "\n").encode())
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Read a facts file.
+
+    Raises
+    ------
+    DsamlError
+        If it is missing or no JSON object.
+    """
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DsamlError(f"{path}: cannot be read ({type(error).__name__}); check the file out again") from error
+    if not isinstance(facts, dict):
+        raise DsamlError(f"{path}: must hold a JSON object; check the file out again")
+    return facts
+
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+MARK = "<!-- floors -->"
+DATASET_TITLES = {"deam": "DEAM, labels in [-1, 1]", "pmemo": "PMEmo, labels in [0, 1]"}
+HEADER = "| | arousal CCC | PCC | RMSE | valence CCC | PCC | RMSE |\n|---|---:|---:|---:|---:|---:|---:|"
+
+
+def _cells(scores: Mapping[str, Mapping[str, float]], against: Mapping[str, Mapping[str, float]] | None = None) -> str:
+    cells = []
+    for dimension in metrics.DIMENSIONS:
+        for metric in metrics.METRICS:
+            value = scores[dimension][metric]
+            lost = against and metric == "rmse" and not beats(value, against[dimension]["rmse"])
+            cells.append(f"{value:.3f}" + (" ✗" if lost else ""))
+    return " | ".join(cells)
+
+
+def beats(rmse: float, floor: float) -> bool:
+    """Whether an RMSE that was published with three decimals is below a floor's."""
+    return round(rmse, 3) < round(floor, 3)
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return f"{row['model']} ({row['note']})" if row.get("note") else row["model"]
+
+
+def not_better(rows: list[Mapping[str, Any]], dataset: str, floor: Mapping[str, Mapping[str, float]]) -> str:
+    """A sentence that names the published rows whose RMSE is not below the floor's."""
+    parts = []
+    for dimension in metrics.DIMENSIONS:
+        level = floor[dimension]["rmse"]
+        lost = [f"{_name(r)} ({r[dataset][dimension]['rmse']:.3f})" for r in rows if dataset in r]
+        lost = [text for text, r in zip(lost, rows, strict=True) if not beats(r[dataset][dimension]["rmse"], level)]
+        parts.append(f"in {dimension} (constant: {level:.3f}) {', '.join(lost) if lost else 'none'}")
+    return f"Published rows whose RMSE does not beat a constant: {'; '.join(parts)}."
+
+
+def markdown(facts: Mapping[str, Any], tables: Mapping[str, Any]) -> str:
+    """The floors beside the paper's Tables 1 and 2.
+
+    Parameters
+    ----------
+    facts : mapping
+        Content of ``data/floors.json``.
+    tables : mapping
+        Content of ``data/paper_tables.json``.
+    """
+    out = []
+    for dataset in ("deam", "pmemo"):
+        floors, counts = facts[dataset]["test"], facts[dataset]["counts"]["test"]
+        rows = tables["table1"]["rows"]
+        out += [f"## Table 1 on {DATASET_TITLES[dataset]}", "", HEADER]
+        out += [f"| {_name(row)}, as published | {_cells(row[dataset], floors['constant'])} |" for row in rows]
+        out += [f"| *{label(name, counts)}* | {_cells(scores)} |" for name, scores in floors.items()]
+        out += ["", f"{counts['songs']} test songs. ✗: not below the constant's RMSE.", ""]
+        out += [not_better(rows, dataset, floors["constant"]), ""]
+    own = {p: facts["deam"][f"test {p}"] for p in ("prefix", "cross-song") if f"test {p}" in facts["deam"]}
+    out += ["## Table 2: each annotator's own labels, DEAM", "", HEADER]
+    constant = own["cross-song"]["constant"] if "cross-song" in own else None
+    out += [f"| {_name(row)}, as published | {_cells(row['deam'], constant)} |" for row in tables["table2"]["rows"]]
+    for protocol, floors in own.items():
+        counts = facts["deam"]["counts"][f"test {protocol}"]
+        out += [f"| *{protocol}: {label(n, counts)}* | {_cells(s)} |" for n, s in floors.items()]
+    if constant:
+        out += ["", not_better(tables["table2"]["rows"], "deam", constant), ""]
+    else:
+        floors, counts = facts["deam"]["test"], facts["deam"]["counts"]["test"]
+        out += [f"| *averaged labels: {label(n, counts)}* | {_cells(s)} |" for n, s in floors.items()]
+        out += [
+            "",
+            "DEAM's files of every annotator's own labels were not at hand when this page was made, so its floors are "
+            "on *averaged* labels. RMSE is convex: on the labels of the annotators behind an average, a constant's mean "
+            "RMSE is never lower than on the average. Whether a row of Table 2 beats a constant stays open here.",
+            "",
+        ]
+    return "\n".join(out)
+
+
+def write_page(path: Path, data: Path = DATA) -> None:
+    """Put the tables in the place of the line ``<!-- floors -->`` of a page.
+
+    Raises
+    ------
+    DsamlError
+        If the page has no such line, or a facts file cannot be read.
+    """
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if MARK not in text:
+        raise DsamlError(f"{path}: has no line '{MARK}', so the floors have no place; check the page out again")
+    tables = markdown(read_facts(data / "floors.json"), read_facts(data / "paper_tables.json"))
+    path.write_text(text.replace(MARK, tables), encoding="utf-8")
