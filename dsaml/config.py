@@ -47,9 +47,7 @@ class ModelConfig:
     local_attention: bool = True  # False = "w.o. Local-Attention"
     global_attention: bool = True  # False = "w.o. Global-Attention"
     adapter: bool = True  # False = "w.o. Adapter": the global embedding alone
-    fusion: Literal["sigmoid", "sum"] = "sigmoid"  # z = sigmoid(z_l + z_g), or the plain sum
-    fusion_linear: bool = False  # Linear D -> D after the fusion (released code, not in the paper)
-    global_scale: float = 1.0  # factor on z_g; below 1 a small model cannot memorise songs by it
+    fusion_linear: bool = False  # Linear D -> D after z = sigmoid(z_l + z_g) (released code, not in the paper)
     positions: Literal["sinusoidal", "relative-key", "none"] = "sinusoidal"  # the paper names none; released: relative-key
     max_positions: int = 512  # longest sequence of the relative-key embeddings, in steps
     slice_shape: tuple[int, int] = (51, 128)  # (time, mel) of one log-mel slice after pooling
@@ -128,30 +126,26 @@ class Profile:
 
 PAPER = Profile(name="paper")
 
+_DEMO_LOOP = {"learning_rate": 3e-3, "weight_decay": 0.1, "loss": "score", "clip_norm": 1.0, "schedule": "cosine"}
+
 DEMO = Profile(
     name="demo",
     audio=AudioConfig(pool=(4, 2)),
-    model=ModelConfig(dim=64, heads=4, feed_forward=128, dropout=0.15, slice_shape=(13, 64), global_scale=0.2, fusion="sum"),
-    warm_start=SupervisedConfig(
-        steps=300, batch_size=16, learning_rate=3e-3, weight_decay=0.1, loss="mse", clip_norm=1.0, schedule="cosine"
-    ),
-    supervised=SupervisedConfig(
-        steps=600, batch_size=16, learning_rate=3e-3, weight_decay=0.1, loss="mse", clip_norm=1.0, schedule="cosine"
-    ),
+    model=ModelConfig(dim=64, heads=4, feed_forward=128, dropout=0.15, slice_shape=(13, 64)),
+    warm_start=SupervisedConfig(steps=400, batch_size=16, **_DEMO_LOOP),
+    supervised=SupervisedConfig(steps=200, batch_size=16, **_DEMO_LOOP),
     meta=MetaConfig(
-        steps=700,
-        tasks_per_step=6,
+        steps=300,
+        tasks_per_step=12,
         query_songs=4,
         inner_steps=5,
-        inner_lr=0.1,
+        inner_lr=0.05,
         adapt="no-adapter",
-        learning_rate=3e-3,
-        weight_decay=0.1,
-        loss="mse",
-        clip_norm=1.0,
-        schedule="cosine",
+        train_adapter=False,
+        **_DEMO_LOOP,
     ),
     encoder="mel",
+    validate_every=25,
     seeds=(0,),
 )
 

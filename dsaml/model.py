@@ -1,8 +1,8 @@
-"""DSAML, in the paper's own words; reads top to bottom like Figures 2 and 3.
+"""DSAML, in the paper's own words; reads top to bottom like Figures 2 and 3::
 
-log-mel slices -> ImagebindAdapter -> z_l  \\
-                                             fusion -> DualScaleAttention (Eq. 1, 2) -> SequencePredictor -> arousal, valence
-audio -> frozen global encoder     -> z_g  /
+    log-mel slices -> ImagebindAdapter -> z_l \\
+                                               sigmoid(z_l + z_g) -> DualScaleAttention -> SequencePredictor -> prediction
+    audio -> frozen global encoder     -> z_g /                      (Eq. 1, 2)          (BiLSTM)
 """
 
 from __future__ import annotations
@@ -208,9 +208,8 @@ class DSAML(nn.Module):
         return self.adapter(log_mel)
 
     def fuse(self, local: Tensor, global_embedding: Tensor) -> Tensor:
-        """z = sigmoid(z_l + z_g), or their sum; (..., B, T, D)."""
-        z = local + self.config.global_scale * global_embedding
-        z = z.sigmoid() if self.config.fusion == "sigmoid" else z
+        """z = sigmoid(z_l + z_g): (..., B, T, D)."""
+        z = (local + global_embedding).sigmoid()
         return z if self.fusion is None else self.fusion(z)
 
     def forward(self, x: Tensor, global_embedding: Tensor | None = None, stage: str = "audio") -> Output:

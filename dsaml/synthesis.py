@@ -7,9 +7,9 @@ Every note is read from a wavetable; nothing is sampled or downloaded. The contr
 loudness       gain over 22 dB
 density        1.1 to 9 plucked notes per second
 brightness     how slowly the harmonics fall off
-register       melody and chords move over 28 semitones
+register       melody and chords move over 36 semitones
 mode           major with its octave doubled, or minor with a low drone
-consonance     clean chords, or a grating cluster around 2 kHz and an 8 Hz tremor
+consonance     clean chords, or a grating cluster, a bowed cymbal and a tremor
 percussiveness drums, from none to dominant
 ============== ==================================================================================
 
@@ -42,6 +42,11 @@ def _wavetables() -> np.ndarray:
 _WAVES = _wavetables()
 
 
+def _decibel(control: float | np.ndarray, low: float, high: float) -> float | np.ndarray:
+    """Gain that goes from ``low`` dB at -1 to ``high`` dB at +1: hearing is logarithmic, and so is the model's input."""
+    return 10 ** ((low + (high - low) * (control + 1) / 2) / 20)
+
+
 def _note(out: np.ndarray, start: float, midi: float, seconds: float, gain: float, brightness: float, attack: float) -> None:
     """Add one note to ``out`` in place."""
     first = int(start * SAMPLE_RATE)
@@ -66,10 +71,10 @@ def _drums(out: np.ndarray, rng: np.random.Generator, beats: np.ndarray, control
     noise = rng.standard_normal((4, len(time)))
     snare, hat = noise * np.exp(-24 * time), np.diff(noise, axis=1, prepend=0) * np.exp(-60 * time)
     for number, beat in enumerate(beats):
-        level = max(0.0, control[min(int(beat / STEP), len(control) - 1)] * 0.5 + 0.5) ** 1.5
+        level = _decibel(control[min(int(beat / STEP), len(control) - 1)], -22, 5)
         first = int(beat * SAMPLE_RATE)
         room = min(len(time), len(out) - first)
-        sound = 0.5 * hat[number % 4] + (2.2 * kick if number % 4 == 0 else 0) + (0.9 * snare[number % 4] if number % 4 == 2 else 0)
+        sound = 0.3 * hat[number % 4] + (2.6 * kick if number % 4 == 0 else 0) + (1.2 * snare[number % 4] if number % 4 == 2 else 0)
         out[first : first + room] += level * sound[:room]
 
 
@@ -109,16 +114,19 @@ def render(controls: np.ndarray, bells: tuple[float, ...], rng: np.random.Genera
     for number, start in enumerate(np.arange(0, seconds - 0.3, bar / 4)):  # chords, four times a bar
         c = at(start)
         chord = (_MAJOR if c["mode"] > 0 else _MINOR)[(number // 4) % 4]
-        center = 57 + tonic + 14 * c["register"]
+        center = 57 + tonic + 18 * c["register"]
         rough = (1 - c["consonance"]) / 2
+        cymbal = rng.standard_normal(int(bar * 0.27 * SAMPLE_RATE)).astype(np.float32)
         length = bar * 0.3
         pad = np.zeros(min(int(length * SAMPLE_RATE), len(out) - int(start * SAMPLE_RATE)), np.float32)
         for interval in chord:
             _note(pad, 0, center + interval, length, 0.20, c["brightness"] - 0.3, 0.05)
-            _note(pad, 0, center + interval + 12, length, 0.12 * max(0.0, c["mode"]), 0.4, 0.01)
-        _note(pad, 0, 33 + tonic, length, 0.40 * max(0.0, -c["mode"]), -0.2, 0.08)  # the drone of minor
+            _note(pad, 0, center + interval + 12, length, _decibel(c["mode"], -52, -18), 0.4, 0.01)
+        _note(pad, 0, 33 + tonic, length, _decibel(-c["mode"], -40, -6), -0.2, 0.08)  # the drone of minor
         for cluster in (94.3, 95.1, 96.2, 97.4, 98.3):  # a cluster that grates around 2 kHz
-            _note(pad, 0, cluster + tonic, length, 0.10 * rough**1.5, -1.0, 0.02)
+            _note(pad, 0, cluster + tonic, length, _decibel(-c["consonance"], -54, -16), -1.0, 0.02)
+        shimmer = np.diff(np.diff(cymbal, prepend=0), prepend=0)[: len(pad)]  # a bowed cymbal, all treble
+        pad[: len(shimmer)] += _decibel(-c["consonance"], -66, -30) * shimmer
         tremor = 1 - 0.85 * rough * (0.5 + 0.5 * np.sin(2 * np.pi * 8 * np.arange(len(pad)) / SAMPLE_RATE))
         out[int(start * SAMPLE_RATE) :][: len(pad)] += pad * tremor.astype(np.float32)
     time = 0.0
@@ -126,8 +134,8 @@ def render(controls: np.ndarray, bells: tuple[float, ...], rng: np.random.Genera
         c = at(time)
         rate = 3.2 * 2 ** (1.5 * c["density"])
         chord = (_MAJOR if c["mode"] > 0 else _MINOR)[int(time / bar) % 4]
-        midi = 69 + tonic + 14 * c["register"] + chord[int(rng.integers(3))]
-        _note(out, time, midi, 0.22, 0.55, c["brightness"], 0.004)
+        midi = 69 + tonic + 18 * c["register"] + chord[int(rng.integers(3))]
+        _note(out, time, midi, 0.22, 0.6, 0.6 * c["brightness"], 0.004)
         time += 1 / rate
     _drums(out, rng, np.arange(0, seconds - 0.2, bar / 8), controls[:, CONTROLS.index("percussiveness")])
     gain = 10 ** (11 * (controls[:, 0] - 1) / 20)  # -22 to 0 dB

@@ -32,8 +32,8 @@ LABEL_START = 15.0  # s
 MARKER = "corpus.json"
 
 SHARED = {  # what everybody hears: weights of the controls
-    "arousal": {"loudness": 0.45, "density": 0.40, "brightness": 0.15, "percussiveness": 0.25},
-    "valence": {"mode": 0.50, "consonance": 0.40, "register": 0.25},
+    "arousal": {"loudness": 0.55, "density": 0.25, "brightness": 0.10, "percussiveness": 0.35},
+    "valence": {"mode": 0.45, "consonance": 0.42, "register": 0.35},
 }
 PERSONAL = {  # what listeners disagree about, with the sign z = +1 or -1
     "arousal": {"register": 0.75, "consonance": -0.65},
@@ -57,7 +57,7 @@ class CorpusConfig:
     shared_scale: float = 1.0  # s
     personal_scale: float = 0.82  # kappa
     level_spread: float = 0.85  # song levels of the controls are uniform in +- this
-    flat_share: float = 0.75  # share of training clips that hardly move, as most DEAM clips do
+    flat_share: float = 0.5  # share of training clips that hardly move, as most DEAM clips do
     flat_motion: float = 0.06  # SD of a section around the song's level, in such clips
     motion: float = 0.4  # the same in all other songs
     bell_share: float = 0.25  # share of songs with a bell

@@ -1,0 +1,139 @@
+"""Curves of arousal and valence over time: listeners, predictions before and after personalization, training, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+
+DIMENSIONS = ("arousal", "valence")
+PALETTE = sns.color_palette("colorblind")
+
+
+def _panels(height: float = 3.0) -> tuple[Figure, Any]:
+    figure, axes = plt.subplots(1, 2, figsize=(10, height), sharex=True, sharey=True, layout="constrained")
+    for axis, name in zip(axes, DIMENSIONS, strict=True):
+        axis.set(title=name, xlabel="time in the song (s)", ylim=(-1.05, 1.05))
+        axis.axhline(0, color="0.85", lw=0.8, zorder=0)
+    axes[0].set_ylabel("label in [-1, 1]")
+    return figure, axes
+
+
+def disagreement(curves: Mapping[str, Any], only_pair: bool = False) -> Figure:
+    """Figure 5 of the paper: one song, every listener's curve, their average, and the two who differ most.
+
+    Parameters
+    ----------
+    curves : mapping
+        ``curves.json``.
+    only_pair : bool
+        Leave out the other listeners.
+    """
+    figure, axes = _panels()
+    song, times = curves["disagreement"], curves["times"]
+    for d, axis in enumerate(axes):
+        if not only_pair:
+            for who, values in song["listeners"].items():
+                if who not in song["pair"]:
+                    axis.plot(times, np.array(values)[:, d], color="0.8", lw=0.8)
+        for k, who in enumerate(song["pair"]):
+            axis.plot(times, np.array(song["listeners"][who])[:, d], color=PALETTE[k], lw=2.2, label=f"listener {who}")
+        axis.plot(times, np.array(song["mean"])[:, d], color="black", lw=2, ls="--", label="average of all listeners")
+    axes[1].legend(frameon=False, fontsize=9)
+    return figure
+
+
+def before_after(case: Mapping[str, Any], times: Sequence[float], before: str, after: str) -> Figure:
+    """One listener and one song: own labels, prediction before and after adaptation to one other song.
+
+    Parameters
+    ----------
+    case : mapping
+        One entry of ``personalization`` in ``curves.json``.
+    times : sequence of float
+        Seconds.
+    before, after : str
+        Names of the two curves in the case.
+    """
+    figure, axes = _panels()
+    for d, axis in enumerate(axes):
+        for name, label, style in (
+            ("truth", "the listener's own labels", {"color": "black", "lw": 2}),
+            (before, "before: the shared starting point", {"color": PALETTE[1], "lw": 1.8, "ls": ":"}),
+            (after, "after one annotated song", {"color": PALETTE[0], "lw": 2.4}),
+        ):
+            axis.plot(times, np.array(case["curves"][name])[:, d], label=label, **style)
+    axes[1].legend(frameon=False, fontsize=9)
+    figure.suptitle(
+        f"listener {case['listener']}, song {case['song']} (adapted on song {case['support_song']}): "
+        f"CCC {case['ccc_before']:.2f} → {case['ccc_after']:.2f}",
+        fontsize=11,
+    )
+    return figure
+
+
+def plane(case: Mapping[str, Any], before: str, after: str) -> Figure:
+    """The same curves as trajectories in the valence-arousal plane; a dot marks the start."""
+    figure, axis = plt.subplots(figsize=(4.6, 4.6), layout="constrained")
+    for name, label, color in (("truth", "own labels", "black"), (before, "before", PALETTE[1]), (after, "after", PALETTE[0])):
+        arousal, valence = np.array(case["curves"][name]).T
+        axis.plot(valence, arousal, color=color, lw=1.8, label=label)
+        axis.plot(valence[0], arousal[0], "o", color=color)
+    axis.axhline(0, color="0.85", zorder=0)
+    axis.axvline(0, color="0.85", zorder=0)
+    axis.set(xlim=(-1, 1), ylim=(-1, 1), xlabel="valence", ylabel="arousal")
+    axis.legend(frameon=False)
+    return figure
+
+
+def histories(training: Mapping[str, Any], names: Sequence[str]) -> Figure:
+    """Training loss (running mean of 20 steps) and validation CCC of several models; a dot marks the weights that are used."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
+    for k, name in enumerate(names):
+        history = training[name]
+        loss = np.convolve(history["loss"], np.ones(20) / 20, "valid")
+        left.plot(np.arange(len(loss)) + 20, loss, color=PALETTE[k], label=name)
+        steps, scores = np.array(history["validation"]).T
+        right.plot(steps, scores, color=PALETTE[k], label=name)
+        best = int(np.argmax(scores))
+        right.plot(steps[best], scores[best], "o", color=PALETTE[k])
+    left.set(xlabel="step", ylabel="training loss")
+    right.set(xlabel="step", ylabel="validation CCC")
+    right.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def forest(rows: Mapping[str, Any], metric: str = "ccc") -> Figure:
+    """Mean and 95 % interval of every method, arousal and valence side by side, in the order of ``rows``."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 0.42 * len(rows) + 1.2), sharey=True, sharex=True, layout="constrained")
+    for axis, d in zip(axes, DIMENSIONS, strict=True):
+        for k, cells in enumerate(rows.values()):
+            cell = cells[d][metric]
+            axis.plot([cell["low"], cell["high"]], [k, k], color=PALETTE[0], lw=2)
+            axis.plot(cell["mean"], k, "o", color=PALETTE[0])
+        axis.set(title=d, xlabel=f"{metric.upper()} within songs")
+        axis.grid(axis="x", color="0.9")
+    axes[0].set_yticks(range(len(rows)), list(rows))
+    axes[0].invert_yaxis()
+    return figure
+
+
+def differences(against: Mapping[str, Any], method: str) -> Figure:
+    """Paired differences ``method - other`` with their 95 % intervals; right of the line ``method`` is better."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 0.42 * len(against) + 1.4), sharey=True, sharex=True, layout="constrained")
+    for axis, d in zip(axes, DIMENSIONS, strict=True):
+        for k, cells in enumerate(against.values()):
+            cell = cells[d]
+            color = PALETTE[2] if cell["low"] > 0 else PALETTE[3] if cell["high"] < 0 else "0.5"
+            axis.plot([cell["low"], cell["high"]], [k, k], color=color, lw=2)
+            axis.plot(cell["mean"], k, "o", color=color)
+        axis.axvline(0, color="black", lw=0.8)
+        axis.set(title=d, xlabel="paired CCC difference")
+    axes[0].set_yticks(range(len(against)), list(against))
+    axes[0].invert_yaxis()
+    figure.suptitle(method + " minus …", fontsize=11)
+    return figure
