@@ -56,6 +56,30 @@ def book(
 
 
 @app.command()
+def check(
+    dataset: DatasetOption,
+    root: RootOption,
+    labels_only: Annotated[bool, typer.Option("--labels-only", help="Ask for no audio: enough for floors.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    """List every problem of a data set with file and line, and a summary; exit code 1 if any of them matters."""
+    from tqdm import tqdm
+
+    from dsaml.checks import check as run_check
+
+    with tqdm(unit="file", desc="decoding audio", leave=False, disable=None) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        report = run_check(dataset.value, root, labels_only=labels_only, progress=progress)
+    typer.echo(report.to_json() if as_json else "\n".join(report.lines()))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
 def floors(
     dataset: DatasetOption,
     root: RootOption,

@@ -1,7 +1,7 @@
 """Trivial predictors: they hear nothing of the music, so every model has to beat them. Labels only, no audio.
 
 Two protocols for one listener's own labels, where a data set has them: *prefix* (the first labels of the same song are
-given, as in the released code) and *cross-song* (one other song by the same annotator is given, as in the paper's text).
+given, as in the released code) and *cross-song* (one other song by the same annotator is given, as the paper says).
 """
 
 from __future__ import annotations
@@ -310,8 +310,8 @@ def markdown(facts: Mapping[str, Any], tables: Mapping[str, Any]) -> str:
         out += [
             "",
             "DEAM's files of every annotator's own labels were not at hand when this page was made, so its floors are "
-            "on *averaged* labels. RMSE is convex: on the labels of the annotators behind an average, a constant's mean "
-            "RMSE is never lower than on the average. Whether a row of Table 2 beats a constant stays open here.",
+            "on *averaged* labels. RMSE is convex: on the labels of the annotators behind an average, a constant's "
+            "mean RMSE is never lower than on the average. Whether a row of Table 2 beats a constant stays open here.",
             "",
         ]
     return "\n".join(out)

@@ -120,6 +120,9 @@ def read_mean(root: Path) -> tuple[dict[str, Annotation], list[Exclusion]]:
         require(table)
     mean, exclusions = {}, []
     for song in sorted({k for t in tables.values() for k in (*t.rows, *t.bad)}, key=number):
+        if not song.isdecimal():
+            exclusions.append(Exclusion(f"song {song}", "its id is no whole number"))
+            continue
         track, note = _pair(tables, song, MEAN, song)
         if track:
             mean[song] = track

@@ -14,11 +14,10 @@ from dsaml.annotations import MEAN, Annotation
 from dsaml.datasets.base import PARTS, Dataset, Exclusion, Song, Split
 from dsaml.datasets.deam import AUDIO_SUFFIXES, CLIP_STEPS, FLAT, is_flat, number
 from dsaml.datasets.splits import SALT, read_split, select_annotators
-from dsaml.datasets.tables import STEP, Long, Track, read_long, require, tracks_in
+from dsaml.datasets.tables import LABEL_START, STEP, Long, Track, read_long, require, tracks_in
 from dsaml.errors import DsamlError
 
 KEYS = ("song_id", "annotator_id")
-LABEL_START = 15.0  # s; earlier labels are unstable and not used, as in the paper
 SLOWEST = 1.0  # s between two labels at most: 1 Hz
 MIN_SONGS = {"train": 2, "validation": 2, "test": 2}  # one for support, one for query
 

@@ -14,6 +14,7 @@ import numpy as np
 from dsaml.errors import DsamlError
 
 STEP = 0.5  # s between labels
+LABEL_START = 15.0  # s; earlier labels are unstable and not used, as in the paper
 _TIME = re.compile(r"sample_(\d+)ms")
 
 
@@ -169,6 +170,9 @@ def read_wide(path: Path, id_column: str, ids_required: bool = True) -> Wide:
     if len(jumps):
         a, b = names[jumps[0]], names[jumps[0] + 1]
         return Wide(path, problems=[Problem(path, f"times must rise by {STEP} s, but {b} follows {a}", 1, fatal=True)])
+    if times[0] != LABEL_START:
+        what = f"the first label is at {times[0]:g} s; it must be at {LABEL_START:g} s ({int(LABEL_START * 1000)} ms)"
+        return Wide(path, problems=[Problem(path, what, 1, fatal=True)])
     table = Wide(path, has_ids, times)
     for number, line in enumerate(lines[1:], 2):
         if not line.strip(" ,"):
