@@ -56,6 +56,29 @@ def book(
 
 
 @app.command()
+def fetch(
+    dataset: Annotated[DatasetName, typer.Argument(help="deam; for the others it says where they come from.")],
+    directory: Annotated[Path, typer.Argument(help="Folder for the archives and the data.")],
+    base_url: Annotated[str | None, typer.Option("--base-url", help="Another address with the same files.")] = None,
+) -> None:
+    """Download and unpack a data set (DEAM: about 1.5 GB); run it again to continue a broken download."""
+    from tqdm import tqdm
+
+    from dsaml.fetch import fetch as run_fetch
+
+    with tqdm(leave=False, disable=None) as bar:
+
+        def progress(name: str, done: int, total: int) -> None:
+            bar.set_description(name, refresh=False)
+            bar.total = total
+            bar.update(done - bar.n)
+
+        archives = run_fetch(dataset.value, directory, base_url, progress)
+    for path, checksum, count in archives:
+        typer.echo(f"{path}: {count} files, sha256 {checksum}")
+
+
+@app.command()
 def check(
     dataset: DatasetOption,
     root: RootOption,

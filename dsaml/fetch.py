@@ -1,0 +1,221 @@
+"""Download a data set's public archives, resumably, and unpack them without trusting what is inside."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
+
+from dsaml.errors import DsamlError
+
+ARCHIVES = {"deam": ("https://cvml.unige.ch/databases/DEAM/", ("DEAM_Annotations.zip", "DEAM_audio.zip"))}
+"""Base address and files; each archive is unpacked into the folder of its own name."""
+
+ELSEWHERE = {
+    "pmemo": "PMEmo has no direct address: get PMEmo2019 as https://github.com/HuiZhangDB/PMEmo says and give the "
+    "unpacked folder with --root",
+    "folder": "a folder is your own data: 'python -m dsaml template DIR' shows its layout",
+    "synthetic": "the embedded corpus is generated: 'python -m dsaml synthesize DIR'",
+}
+BLOCK = 1 << 18  # bytes
+TIMEOUT = 30  # s without a byte
+MAX_FILES = 50_000
+MAX_BYTES = 20 * 2**30  # of one unpacked archive
+MAX_RATIO = 200  # unpacked / packed of one member; label tables reach about 10
+
+Progress = Callable[[str, int, int], None]
+"""Called with (file name, bytes so far, bytes in all or 0)."""
+
+
+def _silent(name: str, done: int, total: int) -> None:
+    return None
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file, 64 hex digits."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def download(url: str, path: Path, progress: Progress = _silent) -> str:
+    """Download a file; what an earlier, broken call left in ``<path>.part`` is continued where the server can.
+
+    Parameters
+    ----------
+    url : str
+        http or https.
+    path : Path
+        Appears only when complete.
+    progress : callable
+
+    Returns
+    -------
+    str
+        SHA-256 of the file.
+
+    Raises
+    ------
+    DsamlError
+        If the server cannot be reached, refuses, or breaks off; the message says how to go on.
+    """
+    if path.is_file():
+        return sha256(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part, tag = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.tag")
+    have = part.stat().st_size if part.is_file() and tag.is_file() else 0
+    by_hand = f"download it in a browser into {path.parent} and run this command again, it will be unpacked"
+    request = urllib.request.Request(url, headers={"User-Agent": "dsaml"})
+    if have:  # the tag makes the server start over if the file has changed since
+        request.add_header("Range", f"bytes={have}-")
+        request.add_header("If-Range", tag.read_text(encoding="utf-8"))
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            resumed = answer.status == 206 and (answer.headers["Content-Range"] or "").startswith(f"bytes {have}-")
+            if answer.status == 206 and not resumed:
+                raise DsamlError(f"{url}: the server continued at the wrong place; delete {part} and run this again")
+            done = have if resumed else 0
+            total = done + int(answer.headers["Content-Length"] or 0)
+            _remember(tag, answer.headers["ETag"] or answer.headers["Last-Modified"])
+            with open(part, "ab" if resumed else "wb") as stream:
+                while block := answer.read(BLOCK):
+                    stream.write(block)
+                    done += len(block)
+                    progress(path.name, done, total)
+            if answer.headers["Content-Length"] and done < total:
+                raise DsamlError(f"{url}: broke off after {done} of {total} bytes; run this again to continue")
+    except urllib.error.HTTPError as error:
+        if error.code == 416:
+            part.unlink(missing_ok=True)
+            raise DsamlError(f"{url}: the partial download did not fit and was deleted; run this again") from error
+        raise DsamlError(f"{url}: the server answers {error.code} {error.reason}; {by_hand}") from error
+    except (TimeoutError, ConnectionError, HTTPException) as error:
+        reason = str(error) or type(error).__name__
+        raise DsamlError(f"{url}: broke off ({reason}); run this again to continue, or {by_hand}") from error
+    except urllib.error.URLError as error:
+        raise DsamlError(f"{url}: cannot be reached from here ({error.reason}); {by_hand}") from error
+    except OSError as error:
+        why = error.strerror or error
+        raise DsamlError(f"{path}: cannot be written ({why}); make room and run this again") from error
+    os.replace(part, path)
+    tag.unlink(missing_ok=True)
+    return sha256(path)
+
+
+def _remember(tag: Path, value: str | None) -> None:
+    if value and not value.startswith("W/"):  # weak tags may not be used for ranges
+        tag.write_text(value, encoding="utf-8")
+    else:
+        tag.unlink(missing_ok=True)
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
+    """The files to unpack, after looking at all of them; raises before anything is written."""
+    members = [m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
+    refuse = f"{path}: refused, nothing was unpacked, because "
+    if len(members) > MAX_FILES:
+        raise DsamlError(f"{refuse}it holds {len(members)} files, more than {MAX_FILES}; get the archive again")
+    size = sum(m.file_size for m in members)
+    if size > MAX_BYTES:
+        raise DsamlError(f"{refuse}it would unpack to {size / 2**30:.1f} GiB; get the archive again")
+    for m in members:
+        name = PurePosixPath(m.filename)
+        if name.is_absolute() or ".." in name.parts or "\\" in m.filename or ":" in m.filename or not name.parts:
+            raise DsamlError(f"{refuse}'{m.filename}' points outside the folder; get the archive again")
+        if stat.S_ISLNK(m.external_attr >> 16):
+            raise DsamlError(f"{refuse}'{m.filename}' is a link; get the archive again")
+        if m.file_size > MAX_RATIO * max(m.compress_size, 1024):
+            raise DsamlError(f"{refuse}'{m.filename}' would grow more than {MAX_RATIO} times; get the archive again")
+        if m.flag_bits & 1:
+            raise DsamlError(f"{refuse}'{m.filename}' is encrypted; get the archive again")
+    return members
+
+
+def unpack(path: Path, folder: Path, progress: Progress = _silent) -> int:
+    """Unpack a zip archive into ``folder / <archive's name>``, or into ``folder`` if the archive holds that name itself.
+
+    Returns
+    -------
+    int
+        Number of files; those that are there already with the right size are left alone.
+
+    Raises
+    ------
+    DsamlError
+        If the archive is damaged, or holds paths that lead outside, links, or far more than it should (a zip bomb).
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = _members(archive, path)
+            own = all(PurePosixPath(m.filename).parts[0] == path.stem for m in members)
+            target = folder if own else folder / path.stem
+            for done, member in enumerate(members, 1):
+                _write(archive, member, target)
+                progress(path.name, done, len(members))
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
+        raise DsamlError(f"{path}: is no intact zip archive ({error}); delete it and run this again") from error
+    except OSError as error:
+        why = error.strerror or error
+        raise DsamlError(f"{folder}: cannot be written ({why}); make room and run this again") from error
+    return len(members)
+
+
+def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
+    file = target / member.filename
+    if file.resolve() != (target.resolve() / member.filename):
+        raise DsamlError(f"{file}: lies behind a link that leads elsewhere; give an empty folder")
+    if file.is_file() and file.stat().st_size == member.file_size:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.part")
+    try:
+        with archive.open(member) as source, open(temporary, "wb") as stream:
+            shutil.copyfileobj(source, stream, BLOCK)  # stops at the declared size, checks the CRC
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def fetch(
+    name: str, folder: Path, base: str | None = None, progress: Progress = _silent
+) -> list[tuple[Path, str, int]]:
+    """Download and unpack a data set.
+
+    Parameters
+    ----------
+    name : str
+        "deam"; for the others the error says where they come from.
+    folder : Path
+        Archives and data end up here.
+    base : str, optional
+        Another address that holds the same files.
+    progress : callable
+
+    Returns
+    -------
+    list of (archive, SHA-256, files)
+
+    Raises
+    ------
+    DsamlError
+        If it cannot be had from here; the message says what to do by hand.
+    """
+    if name not in ARCHIVES:
+        raise DsamlError(ELSEWHERE.get(name, f"data set '{name}' is not known; choose one of: deam, pmemo"))
+    address, files = ARCHIVES[name]
+    address = (base or address).rstrip("/") + "/"
+    if not address.startswith(("http://", "https://")):
+        raise DsamlError(f"{address}: not an http or https address; give one with --base-url")
+    result = []
+    for file in files:
+        path = Path(folder) / file
+        checksum = download(address + file, path, progress)
+        result.append((path, checksum, unpack(path, Path(folder), progress)))
+    return result
