@@ -33,10 +33,18 @@ class SongStore:
     """
 
     def __init__(self, dataset: Dataset, features: Mapping[str, Features], steps: int = CLIP_STEPS):
-        self.dataset, self.features, self.steps = dataset, features, steps
-        self.stage = "audio"
+        self.dataset, self.steps, self.stage = dataset, steps, "audio"
         self._inputs = {song: f.log_mel[:steps] for song, f in features.items()}
+        self._embeddings = {song: f.global_embedding[:steps] for song, f in features.items()}
         self._labels: dict[tuple[str, str], Tensor] = {}
+
+    def to(self, device: str | torch.device) -> SongStore:
+        """The same store with every tensor on a device: songs are moved once, not batch by batch."""
+        store = copy.copy(self)
+        store._inputs = {song: x.to(device) for song, x in self._inputs.items()}
+        store._embeddings = {song: x.to(device) for song, x in self._embeddings.items()}
+        store._labels = {}
+        return store
 
     def local(self, model: DSAML) -> SongStore:
         """A store of z_l instead of log-mels, for training that leaves the adapter as it is: computed once per song."""
@@ -61,20 +69,23 @@ class SongStore:
 
     def inputs(self, song: str) -> tuple[Tensor, Tensor]:
         """What the model takes at ``stage`` (T, ...), and the global embedding (1 or T, D)."""
-        return self._inputs[song], self.features[song].global_embedding[: self.steps]
+        return self._inputs[song], self._embeddings[song]
 
     def _label(self, annotator: str, song: str) -> Tensor:
         key = (annotator, song)
         if key not in self._labels:
             values = self.track(annotator, song).values[: self.steps]
             if len(values) < self.steps:
-                raise DsamlError(f"{self.dataset.root}: song {song} has {len(values)} labels, fewer than {self.steps} steps")
-            self._labels[key] = torch.from_numpy(np.ascontiguousarray(values, np.float32))
+                raise DsamlError(
+                    f"{self.dataset.root}: song {song} has {len(values)} labels, fewer than {self.steps} steps"
+                )
+            device = self._inputs[song].device
+            self._labels[key] = torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(device)
         return self._labels[key]
 
     def _songs(self, songs: Sequence[str], annotators: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
         x = torch.stack([self._inputs[song] for song in songs])
-        embeddings = [self.features[song].global_embedding[: self.steps] for song in songs]
+        embeddings = [self._embeddings[song] for song in songs]
         if len({e.shape[0] for e in embeddings}) > 1:  # clips have one vector, long songs one per step
             embeddings = [e.expand(self.steps, -1) for e in embeddings]
         target = torch.stack([self._label(a, s) for a, s in zip(annotators, songs, strict=True)])

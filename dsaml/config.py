@@ -48,7 +48,9 @@ class ModelConfig:
     global_attention: bool = True  # False = "w.o. Global-Attention"
     adapter: bool = True  # False = "w.o. Adapter": the global embedding alone
     fusion_linear: bool = False  # Linear D -> D after z = sigmoid(z_l + z_g) (released code, not in the paper)
-    positions: Literal["sinusoidal", "relative-key", "none"] = "sinusoidal"  # the paper names none; released: relative-key
+    positions: Literal["sinusoidal", "relative-key", "none"] = (
+        "sinusoidal"  # the paper names none; released: relative-key
+    )
     max_positions: int = 512  # longest sequence of the relative-key embeddings, in steps
     slice_shape: tuple[int, int] = (51, 128)  # (time, mel) of one log-mel slice after pooling
 
@@ -56,7 +58,9 @@ class ModelConfig:
         if self.dim % self.heads:
             raise DsamlError(f"ModelConfig: dim {self.dim} is not divisible by heads {self.heads}; change one of them")
         if self.dim % 4:
-            raise DsamlError(f"ModelConfig: dim {self.dim} must be a multiple of 4 (the BiLSTM has dim / 4 units each way)")
+            raise DsamlError(
+                f"ModelConfig: dim {self.dim} must be a multiple of 4 (the BiLSTM has dim / 4 units each way)"
+            )
         if not (self.local_attention or self.global_attention):
             raise DsamlError("ModelConfig: at least one of local_attention and global_attention must stay on")
 

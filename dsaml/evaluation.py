@@ -34,7 +34,8 @@ Predictor = Callable[[list[Task]], list[np.ndarray]]
 def truth(store: SongStore, tasks: Sequence[Task], part: str = "query") -> list[np.ndarray]:
     """The annotators' own labels of the query (or support) songs: one (B, T, 2) array per task."""
     return [
-        np.stack([store.track(task.annotator, song).values[: store.steps] for song in getattr(task, part)]) for task in tasks
+        np.stack([store.track(task.annotator, song).values[: store.steps] for song in getattr(task, part)])
+        for task in tasks
     ]
 
 
@@ -46,7 +47,9 @@ def floor_predictors(store: SongStore) -> dict[str, Predictor]:
     def held(values: Callable[[np.ndarray], np.ndarray]) -> Predictor:
         def predict(tasks: list[Task]) -> list[np.ndarray]:
             supports = truth(store, tasks, "support")
-            return [np.broadcast_to(values(s), (len(t.query), store.steps, 2)) for t, s in zip(tasks, supports, strict=True)]
+            return [
+                np.broadcast_to(values(s), (len(t.query), store.steps, 2)) for t, s in zip(tasks, supports, strict=True)
+            ]
 
         return predict
 
@@ -80,7 +83,7 @@ def shifted_predictor(model: DSAML, store: SongStore) -> Predictor:
     def predict_song(song: str) -> np.ndarray:
         x, embedding = store.inputs(song)
         with torch.no_grad(), mode(model, "eval"):
-            return model(x[None], embedding[None], store.stage).prediction[0].numpy()
+            return model(x[None], embedding[None], store.stage).prediction[0].cpu().numpy()
 
     def predict(tasks: list[Task]) -> list[np.ndarray]:
         songs = {song for task in tasks for song in task.support + task.query}
@@ -115,10 +118,15 @@ def cube(table: pd.DataFrame, method: str, dimension: str, metric: str) -> np.nd
     """
     rows = table[(table.method == method) & (table.dimension == dimension)]
     if rows.empty:
-        raise DsamlError(f"no scores for method '{method}' in {dimension}; the table has {sorted(table.method.unique())}")
+        raise DsamlError(
+            f"no scores for method '{method}' in {dimension}; the table has {sorted(table.method.unique())}"
+        )
     annotators, songs = sorted(table.annotator.unique()), sorted(table.song.unique())
     out = np.full((rows.seed.nunique(), len(annotators), len(songs)), np.nan)
-    index = [pd.Categorical(rows[k], categories=c).codes for k, c in (("seed", None), ("annotator", annotators), ("song", songs))]
+    index = [
+        pd.Categorical(rows[k], categories=c).codes
+        for k, c in (("seed", None), ("annotator", annotators), ("song", songs))
+    ]
     out[tuple(index)] = rows[metric]
     return out
 
@@ -207,11 +215,10 @@ def compare(table: pd.DataFrame, method: str, others: Sequence[str], metric: str
 
 
 def gap_closed(summary: Mapping[str, Any], method: str, metric: str = "ccc") -> dict[str, float]:
-    """Share of the way from the population oracle to the personal oracle that a method goes, per dimension."""
+    """Share of the way from the population to the personal oracle that a method goes, per dimension; NaN without a gap."""
     out = {}
     for d in DIMENSIONS:
         low, high = (summary[name][d][metric]["mean"] for name in ("population oracle", "personal oracle"))
-        out[d] = (summary[method][d][metric]["mean"] - low) / (high - low)
+        gain = summary[method][d][metric]["mean"] - low
+        out[d] = gain / (high - low) if high != low else float("nan")
     return out
-
-

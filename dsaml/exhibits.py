@@ -58,7 +58,9 @@ def write_all(experiment: rp.Experiment, payload: Mapping[str, Any], seed: int, 
     write_result(results / "curves.json", curves, stamp())
     write_result(results / "study_curves.json", study_curves(experiment, predictions), stamp())
     spread = synthetic.calibration(experiment.dataset)
-    write_result(results / "corpus.json", {"spread": spread.to_dict("index"), "songs": corpus_counts(experiment)}, stamp())
+    write_result(
+        results / "corpus.json", {"spread": spread.to_dict("index"), "songs": corpus_counts(experiment)}, stamp()
+    )
     write_result(results / "numbers.json", numbers(experiment, payload), stamp())
     write_opening(experiment, curves, results / "index")
 
@@ -76,7 +78,9 @@ def attention_maps(experiment: rp.Experiment, seed: int) -> dict[str, Any]:
     store, split = experiment.store, experiment.dataset.split.songs
     songs = [s for s in split["test"] if experiment.dataset.songs[s].clip]
     batch = store.batch([MEAN], [songs])
-    out: dict[str, Any] = {"targets": {"local": experiment.profile.model.alpha, "global": experiment.profile.model.beta}}
+    out: dict[str, Any] = {
+        "targets": {"local": experiment.profile.model.alpha, "global": experiment.profile.model.beta}
+    }
     for label, name in (("with", rp.WARM_START), ("without", rp.NO_ATTENTION_LOSS)):
         model, history = experiment.model(name, seed)
         with torch.no_grad(), mode(model, "eval"):
@@ -115,14 +119,21 @@ def personal_predictions(experiment: rp.Experiment, payload: Mapping[str, Any], 
 
     put("truth", ev.truth(store, tasks))
     put("mean label", ev.truth(store, [Task(MEAN, t.support, t.query) for t in tasks]))
-    for name, label in ((rp.NON_META, rp.FINE_TUNED), (rp.MAML_MEAN, rp.MAML_MEAN), (rp.MAML_ANNOTATOR, rp.MAML_ANNOTATOR)):
+    for name, label in (
+        (rp.NON_META, rp.FINE_TUNED),
+        (rp.MAML_MEAN, rp.MAML_MEAN),
+        (rp.MAML_ANNOTATOR, rp.MAML_ANNOTATOR),
+    ):
         model, _ = experiment.model(name, seed)
         chosen = payload["selection"][str(seed)][label]
         config = rp.with_inner(experiment.meta(name), chosen["inner_lr"], chosen["inner_steps"])
         inputs = store.local(model) if config.adapt != "all" else store
         put(label, ev.model_predictor(model, inputs, config)(tasks))
         if name != rp.MAML_MEAN:
-            put(f"{label}, before" if name == rp.MAML_ANNOTATOR else name, ev.model_predictor(model, inputs, config, 0)(tasks))
+            put(
+                f"{label}, before" if name == rp.MAML_ANNOTATOR else name,
+                ev.model_predictor(model, inputs, config, 0)(tasks),
+            )
     return rows
 
 
@@ -134,21 +145,30 @@ def example_curves(experiment: rp.Experiment, predictions: list[dict[str, Any]])
     """
     dataset, store = experiment.dataset, experiment.store
     songs = [s for s in dataset.split.songs["test"] if dataset.songs[s].clip]
-    listeners = [who for who in dataset.split.annotators["test"] if all(s in dataset.tracks.get(who, {}) for s in songs)]
-    every = np.stack([[dataset.tracks[who][s].values[: store.steps] for who in listeners] for s in songs])  # (S, L, T, 2)
+    listeners = [
+        who for who in dataset.split.annotators["test"] if all(s in dataset.tracks.get(who, {}) for s in songs)
+    ]
+    every = np.stack(
+        [[dataset.tracks[who][s].values[: store.steps] for who in listeners] for s in songs]
+    )  # (S, L, T, 2)
     song = int(every.std(1).mean((1, 2)).argmax())
-    distance = np.linalg.norm((every[song, :, None] - every[song, None]).reshape(len(listeners), len(listeners), -1), axis=-1)
+    distance = np.linalg.norm(
+        (every[song, :, None] - every[song, None]).reshape(len(listeners), len(listeners), -1), axis=-1
+    )
     first, second = np.unravel_index(distance.argmax(), distance.shape)
     before = f"{rp.MAML_ANNOTATOR}, before"
     gains = []
     for row in predictions:
         for s, curves in row["songs"].items():
-            scores = [np.mean([v["ccc"] for v in score(curves[k], curves["truth"]).values()]) for k in (before, rp.MAML_ANNOTATOR)]
+            scores = [
+                np.mean([v["ccc"] for v in score(curves[k], curves["truth"]).values()])
+                for k in (before, rp.MAML_ANNOTATOR)
+            ]
             gains.append((scores[1] - scores[0], scores, row, s))
     gains.sort(key=lambda item: item[0])
     cases = []
     for percentile in (90, 50, 10):
-        gain, scores, row, s = gains[round(percentile / 100 * (len(gains) - 1))]
+        _, scores, row, s = gains[round(percentile / 100 * (len(gains) - 1))]
         cases.append(
             {
                 "percentile": percentile,
@@ -223,7 +243,9 @@ def numbers(experiment: rp.Experiment, payload: Mapping[str, Any]) -> dict[str, 
     for d, share in (payload["gap_closed"] or {}).items():
         out[f"gap_closed_{d}"] = f"{100 * share:.0f} %"
     for row, cells in synthetic.calibration(experiment.dataset).to_dict("index").items():
-        key = {"step": "disagreement", "within-song": "within_train" if "training" in row else "within_test"}[row.split()[0]]
+        key = {"step": "disagreement", "within-song": "within_train" if "training" in row else "within_test"}[
+            row.split()[0]
+        ]
         out |= {f"{key}_{d}": f"{cells[d]:.3f}" for d in ev.DIMENSIONS}
     for part, counts in corpus_counts(experiment).items():
         out |= {f"{part}_{what}": str(count) for what, count in counts.items()}
@@ -246,5 +268,3 @@ def write_opening(experiment: rp.Experiment, curves: Mapping[str, Any], folder: 
     with sf.SoundFile(folder / "clip.mp3", "w", rate, 1, format="MP3") as stream:
         for start in range(0, len(part), 65_536):
             stream.write(part[start : start + 65_536])
-
-

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 class Linear(nn.Linear):
     """``nn.Linear``; with a weight of (tasks, out, in), input (tasks, ..., in) gives output (tasks, ..., out)."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
+    def forward(self, input: Tensor) -> Tensor:
         if self.weight.dim() == 2:
             return F.linear(input, self.weight, self.bias)
         flat = input.flatten(1, -2)  # (tasks, rows, in)
@@ -26,7 +26,7 @@ class Linear(nn.Linear):
 class LayerNorm(nn.LayerNorm):
     """``nn.LayerNorm`` over the last dimension; weight and bias may be (tasks, dim)."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         if self.weight.dim() == 1:
             return super().forward(input)
         shape = (self.weight.shape[0], *(1,) * (input.dim() - 2), self.weight.shape[1])
@@ -37,13 +37,19 @@ class LayerNorm(nn.LayerNorm):
 class Conv2d(nn.Conv2d):
     """``nn.Conv2d``; with a weight of (tasks, out, in, h, w), input (tasks, batch, in, H, W), through grouped convolution."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         if self.weight.dim() == 4:
             return super().forward(input)
         tasks = self.weight.shape[0]
         merged = input.transpose(0, 1).flatten(1, 2)  # (batch, tasks * in, H, W)
         out = F.conv2d(
-            merged, self.weight.flatten(0, 1), self.bias.flatten(), self.stride, self.padding, self.dilation, groups=tasks
+            merged,
+            self.weight.flatten(0, 1),
+            self.bias.flatten(),
+            self.stride,
+            self.padding,
+            self.dilation,
+            groups=tasks,
         )
         return out.unflatten(1, (tasks, -1)).transpose(0, 1)  # (tasks, batch, out, H, W)
 
@@ -54,7 +60,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     With stacked weights the running statistics are read (eval mode) but never updated: they belong to the base model.
     """
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         if self.weight.dim() == 1:
             return super().forward(input)
         tasks = self.weight.shape[0]
@@ -77,7 +83,7 @@ class BiLSTM(nn.LSTM):
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__(input_size, hidden_size, batch_first=True, bidirectional=True)
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         """(..., T, input_size) -> (..., T, 2 * hidden_size)."""
         if self.weight_hh_l0.dim() == 2:
             weights = [getattr(self, name) for name in self._flat_weights_names]

@@ -118,7 +118,9 @@ class TransformerLayer(nn.Module):
         steps, table = query.shape[-2], self.distance  # (2 max - 1, head_dim), or stacked (tasks, ...)
         limit = (table.shape[-2] + 1) // 2
         if steps > limit:
-            raise DsamlError(f"a sequence of {steps} steps is longer than the {limit} of its position embeddings; use windows")
+            raise DsamlError(
+                f"a sequence of {steps} steps is longer than the {limit} of its position embeddings; use windows"
+            )
         index = torch.arange(steps, device=query.device)
         gathered = table[..., index[:, None] - index[None, :] + limit - 1, :]  # (..., T, T, head_dim)
         if table.dim() == 2:
@@ -231,10 +233,14 @@ class DSAML(nn.Module):
         if stage == "context":
             return Output(self.predictor(x), None, None, x)
         if stage == "audio" and tuple(x.shape[-2:]) != tuple(self.config.slice_shape):
-            raise DsamlError(f"log-mel slices are {tuple(x.shape[-2:])}, the model wants {tuple(self.config.slice_shape)}")
+            raise DsamlError(
+                f"log-mel slices are {tuple(x.shape[-2:])}, the model wants {tuple(self.config.slice_shape)}"
+            )
         if global_embedding is None or global_embedding.shape[-1] != self.config.dim:
             got = None if global_embedding is None else global_embedding.shape[-1]
-            raise DsamlError(f"the global embedding has width {got}, the model wants {self.config.dim}; use one encoder")
+            raise DsamlError(
+                f"the global embedding has width {got}, the model wants {self.config.dim}; use one encoder"
+            )
         local = self.local_features(x) if stage == "audio" else x
         context, attention_local, attention_global = self.attention(self.fuse(local, global_embedding))
         return Output(self.predictor(context), attention_local, attention_global, context)
@@ -290,11 +296,15 @@ def load_released(state_dict: Mapping[str, Tensor], num_heads: int) -> DSAML:
     layers = {name.split(".")[2] for name in weights if name.startswith("attention.layers.")}
     needed = ("adapter.linear.weight", "attention.layers.0.up.weight", "attention.layers.0.distance")
     if absent := [name for name in needed if name not in weights]:
-        raise DsamlError(f"released weights: no {', '.join(absent)} among {len(weights)} names; is this a checkpoint of DSAML?")
+        raise DsamlError(
+            f"released weights: no {', '.join(absent)} among {len(weights)} names; is this a checkpoint of DSAML?"
+        )
     limit, head_dim = weights["attention.layers.0.distance"].shape
     dim = weights["adapter.linear.weight"].shape[0]
     if num_heads * head_dim != dim:
-        raise DsamlError(f"released weights: {num_heads} heads of {head_dim} do not make D = {dim}; num_heads is {dim // head_dim}")
+        raise DsamlError(
+            f"released weights: {num_heads} heads of {head_dim} do not make D = {dim}; num_heads is {dim // head_dim}"
+        )
     config = released(
         dim=dim,
         heads=num_heads,

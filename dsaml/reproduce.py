@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from tqdm import tqdm
 from dsaml import evaluation as ev
 from dsaml.batches import SongStore
 from dsaml.config import MetaConfig, Profile
-from dsaml.datasets import Dataset, load_dataset, synthetic
-from dsaml.encoders import MelEncoder
+from dsaml.datasets import Dataset, Split, load_dataset, synthetic
+from dsaml.encoders import GlobalEncoder, make_encoder
+from dsaml.errors import DsamlError
 from dsaml.features import FeatureCache, Features
 from dsaml.model import DSAML
 from dsaml.results import provenance, write_result
@@ -41,7 +42,7 @@ TRAINED = (WARM_START, NO_ATTENTION_LOSS, NON_META, MAML_MEAN, MAML_ANNOTATOR)
 
 SUPPORTS = 5  # one-song support sets per listener, for selection and for the test
 INNER_LRS, INNER_STEPS = (0.01, 0.03, 0.1, 0.2), (1, 3, 5, 10, 20)  # inner-loop settings tried on validation listeners
-_TRAINING_CODE = ("audio", "batches", "encoders", "features", "layers", "losses", "maml", "model", "tasks", "training")
+_TRAINING_CODE = ("batches", "layers", "losses", "maml", "model", "tasks", "training")
 
 
 @dataclass(frozen=True)
@@ -61,54 +62,97 @@ class Experiment:
     def model(self, name: str, seed: int) -> tuple[DSAML, History]:
         """One of ``TRAINED``: trained now, or read from its checkpoint where it is finished."""
         profile, file = self.profile, "".join(c if c.isalnum() else "-" for c in name.lower())
-        bar = tqdm(desc=f"{name}, seed {seed}", unit="step", mininterval=2.0, leave=False)
+        bar: list[tqdm] = []
 
         def progress(step: int, total: int, loss: float) -> None:
-            bar.total = total
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            bar.update(step - bar.n)
+            if not bar:  # a finished model is only read, and draws no bar
+                bar.append(
+                    tqdm(desc=f"{name}, seed {seed}", total=total, initial=step - 1, unit="step", mininterval=2.0)
+                )
+            bar[0].set_postfix(loss=f"{loss:.3f}", refresh=False)
+            bar[0].update(step - bar[0].n)
+            if step == total:
+                bar[0].close()
 
         run = Run(checkpoint=self.runs / f"{file}-{seed}.pt", resume=True, progress=progress)
         common = {"seed": seed, "validate_every": profile.validate_every, "run": run}
-        try:
-            if name in (WARM_START, NO_ATTENTION_LOSS):
-                torch.manual_seed(seed)
-                weight = 0.0 if name == NO_ATTENTION_LOSS else profile.model.attention_loss_weight
-                model = DSAML(dataclasses.replace(profile.model, attention_loss_weight=weight))
-                return model, train_supervised(model, self.store, profile.warm_start, **common)
-            model = self.model(WARM_START, seed)[0]
+        if name in (WARM_START, NO_ATTENTION_LOSS):
             torch.manual_seed(seed)
-            if name == NON_META:
-                return model, train_supervised(model, self.store, profile.supervised, **common)
-            return model, train_maml(model, self.store, self.meta(name), **common)
-        finally:
-            bar.close()
+            weight = 0.0 if name == NO_ATTENTION_LOSS else profile.model.attention_loss_weight
+            model = DSAML(dataclasses.replace(profile.model, attention_loss_weight=weight))
+            return model, train_supervised(model, self.store, profile.warm_start, **common)
+        model = self.model(WARM_START, seed)[0]
+        torch.manual_seed(seed)
+        if name == NON_META:
+            return model, train_supervised(model, self.store, profile.supervised, **common)
+        return model, train_maml(model, self.store, self.meta(name), **common)
 
     def meta(self, name: str) -> MetaConfig:
         """Task construction that a name stands for."""
         return dataclasses.replace(self.profile.meta, tasks="random" if name == MAML_MEAN else "annotator")
 
 
-def prepare(profile: Profile, cache: Path, workers: int = 2) -> Experiment:
-    """The embedded corpus with its features; both are made once and kept under ``cache``."""
+def prepare(
+    profile: Profile,
+    cache: Path,
+    dataset: str = "synthetic",
+    root: Path | None = None,
+    encoder: GlobalEncoder | None = None,
+    workers: int = 2,
+) -> Experiment:
+    """A data set with its features; by default the embedded corpus, which is made under ``cache`` if it is not there.
+
+    Songs without audio are left out, with a count in the log.
+
+    Raises
+    ------
+    DsamlError
+        If the data set or its audio is unusable.
+    """
     started = time.perf_counter()
-    with tqdm(desc="corpus", unit="song", mininterval=2.0, leave=False) as bar:
+    if root is None:
+        with _counter("corpus") as progress:
+            root = synthetic.synthesize(cache / "corpus", workers=workers, progress=progress)
+    data = load_dataset(dataset, root)
+    features = FeatureCache(cache / "features", profile.audio, encoder or make_encoder(profile, None))
+    wanted = [song for part in data.split.songs.values() for song in part if song in data.mean]
+    songs = {
+        s: (data.songs[s], len(data.mean[s])) for s in wanted if s in data.songs and data.songs[s].audio is not None
+    }
+    if len(songs) < len(wanted):
+        log.warning(
+            "%d of %d songs have no audio under %s and are left out", len(wanted) - len(songs), len(wanted), root
+        )
+    split = Split(
+        {part: tuple(s for s in ids if s in songs) for part, ids in data.split.songs.items()}, data.split.annotators
+    )
+    if empty := [part for part, ids in split.songs.items() if not ids]:
+        raise DsamlError(
+            f"{root}: no song with audio and labels in the part {', '.join(empty)}; 'check' lists what is missing"
+        )
+    with _counter("features") as progress:
+        made = features.fill(songs, workers, progress)
+    log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
+    digest = hashlib.sha256(f"{profile.digest()} {features.encoder.fingerprint} {split}".encode())
+    for song in songs:
+        digest.update(data.mean[song].values.tobytes())
+        digest.update(made[song].log_mel.numpy().tobytes())
+    for name in _TRAINING_CODE:
+        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
+    runs = cache / "runs" / digest.hexdigest()[:12]
+    return Experiment(profile, dataclasses.replace(data, split=split), made, runs)
+
+
+@contextmanager
+def _counter(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar as the callback that the package's functions take."""
+    with tqdm(desc=what, unit="song", mininterval=2.0, leave=False) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        root = synthetic.synthesize(cache / "corpus", workers=workers, progress=progress)
-    dataset = load_dataset("synthetic", root)
-    feature_cache = FeatureCache(cache / "features", profile.audio, MelEncoder(profile.model.dim, profile.audio))
-    songs = {s: (dataset.songs[s], len(dataset.mean[s])) for part in dataset.split.songs.values() for s in part}
-    with tqdm(desc="features", unit="song", mininterval=2.0, leave=False) as bar:
-        features = feature_cache.fill(songs, workers, progress)
-    log.info("corpus and features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
-    digest = hashlib.sha256(profile.digest().encode() + json.dumps(synthetic.describe(root), sort_keys=True).encode())
-    for name in _TRAINING_CODE:
-        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
-    return Experiment(profile, dataset, features, cache / "runs" / digest.hexdigest()[:12])
+        yield progress
 
 
 def _train(experiment: Experiment, name: str, seed: int) -> None:
@@ -234,6 +278,6 @@ def verdict(payload: Mapping[str, Any]) -> str:
             "On unseen simulated listeners, MAML with annotator tasks beats both the fine-tuned non-meta model and MAML on "
             "mean labels, in arousal and in valence: all four paired 95 % intervals of the CCC difference lie above zero."
         )
-    return f"The result does not hold everywhere: no clear advantage of MAML with annotator tasks over {'; '.join(short)}."
-
-
+    return (
+        f"The result does not hold everywhere: no clear advantage of MAML with annotator tasks over {'; '.join(short)}."
+    )

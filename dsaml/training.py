@@ -55,13 +55,22 @@ class Run:
     progress: Callable[[int, int, float], None] = lambda step, total, loss: None
 
 
+def best_device() -> str:
+    """ "cuda" where there is a GPU, else "mps" on Apple silicon, else "cpu"."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 def _save(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     try:
         write_bytes_atomically(path, buffer.getvalue())
     except OSError as error:
-        raise DsamlError(f"{path}: the checkpoint could not be written ({error.strerror}); the last good one is kept") from error
+        raise DsamlError(
+            f"{path}: the checkpoint could not be written ({error.strerror}); the last good one is kept"
+        ) from error
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -78,7 +87,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise DsamlError(f"{path}: not a checkpoint that can be read safely ({type(error).__name__}); train again") from error
+        raise DsamlError(
+            f"{path}: not a checkpoint that can be read safely ({type(error).__name__}); train again"
+        ) from error
     if not isinstance(state, dict) or "model" not in state:
         raise DsamlError(f"{path}: holds no model; was it written by 'python -m dsaml train'?")
     return state
@@ -101,7 +112,12 @@ def _fit(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
-        history, best, best_score, start = History(**state["history"]), state["best"], state["best_score"], state["step"]
+        history, best, best_score, start = (
+            History(**state["history"]),
+            state["best"],
+            state["best_score"],
+            state["step"],
+        )
 
     def save(step: int) -> None:
         if run.checkpoint is not None:
@@ -116,7 +132,9 @@ def _fit(
         model.train()
         loss = step_loss(step)
         if not torch.isfinite(loss):
-            raise DsamlError(f"step {step}: the loss is {loss.item()}; lower the learning rate (the last checkpoint is kept)")
+            raise DsamlError(
+                f"step {step}: the loss is {loss.item()}; lower the learning rate (the last checkpoint is kept)"
+            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if config.clip_norm:
@@ -192,13 +210,13 @@ def cross_song_tasks(store: SongStore, part: str, supports: int, songs_per_suppo
 def predict_tasks(
     model: DSAML, store: SongStore, tasks: list[Task], config: MetaConfig, steps: int | None = None, at_once: int = 16
 ) -> list[Tensor]:
-    """Adapt to each task's support set and predict its query songs: one (B, T, 2) tensor per task."""
+    """Adapt to each task's support set and predict its query songs: one (B, T, 2) tensor per task, on the CPU."""
     predictions: list[Tensor] = []
     for first in range(0, len(tasks), at_once):
         part = tasks[first : first + at_once]
         weights = personalize(model, store.support(part), config, steps)
         query = store.query(part)
-        predictions.extend(predict(model, weights, query, config).unbind(0))
+        predictions.extend(predict(model, weights, query, config).cpu().unbind(0))
     return predictions
 
 
@@ -222,7 +240,7 @@ def train_maml(
         fixed.requires_grad_(False)
         store = store.local(model)
     held_out = validation_tasks(store)
-    truth = torch.stack([store.query([task]).target[0] for task in held_out])
+    truth = torch.stack([store.query([task]).target[0] for task in held_out]).cpu()
 
     def step_loss(step: int) -> Tensor:
         tasks = sampler.batch(step, config.tasks_per_step)

@@ -206,6 +206,19 @@ def test_damage_is_named(valid, tmp_path, case, damage, says, where):
         assert report["summary"]["usable songs"] >= 3
 
 
+def test_a_truncated_mp3_is_named(valid, tmp_path):
+    root = tmp_path / "DEAM"
+    shutil.copytree(valid, root)
+    sound, _ = sf.read(_wav(root))
+    _wav(root).unlink()
+    path = _wav(root).with_suffix(".mp3")
+    sf.write(path, sound, RATE)
+    assert run(root).exit_code == 0
+    _cut(path, path.stat().st_size * 3 // 4)
+    done = run(root)
+    assert done.exit_code == 1 and re.search(r"1003\.mp3 +(truncated|the audio is 3)", done.output), done.output
+
+
 def test_several_problems_come_at_once(valid, tmp_path):
     root = tmp_path / "DEAM"
     shutil.copytree(valid, root)

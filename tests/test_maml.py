@@ -34,7 +34,9 @@ def _settings(**changes) -> MetaConfig:
     return MetaConfig(**{**vars(META), **changes})
 
 
-def _reference_gradients(model: DSAML, support: Batch, query: Batch, config: MetaConfig, task: int) -> dict[str, torch.Tensor]:
+def _reference_gradients(
+    model: DSAML, support: Batch, query: Batch, config: MetaConfig, task: int
+) -> dict[str, torch.Tensor]:
     """Meta-gradient of one task through learn2learn (it adapts every parameter)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -54,7 +56,11 @@ def _reference_gradients(model: DSAML, support: Batch, query: Batch, config: Met
 @pytest.mark.parametrize("loss", ["mse", "score"])
 def test_gradients_equal_learn2learn(second_order, loss):
     config = _settings(second_order=second_order, adapt="all", loss=loss)
-    model, support, query = _model(torch.float64), _batch(3, 1, 1, dtype=torch.float64), _batch(3, 2, 2, dtype=torch.float64)
+    model, support, query = (
+        _model(torch.float64),
+        _batch(3, 1, 1, dtype=torch.float64),
+        _batch(3, 2, 2, dtype=torch.float64),
+    )
     meta_loss(model, support, query, config).sum().backward()
     expected = [_reference_gradients(model, support, query, config, task) for task in range(3)]
     for name, parameter in model.named_parameters():
@@ -64,7 +70,11 @@ def test_gradients_equal_learn2learn(second_order, loss):
 @pytest.mark.parametrize("adapt", ["all", "no-adapter", "head"])
 def test_second_order_equals_finite_differences(adapt):
     config = _settings(second_order=True, adapt=adapt, inner_lr=0.2)
-    model, support, query = _model(torch.float64), _batch(2, 1, 3, dtype=torch.float64), _batch(2, 2, 4, dtype=torch.float64)
+    model, support, query = (
+        _model(torch.float64),
+        _batch(2, 1, 3, dtype=torch.float64),
+        _batch(2, 2, 4, dtype=torch.float64),
+    )
     meta_loss(model, support, query, config).mean().backward()
     for name in ("predictor.output.weight", "attention.layers.0.query.weight", "adapter.block1.conv.weight"):
         parameter = dict(model.named_parameters())[name]
@@ -81,14 +91,20 @@ def test_second_order_equals_finite_differences(adapt):
 
 def test_first_order_equals_an_explicit_copy():
     config = _settings(adapt="all")
-    model, support, query = _model(torch.float64), _batch(1, 1, 5, dtype=torch.float64), _batch(1, 2, 6, dtype=torch.float64)
+    model, support, query = (
+        _model(torch.float64),
+        _batch(1, 1, 5, dtype=torch.float64),
+        _batch(1, 2, 6, dtype=torch.float64),
+    )
     meta_loss(model, support, query, config).sum().backward()
     adapted = copy.deepcopy(model)
     adapted.zero_grad()
     optimizer = torch.optim.SGD(adapted.parameters(), lr=config.inner_lr)
     for _ in range(config.inner_steps):
         optimizer.zero_grad()
-        total_loss(adapted(support.x[0], support.global_embedding[0]), support.target[0], config.loss, CONFIG).backward()
+        total_loss(
+            adapted(support.x[0], support.global_embedding[0]), support.target[0], config.loss, CONFIG
+        ).backward()
         optimizer.step()
     optimizer.zero_grad()
     total_loss(adapted(query.x[0], query.global_embedding[0]), query.target[0], config.loss, CONFIG).backward()
@@ -123,7 +139,9 @@ def test_tasks_do_not_touch_each_other():
     together = predict(model, personalize(model, support, config), query, config)
     one = Batch(support.x[1:2], support.global_embedding[1:2], support.target[1:2])
     only = Batch(query.x[1:2], query.global_embedding[1:2], query.target[1:2])
-    torch.testing.assert_close(together[1:2], predict(model, personalize(model, one, config), only, config), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        together[1:2], predict(model, personalize(model, one, config), only, config), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_inner_steps_lower_the_support_loss():

@@ -15,7 +15,9 @@ from dsaml.losses import diagonal_attention_loss, mse_loss, score_loss, sequence
 from dsaml.model import DSAML, RELEASED_NAMES, band_mask, load_released, parameter_table
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden numbers lie outside the project, in ../shared/golden")
+needs_golden = pytest.mark.skipif(
+    not GOLDEN.is_dir(), reason="the golden numbers lie outside the project, in ../shared/golden"
+)
 SMALL = ModelConfig(dim=16, heads=2, layers=2, feed_forward=24, slice_shape=(7, 12))
 
 
@@ -31,8 +33,16 @@ def _released_state(model: DSAML) -> dict[str, torch.Tensor]:
     for name, tensor in model.state_dict().items():
         if name.startswith("attention.layers."):
             name = name.replace("attention.layers.", "multi_scale_attention.encoder.encoder.layer.")
-            inner = {"query": "attention.attention.query", "key": "attention.attention.key", "value": "attention.attention.value"}
-            inner |= {"output": "attention.output.dense", "norm1": "attention.output.LayerNorm", "up": "intermediate.dense"}
+            inner = {
+                "query": "attention.attention.query",
+                "key": "attention.attention.key",
+                "value": "attention.attention.value",
+            }
+            inner |= {
+                "output": "attention.output.dense",
+                "norm1": "attention.output.LayerNorm",
+                "up": "intermediate.dense",
+            }
             inner |= {"down": "output.dense", "norm2": "output.LayerNorm"}
             parts = name.split(".")
             if parts[-1] == "distance":
@@ -56,9 +66,13 @@ def golden() -> dict[str, torch.Tensor]:
 
 @needs_golden
 def test_golden_released_layers(golden):
-    model = load_released({k.removeprefix("weights."): v for k, v in golden.items() if k.startswith("weights.")}, num_heads=4)
+    model = load_released(
+        {k.removeprefix("weights."): v for k, v in golden.items() if k.startswith("weights.")}, num_heads=4
+    )
     with torch.no_grad():
-        torch.testing.assert_close(model.adapter.slice_features(golden["mel"]), golden["adapter_features"], atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            model.adapter.slice_features(golden["mel"]), golden["adapter_features"], atol=1e-5, rtol=0
+        )
         fused = model.fuse(model.local_features(golden["mel"]), golden["global_embedding"])
         torch.testing.assert_close(fused, golden["fused"], atol=1e-5, rtol=0)
         output = model(golden["mel"], golden["global_embedding"])
@@ -71,7 +85,9 @@ def test_golden_released_layers(golden):
 @needs_golden
 def test_golden_scores_and_losses(golden):
     expected = json.loads((GOLDEN / "released_scores.json").read_text())
-    model = load_released({k.removeprefix("weights."): v for k, v in golden.items() if k.startswith("weights.")}, num_heads=4)
+    model = load_released(
+        {k.removeprefix("weights."): v for k, v in golden.items() if k.startswith("weights.")}, num_heads=4
+    )
     ccc, pcc, rmse = sequence_scores(golden["prediction"], golden["labels"])
     for d, dimension in enumerate(("arousal", "valence")):
         for name, values in (("ccc", ccc), ("pcc", pcc), ("rmse", rmse)):
@@ -79,14 +95,19 @@ def test_golden_scores_and_losses(golden):
     assert score_loss(golden["prediction"], golden["labels"]).item() == pytest.approx(expected["score_loss"], abs=1e-6)
     with torch.no_grad():
         output = model(golden["mel"], golden["global_embedding"])
-    for (alpha, beta), key in (((0.5, 0.05), "diagonal_loss_alpha05_beta005"), ((0.9, 0.1), "diagonal_loss_alpha09_beta01")):
+    for (alpha, beta), key in (
+        ((0.5, 0.05), "diagonal_loss_alpha05_beta005"),
+        ((0.9, 0.1), "diagonal_loss_alpha09_beta01"),
+    ):
         assert diagonal_attention_loss(output, alpha, beta).item() == pytest.approx(expected[key], abs=1e-6)
 
 
 @needs_golden
 def test_golden_first_steps_of_a_longer_batch(golden):
     """The mapping does not depend on batch size or length: a shorter sequence of one song has the released local maps' rows."""
-    model = load_released({k.removeprefix("weights."): v for k, v in golden.items() if k.startswith("weights.")}, num_heads=4)
+    model = load_released(
+        {k.removeprefix("weights."): v for k, v in golden.items() if k.startswith("weights.")}, num_heads=4
+    )
     with torch.no_grad():
         output = model(golden["mel"][:1, :40], golden["global_embedding"][:1])
     first_layer_rows = golden["attention"][:1, 0, :, :30, :40]  # rows whose band of 5 lies inside the first 40 steps
@@ -127,7 +148,9 @@ def test_band_mask_is_equation_1(steps, context):
 @settings(max_examples=15, deadline=None)
 @given(steps=st.integers(1, 65), n_local=st.integers(0, 8), n_global=st.integers(8, 40), seed=st.integers(0, 99))
 def test_attention_rows_sum_to_one_inside_the_band(steps, n_local, n_global, seed):
-    config = ModelConfig(dim=8, heads=2, layers=1, feed_forward=8, slice_shape=(3, 4), context_local=n_local, context_global=n_global)
+    config = ModelConfig(
+        dim=8, heads=2, layers=1, feed_forward=8, slice_shape=(3, 4), context_local=n_local, context_global=n_global
+    )
     torch.manual_seed(seed)
     with torch.no_grad():
         output = DSAML(config).eval()(*_inputs(config, 1, steps, seed))

@@ -15,7 +15,12 @@ def _tracks(sizes: dict[str, int]) -> dict[str, dict[str, Annotation]]:
     return {who: {f"s{k}": Annotation(f"s{k}", who, times, values) for k in range(n)} for who, n in sizes.items()}
 
 
-@given(sizes=st.lists(st.integers(6, 12), min_size=1, max_size=5), support=st.integers(1, 2), query=st.integers(1, 4), seed=st.integers(0, 999))
+@given(
+    sizes=st.lists(st.integers(6, 12), min_size=1, max_size=5),
+    support=st.integers(1, 2),
+    query=st.integers(1, 4),
+    seed=st.integers(0, 999),
+)
 def test_annotator_tasks_keep_one_person_and_never_share_a_song(sizes, support, query, seed):
     tracks = _tracks({f"w{k}": n for k, n in enumerate(sizes)})
     for task in TaskSampler(tracks, "annotator", support, query, seed).batch(3, 8):

@@ -78,7 +78,9 @@ class Listener:
 
 def make_listeners(config: CorpusConfig, part: str) -> list[Listener]:
     """Listeners of one part; the four sign combinations are balanced."""
-    count = {"train": config.train_listeners, "validation": config.validation_listeners, "test": config.test_listeners}[part]
+    count = {"train": config.train_listeners, "validation": config.validation_listeners, "test": config.test_listeners}[
+        part
+    ]
     rng = np.random.default_rng([config.seed, 1, len(part)])
     listeners = []
     for number in range(count):
@@ -113,7 +115,9 @@ def make_controls(config: CorpusConfig, song_id: int, steps: int, flat: bool) ->
     return smooth, bells
 
 
-def true_curve(config: CorpusConfig, controls: np.ndarray, bells: tuple[float, ...], listener: Listener | None) -> np.ndarray:
+def true_curve(
+    config: CorpusConfig, controls: np.ndarray, bells: tuple[float, ...], listener: Listener | None
+) -> np.ndarray:
     """Noise-free arousal and valence on the labelled part, shape (steps - 30, 2); ``None`` is the population (z = 0)."""
     person = listener or Listener(MEAN, (0.0, 0.0), (1.0, 1.0), (0.0, 0.0), 1.75)
     times = np.arange(len(controls)) * STEP
@@ -268,7 +272,9 @@ def describe(root: str | Path) -> dict:
     """
     marker = Path(root) / MARKER
     if not marker.is_file():
-        raise DsamlError(f"{marker}: missing, so this is no complete embedded corpus; run 'python -m dsaml synthesize {root}'")
+        raise DsamlError(
+            f"{marker}: missing, so this is no complete embedded corpus; run 'python -m dsaml synthesize {root}'"
+        )
     return json.loads(marker.read_text(encoding="utf-8"))
 
 

@@ -79,7 +79,11 @@ def before_after(case: Mapping[str, Any], times: Sequence[float], before: str, a
 def plane(case: Mapping[str, Any], before: str, after: str) -> Figure:
     """The same curves as trajectories in the valence-arousal plane; a dot marks the start."""
     figure, axis = plt.subplots(figsize=(4.6, 4.6), layout="constrained")
-    for name, label, color in (("truth", "own labels", "black"), (before, "before", PALETTE[1]), (after, "after", PALETTE[0])):
+    for name, label, color in (
+        ("truth", "own labels", "black"),
+        (before, "before", PALETTE[1]),
+        (after, "after", PALETTE[0]),
+    ):
         arousal, valence = np.array(case["curves"][name]).T
         axis.plot(valence, arousal, color=color, lw=1.8, label=label)
         axis.plot(valence[0], arousal[0], "o", color=color)
@@ -109,7 +113,9 @@ def histories(training: Mapping[str, Any], names: Sequence[str]) -> Figure:
 
 def forest(rows: Mapping[str, Any], metric: str = "ccc") -> Figure:
     """Mean and 95 % interval of every method, arousal and valence side by side, in the order of ``rows``."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 0.42 * len(rows) + 1.2), sharey=True, sharex=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, 2, figsize=(10, 0.42 * len(rows) + 1.2), sharey=True, sharex=True, layout="constrained"
+    )
     for axis, d in zip(axes, DIMENSIONS, strict=True):
         for k, cells in enumerate(rows.values()):
             cell = cells[d][metric]
@@ -124,7 +130,9 @@ def forest(rows: Mapping[str, Any], metric: str = "ccc") -> Figure:
 
 def differences(against: Mapping[str, Any], method: str) -> Figure:
     """Paired differences ``method - other`` with their 95 % intervals; right of the line ``method`` is better."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 0.42 * len(against) + 1.4), sharey=True, sharex=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, 2, figsize=(10, 0.42 * len(against) + 1.4), sharey=True, sharex=True, layout="constrained"
+    )
     for axis, d in zip(axes, DIMENSIONS, strict=True):
         for k, cells in enumerate(against.values()):
             cell = cells[d]

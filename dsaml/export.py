@@ -1,0 +1,88 @@
+"""Trained models as one safetensors file: weights, and in its header the settings that they need."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from dsaml.config import AudioConfig, MetaConfig, ModelConfig, Profile, SupervisedConfig
+from dsaml.errors import DsamlError
+from dsaml.model import DSAML, load_weights
+from dsaml.results import write_bytes_atomically
+
+
+def _profile(fields: dict[str, Any]) -> Profile:
+    def tuples(values: dict[str, Any]) -> dict[str, Any]:
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+    warm = fields["warm_start"]
+    parts = {
+        "audio": AudioConfig(**tuples(fields["audio"])),
+        "model": ModelConfig(**tuples(fields["model"])),
+        "warm_start": SupervisedConfig(**warm) if warm else None,
+        "supervised": SupervisedConfig(**fields["supervised"]),
+        "meta": MetaConfig(**fields["meta"]),
+    }
+    return Profile(**tuples(fields | parts))
+
+
+def save_model(path: str | Path, model: DSAML, profile: Profile, about: dict[str, Any]) -> Path:
+    """Write a model.
+
+    Parameters
+    ----------
+    path : path
+        Ends in ``.safetensors``.
+    model : DSAML
+    profile : Profile
+        Everything that prediction and personalization need: inputs, encoder, inner loop.
+    about : dict
+        Where it comes from: the stamp of the training run, or whom it is personalized for.
+    """
+    path = Path(path)
+    header = {"profile": json.dumps(dataclasses.asdict(profile)), "about": json.dumps(about)}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    try:
+        write_bytes_atomically(path, save(weights, header))
+    except OSError as error:
+        raise DsamlError(
+            f"{path}: cannot be written ({error.strerror}); free some space or choose another folder"
+        ) from error
+    return path
+
+
+def load_model(path: str | Path) -> tuple[DSAML, Profile, dict[str, Any]]:
+    """Read a model that :func:`save_model` wrote; nothing in the file is executed.
+
+    Returns
+    -------
+    model : DSAML
+        In eval mode.
+    profile : Profile
+    about : dict
+
+    Raises
+    ------
+    DsamlError
+        If the file is missing, damaged, or no model of this package.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DsamlError(f"{path}: no such model; train one with 'python -m dsaml train' or correct the path")
+    try:
+        with safe_open(path, framework="pt") as stored:
+            header = stored.metadata() or {}
+            weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
+        profile, about = _profile(json.loads(header["profile"])), json.loads(header["about"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise DsamlError(
+            f"{path}: not a model of this package ({error}); give a .safetensors file that it wrote"
+        ) from error
+    model = DSAML(profile.model)
+    load_weights(model, weights, str(path))
+    return model.eval(), profile, about

@@ -1,0 +1,102 @@
+"""What the commands train and evaluate do: one model, any data set with annotator tracks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+
+from dsaml import evaluation as ev
+from dsaml import reproduce as rp
+from dsaml.config import Profile, get_profile
+from dsaml.encoders import GlobalEncoder, make_encoder
+from dsaml.errors import DsamlError
+from dsaml.export import load_model, save_model
+from dsaml.results import provenance, write_result
+from dsaml.training import cross_song_tasks
+
+MODELS = {"dmer": rp.NON_META, "pdmer": rp.MAML_ANNOTATOR}
+
+
+def encoder_factory(imagebind: Path | None) -> Callable[[Profile], GlobalEncoder]:
+    """From a profile to its global encoder; ImageBind's weights come from the given file."""
+    return lambda profile: make_encoder(profile, imagebind)
+
+
+def train(
+    dataset: str, root: Path, out: Path, profile_name: str, mode: str, seed: int, cache: Path, imagebind: Path | None
+) -> float:
+    """Train (or finish training) a model and export it; returns its best validation CCC.
+
+    Raises
+    ------
+    DsamlError
+        If the data set lacks what the mode needs, or anything in it is unusable.
+    """
+    profile, started = get_profile(profile_name), time.perf_counter()
+    if out.suffix != ".safetensors":
+        raise DsamlError(f"{out}: a model file ends in .safetensors; change --out")
+    experiment = rp.prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
+    if mode == "pdmer" and not experiment.dataset.tracks:
+        raise DsamlError(f"{root}: no labels of single annotators, so there are no annotator tasks; use --mode dmer")
+    model, history = experiment.model(MODELS[mode], seed)
+    stamp = provenance(profile, experiment.dataset, seeds=[seed], seconds=time.perf_counter() - started)
+    save_model(out, model, profile, stamp)
+    return max(score for _, score in history.validation)
+
+
+def evaluate(
+    checkpoint: Path, dataset: str, root: Path, out: Path, cache: Path, imagebind: Path | None
+) -> dict[str, Any]:
+    """Cross-song PDMER scores of one model on the test part, beside floors and oracles; written to ``out``.
+
+    Raises
+    ------
+    DsamlError
+        If the data set has no test annotators with enough songs.
+    """
+    model, profile, about = load_model(checkpoint)
+    started = time.perf_counter()
+    experiment = rp.prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
+    store = experiment.store
+    tasks = cross_song_tasks(store, "test", rp.SUPPORTS)
+    if not tasks:
+        raise DsamlError(f"{root}: no test annotators, so PDMER cannot be scored; 'floors' needs averaged labels only")
+    config, grid = rp.select_inner(experiment, model, profile.meta)
+    name = checkpoint.stem
+    rows = ev.floor_predictors(store) | ev.oracle_predictors(store)
+    rows |= {
+        f"{name}, not adapted": ev.model_predictor(model, store, config, 0),
+        name: ev.model_predictor(model, store, config),
+    }
+    scores = pd.concat([ev.score_tasks(p, store, tasks, label, 0) for label, p in rows.items()], ignore_index=True)
+    others = [label for label in rows if label != name]
+    payload = {
+        "rows": ev.summarize(scores),
+        "paired": {"method": name, "metric": "ccc", "against": ev.compare(scores, name, others)},
+        "selection": {"inner_lr": config.inner_lr, "inner_steps": config.inner_steps, "grid": grid},
+        "model": about,
+    }
+    seeds = about.get("seeds", [])
+    write_result(
+        out, payload, provenance(profile, experiment.dataset, seeds=seeds, seconds=time.perf_counter() - started)
+    )
+    return payload
+
+
+def table(payload: Mapping[str, Any]) -> Table:
+    """Rows of a result as a table for the terminal: CCC with interval and RMSE, per dimension."""
+    out = Table(title="PDMER, one support song: CCC [95 % interval], RMSE")
+    for column in ("", *(f"{d} {m}" for d in ev.DIMENSIONS for m in ("CCC", "RMSE"))):
+        out.add_column(column, justify="right" if column else "left")
+    for name, row in payload["rows"].items():
+        cells = []
+        for d in ev.DIMENSIONS:
+            ccc, rmse = row[d]["ccc"], row[d]["rmse"]
+            cells += [f"{ccc['mean']:.3f} [{ccc['low']:.3f}, {ccc['high']:.3f}]", f"{rmse['mean']:.3f}"]
+        out.add_row(name, *cells)
+    return out

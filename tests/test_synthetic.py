@@ -1,0 +1,123 @@
+"""The embedded corpus: layout, determinism, structure of the listeners."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from dsaml.annotations import MEAN
+from dsaml.datasets import load_dataset, synthetic
+from dsaml.datasets.synthetic import CorpusConfig, Listener, make_controls, make_listeners, true_curve
+from dsaml.errors import DsamlError
+from dsaml.synthesis import CONTROLS, SAMPLE_RATE, render
+
+TINY = CorpusConfig(
+    train_songs=18, validation_songs=17, test_songs=17, long_songs=1, train_listeners=4, ratings_per_song=4
+)
+TINY = dataclasses.replace(TINY, validation_listeners=4, test_listeners=4)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    root = synthetic.synthesize(tmp_path_factory.mktemp("corpus") / "tiny", TINY)
+    return load_dataset("synthetic", root)
+
+
+def test_it_loads_through_the_deam_loader_with_every_track(corpus):
+    assert not corpus.real and corpus.name == "synthetic"
+    assert len(corpus.songs) == 53 and len(corpus.mean) == 53
+    assert {part: len(ids) for part, ids in corpus.split.annotators.items()} == {"train": 4, "validation": 4, "test": 4}
+    for part, songs in corpus.split.songs.items():
+        for who in corpus.split.annotators[part]:
+            assert set(songs) <= set(corpus.tracks[who]), (part, who)
+    long_song = corpus.songs[corpus.split.songs["test"][-1]]
+    assert not long_song.clip and len(corpus.mean[long_song.id]) >= 150
+    assert sum(song.clip for song in corpus.songs.values()) == 52
+
+
+def test_deam_loader_on_the_same_folder_never_calls_it_real(corpus):
+    assert not load_dataset("deam", corpus.root).real
+
+
+def test_averaged_label_is_the_mean_of_the_tracks(corpus):
+    song = corpus.split.songs["test"][0]
+    tracks = [corpus.tracks[who][song].values for who in corpus.split.annotators["test"]]
+    np.testing.assert_allclose(corpus.mean[song].values, np.mean(tracks, 0), atol=1e-5)
+
+
+def test_oracle_is_close_to_the_ratings_and_split_parts_are_disjoint(corpus):
+    for who in corpus.split.annotators["test"]:
+        for song in corpus.split.songs["test"]:
+            gap = corpus.oracle[who][song].values - corpus.tracks[who][song].values
+            assert np.sqrt(np.mean(gap**2)) < 3 * TINY.noise
+    assert MEAN in corpus.oracle
+    everyone = [who for part in corpus.split.annotators.values() for who in part]
+    assert len(everyone) == len(set(everyone))
+
+
+def test_audio_is_as_long_as_its_labels_and_the_same_each_time(corpus, tmp_path):
+    song = corpus.songs["1001"]
+    samples, rate = sf.read(song.audio)
+    assert rate == SAMPLE_RATE and abs(len(samples) / rate - 45.0) < 0.2 and np.abs(samples).max() < 1
+    again = synthetic.synthesize(
+        tmp_path / "again", dataclasses.replace(TINY, train_songs=1, test_songs=0, long_songs=0), workers=1
+    )
+    first = (again / "DEAM_audio" / "MEMD_audio" / "1001.mp3").read_bytes()
+    assert first == song.audio.read_bytes()
+
+
+def test_opposite_listeners_disagree_in_shape_not_only_in_offset():
+    config = CorpusConfig()
+    correlations = []
+    for song in range(2001, 2021):
+        controls, bells = make_controls(config, song, 90, flat=False)
+        curves = [true_curve(config, controls, bells, Listener("x", (z, z), (1, 1), (0, 0), 1.5)) for z in (-1.0, 1.0)]
+        correlations.append([np.corrcoef(curves[0][:, d], curves[1][:, d])[0, 1] for d in (0, 1)])
+    assert (np.mean(correlations, 0) < 0.2).all()
+
+
+def test_sign_combinations_are_balanced():
+    signs = np.sign([person.z for person in make_listeners(CorpusConfig(), "train")])
+    assert abs(signs.mean(0)).max() == 0 and (signs.prod(1)).mean() == 0
+
+
+def test_the_bell_lifts_the_mood_8_to_15_seconds_later_and_nothing_before():
+    config = dataclasses.replace(CorpusConfig(), noise=0.0)
+    controls = np.zeros((90, len(CONTROLS)))
+    without, with_bell = (true_curve(config, controls, bells, None) for bells in ((), (20.0,)))
+    lift = with_bell - without
+    times = 15 + 0.5 * np.arange(60)
+    assert np.abs(lift[times < 28]).max() == 0
+    assert (lift[(times > 30) & (times < 35)] > 0.2).all()
+
+
+def test_every_control_changes_the_sound():
+    base = np.zeros((20, len(CONTROLS)))
+    reference = render(base, (), np.random.default_rng(0))
+    for k in range(len(CONTROLS)):
+        changed = base.copy()
+        changed[:, k] = 0.9
+        assert not np.allclose(render(changed, (), np.random.default_rng(0)), reference), CONTROLS[k]
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(DsamlError, match="not empty"):
+        synthetic.synthesize(tmp_path, TINY)
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
+    with pytest.raises(DsamlError, match=r"corpus\.json.*missing"):
+        load_dataset("synthetic", tmp_path)
+
+
+def test_calibration_has_the_spread_of_real_disagreement():
+    """On the full-size generator, from labels alone: disagreement near emoMusic's .337 / .312, test songs near DEAM's .151."""
+    config, spread = CorpusConfig(), []
+    listeners = make_listeners(config, "test")
+    for song in range(2001, 2021):
+        controls, bells = make_controls(config, song, 90, flat=False)
+        curves = np.stack([true_curve(config, controls, bells, person) for person in listeners])
+        spread.append([curves.std(0).mean(0), curves.mean(0).std(0)])
+    disagreement, within = np.mean(spread, 0)
+    assert (np.abs(disagreement - 0.325) < 0.05).all()
+    assert (np.abs(within - 0.15) < 0.04).all()
