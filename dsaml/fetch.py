@@ -139,7 +139,7 @@ def _members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
 
 
 def unpack(path: Path, folder: Path, progress: Progress = _silent) -> int:
-    """Unpack a zip archive into ``folder / <archive's name>``, or into ``folder`` if the archive holds that name itself.
+    """Unpack a zip archive into ``folder / <its name>``, or into ``folder`` if the archive holds that name itself.
 
     Returns
     -------

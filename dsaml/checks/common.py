@@ -132,13 +132,13 @@ def audio_problem(path: Path, needed: float) -> tuple[float, Problem | None]:
             return 0.0, Problem(path, what)
         with sf.SoundFile(path) as sound:
             rate, expected, frames, silent, finite = sound.samplerate, sound.frames, 0, True, True
-            for block in sound.blocks(BLOCK, dtype="float32"):
+            while len(block := sound.read(BLOCK, dtype="float32")):  # not blocks(): it fills up what is missing
                 frames += len(block)
                 silent &= not block.any()
                 finite &= bool(np.isfinite(block).all())
     except (OSError, RuntimeError, ValueError, TypeError) as error:
-        text = str(error).split(":")[-1].strip().rstrip(".") or type(error).__name__
-        return 0.0, Problem(path, f"the audio cannot be decoded ({text}); get it again")
+        kind = f"; {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
+        return 0.0, Problem(path, f"cannot be decoded: no {path.suffix[1:]} audio, or damaged{kind}; get it again")
     seconds = frames / rate
     if frames < expected - rate * STEP:
         what = f"truncated: its header promises {expected / rate:.1f} s, only {seconds:.1f} s decode; get it again"

@@ -35,8 +35,8 @@ def load(root: Path) -> Dataset:
     """Load PMEmo.
 
     A label with frameTime t closes its half second in PMEmo: the first is 15.5, and the last lies within the last half
-    second of nearly every song. Here, as everywhere in the package, a label at t opens its half second, so times are frameTime - 0.5.
-    The values stay on PMEmo's own scale, [0, 1].
+    second of nearly every song. Here, as everywhere in the package, a label at t opens its half second, so times are
+    frameTime - 0.5. The values stay on PMEmo's own scale, [0, 1].
 
     Parameters
     ----------
