@@ -32,20 +32,32 @@ def decode(path: str | Path) -> tuple[np.ndarray, int]:
     Raises
     ------
     DsamlError
-        If the file is missing, cannot be decoded, or holds no samples.
+        If the file is missing, cannot be decoded, holds no samples, or breaks off (an MP3 whose own header announces over a
+        second more than it holds; other formats that break off are noticed when their labels need more audio).
     """
     path = Path(path)
     if not path.is_file():
         raise DsamlError(f"{path}: no such audio file; correct the path or add the file")
     try:
-        samples, rate = sf.read(path, dtype="float32", always_2d=True)  # reads to the end: a header can be wrong
+        with sf.SoundFile(path) as stream:
+            samples, rate, announced = stream.read(dtype="float32", always_2d=True), stream.samplerate, stream.frames
     except (sf.LibsndfileError, RuntimeError) as error:
         raise DsamlError(f"{path}: cannot be decoded ({error}); replace the file or convert it to WAV") from error
     if len(samples) == 0:
         raise DsamlError(f"{path}: holds no audio samples; replace the file")
+    if announced - len(samples) > rate and _counts_its_frames(path):
+        lasts, wanted = len(samples) / rate, announced / rate
+        raise DsamlError(f"{path}: breaks off after {lasts:.1f} s, its header says {wanted:.1f} s; replace the file")
     if not np.isfinite(samples).all():
         raise DsamlError(f"{path}: holds samples that are not numbers; replace the file")
     return samples.mean(1), rate
+
+
+def _counts_its_frames(path: Path) -> bool:
+    """True for an MP3 with a Xing or Info header; without one the announced length is only an estimate."""
+    with path.open("rb") as stream:
+        start = stream.read(1 << 16)
+    return b"Xing" in start or b"Info" in start
 
 
 def load_mono(path: str | Path, sample_rate: int = AudioConfig.sample_rate) -> Tensor:
@@ -80,7 +92,9 @@ def slice_times(steps: int, config: AudioConfig = AudioConfig()) -> np.ndarray:
     return config.label_start + config.step_seconds * np.arange(steps)
 
 
-def cut_slices(waveform: Tensor, steps: int | None, config: AudioConfig = AudioConfig()) -> Tensor:
+def cut_slices(
+    waveform: Tensor, steps: int | None, config: AudioConfig = AudioConfig(), start_seconds: float | None = None
+) -> Tensor:
     """Cut the labelled part into one slice per label.
 
     Parameters
@@ -90,26 +104,33 @@ def cut_slices(waveform: Tensor, steps: int | None, config: AudioConfig = AudioC
     steps : int or None
         Number of labels; ``None`` takes every whole slice that the audio has.
     config : AudioConfig
+    start_seconds : float, optional
+        Where the first slice begins; by default ``config.label_start``, 15 s.
 
     Returns
     -------
     Tensor, shape (steps, samples per slice)
-        Up to half a second that is missing at the end is filled with zeros: decoders round the length.
+        Slice i holds the samples of [start + 0.5 i, start + 0.5 i + 0.5) s. Up to half a second that is missing at the end is
+        filled with zeros: decoders round the length.
 
     Raises
     ------
     DsamlError
-        If the audio is shorter than its labels by more than half a second.
+        If the audio is shorter than its labels by more than half a second; says how much is missing.
     """
+    start = config.label_start if start_seconds is None else start_seconds
     size = round(config.step_seconds * config.sample_rate)
-    part = waveform[round(config.label_start * config.sample_rate) :]
+    part = waveform[round(start * config.sample_rate) :]
     if steps is None:
         steps = len(part) // size
     missing = steps * size - len(part)
     if missing > size or steps < 1:
         seconds = len(waveform) / config.sample_rate
-        wanted = config.label_start + max(steps, 1) * config.step_seconds
-        raise DsamlError(f"the audio lasts {seconds:.1f} s, its labels need {wanted:.1f} s; use the full recording")
+        wanted = start + max(steps, 1) * config.step_seconds
+        raise DsamlError(
+            f"the audio lasts {seconds:.1f} s, its labels need {wanted:.1f} s: {wanted - seconds:.1f} s are missing; "
+            "use the full recording"
+        )
     return F.pad(part, (0, max(0, missing)))[: steps * size].view(steps, size)
 
 
@@ -135,6 +156,8 @@ def log_mel(slices: Tensor, config: AudioConfig = AudioConfig()) -> Tensor:
     return mel
 
 
-def log_mel_slices(waveform: Tensor, config: AudioConfig = AudioConfig(), steps: int | None = None) -> Tensor:
+def log_mel_slices(
+    waveform: Tensor, config: AudioConfig = AudioConfig(), steps: int | None = None, start_seconds: float | None = None
+) -> Tensor:
     """Slices of :func:`cut_slices` through :func:`log_mel`: (samples,) -> (T, time, mel)."""
-    return log_mel(cut_slices(waveform, steps, config), config)
+    return log_mel(cut_slices(waveform, steps, config, start_seconds), config)
