@@ -36,6 +36,13 @@ class DatasetName(str, Enum):
     synthetic = "synthetic"
 
 
+class EncoderName(str, Enum):
+    """The frozen global encoders."""
+
+    mel = "mel"
+    imagebind = "imagebind"
+
+
 DatasetOption = Annotated[DatasetName, typer.Option("--dataset", help="Which data set lies under --root.")]
 RootOption = Annotated[Path, typer.Option("--root", help="The data set's own folder.")]
 ProfileOption = Annotated[str, typer.Option("--profile", help="Sizes and settings: demo (minutes) or paper.")]
@@ -100,6 +107,69 @@ def check(
     typer.echo(report.to_json() if as_json else "\n".join(report.lines()))
     if not report.ok:
         raise typer.Exit(1)
+
+
+@app.command()
+def features(
+    dataset: DatasetOption,
+    root: RootOption,
+    encoder: Annotated[
+        EncoderName | None, typer.Option("--encoder", help="mel needs no download; by default the profile's.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="ImageBind's weights (CC BY-NC-SA 4.0, non-commercial use only)."),
+    ] = None,
+    cache: Annotated[Path, typer.Option("--cache", help="Where the features go.")] = Path("cache/features"),
+    profile: ProfileOption = "demo",
+    hop_seconds: Annotated[
+        float, typer.Option("--hop-seconds", min=0.5, help="Full songs: s between two windows of the global encoder.")
+    ] = 2.0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Songs at a time, one core each.")] = 1,
+    device: Annotated[str, typer.Option("--device", help="Where ImageBind runs: cpu, cuda, mps.")] = "cpu",
+    released_rate: Annotated[
+        bool, typer.Option("--released-rate", help="Feed ImageBind 44.1 kHz, as the released code, not 16 kHz.")
+    ] = False,
+) -> None:
+    """Compute the features of every song with audio and labels, once; a stopped run goes on where it was.
+
+    ImageBind, code and weights, is under CC BY-NC-SA 4.0: non-commercial use only. It is never downloaded for you.
+    """
+    import dataclasses
+    import time
+
+    from tqdm import tqdm
+
+    from dsaml.config import get_profile
+    from dsaml.datasets import load_dataset
+    from dsaml.encoders import make_encoder
+    from dsaml.features import FeatureCache, songs_with_steps, summary
+
+    settings = get_profile(profile)
+    if encoder:
+        settings = dataclasses.replace(settings, encoder=encoder.value)
+    songs = songs_with_steps(load_dataset(dataset.value, root))
+    made = make_encoder(settings, checkpoint, device=device, released_rate=released_rate)
+    folder = FeatureCache(cache, settings.audio, made, hop_seconds)
+    started = time.perf_counter()
+    with tqdm(total=len(songs), unit="song", desc="features", leave=False, disable=None) as bar:
+        folder.fill(songs, workers, lambda done, total: bar.update(done - bar.n))
+    text = summary(folder, len(songs), time.perf_counter() - started)
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+@app.command("imagebind-audio")
+def imagebind_audio(
+    full: Annotated[Path, typer.Argument(help="imagebind_huge.pth, 4.8 GB.")],
+    out: Annotated[Path, typer.Argument(help="A new .safetensors or .pth file, 345 MB.")],
+) -> None:
+    """Keep the audio part of ImageBind's weights; it stays under CC BY-NC-SA 4.0, non-commercial use only."""
+    from dsaml.imagebind import LICENCE, save_audio_only
+
+    digest = save_audio_only(full, out)
+    console.print(
+        f"{out}: SHA-256 of the audio weights {digest}\n{LICENCE}", soft_wrap=True, highlight=False, markup=False
+    )
 
 
 @app.command()

@@ -17,6 +17,9 @@ from dsaml.errors import DsamlError
 Window = tuple[float, float]
 """Start and end in seconds from the start of the song; parts outside the song are filled by repeating its edge."""
 
+WINDOW_SECONDS = 30.0
+"""Length of a full song's windows; a clip's one window has the length of its labels, which is the same."""
+
 Progress = Callable[[int, int], None]
 """Called with (done, in all) while a long computation runs."""
 
@@ -62,17 +65,18 @@ def windows_for(clip: bool, steps: int, config: AudioConfig, hop_seconds: float)
     Returns
     -------
     windows : list of (start, end)
-        Seconds.
+        Seconds; the last one is centred on the last step.
     index : Tensor, shape (1,) for a clip, (steps,) for a full song
+        Row of ``windows``; a step half-way between two takes the earlier one.
     """
     first, step = config.label_start, config.step_seconds
     if clip:
         return [(first, first + steps * step)], torch.zeros(1, dtype=torch.long)
     stride = max(1, round(hop_seconds / step))
-    count = math.ceil((steps - 1) / stride) + 1
-    centers = [first + min(k * stride, steps - 1) * step for k in range(count)]
-    index = torch.round(torch.arange(steps) / stride).long().clamp(max=count - 1)
-    return [(center - 15.0, center + 15.0) for center in centers], index
+    centers = [*range(0, steps - 1, stride), steps - 1]  # steps
+    index = (torch.arange(steps)[:, None] - torch.tensor(centers)).abs().argmin(1)
+    times = [first + center * step for center in centers]
+    return [(time - WINDOW_SECONDS / 2, time + WINDOW_SECONDS / 2) for time in times], index
 
 
 def cut_window(waveform: Tensor, sample_rate: int, window: Window, period_seconds: float | None = None) -> Tensor:
@@ -97,7 +101,7 @@ def cut_window(waveform: Tensor, sample_rate: int, window: Window, period_second
     """
     first, last = (round(t * sample_rate) for t in window)
     period = min(last - first if period_seconds is None else round(period_seconds * sample_rate), len(waveform))
-    if 0 <= first and last <= len(waveform):
+    if first >= 0 and last <= len(waveform):
         return waveform[first:last]
     index = torch.arange(first, last)
     inside = index.clamp(0, len(waveform) - 1)
@@ -161,7 +165,9 @@ class MelEncoder:
         return torch.stack(rows) @ self._projection
 
 
-def make_encoder(profile: Profile, imagebind: Path | None = None) -> GlobalEncoder:
+def make_encoder(
+    profile: Profile, imagebind: Path | None = None, *, device: str = "cpu", released_rate: bool = False
+) -> GlobalEncoder:
     """The global encoder that a profile names.
 
     Parameters
@@ -170,6 +176,11 @@ def make_encoder(profile: Profile, imagebind: Path | None = None) -> GlobalEncod
         ``encoder`` is "mel" or "imagebind"; "mel" is made as wide as the model.
     imagebind : Path, optional
         ImageBind's weights: the official checkpoint, or the audio part of it (:func:`dsaml.imagebind.save_audio_only`).
+
+    device : str
+        Where ImageBind runs.
+    released_rate : bool
+        Feed ImageBind 44.1 kHz, as the released code does, instead of its own 16 kHz.
 
     Raises
     ------
@@ -187,4 +198,4 @@ def make_encoder(profile: Profile, imagebind: Path | None = None) -> GlobalEncod
             f"ImageBind gives {DIM} numbers, profile '{profile.name}' has a model of width {profile.model.dim}; "
             "use --profile paper, or the mel encoder"
         )
-    return ImageBindEncoder(imagebind)
+    return ImageBindEncoder(imagebind, device=device, released_rate=released_rate)

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +22,15 @@ from torch import Tensor
 
 from dsaml.audio import load_mono, log_mel_slices
 from dsaml.config import AudioConfig
-from dsaml.datasets.base import Song
-from dsaml.encoders import GlobalEncoder, windows_for
+from dsaml.datasets.base import Dataset, Song
+from dsaml.encoders import GlobalEncoder, Progress, windows_for
 from dsaml.errors import DsamlError
 from dsaml.results import write_bytes_atomically
 
 log = logging.getLogger(__name__)
+
+VERSION = 2
+"""Part of every key; raised when the same settings begin to give other features."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Features:
 def _checksum(features: Features) -> str:
     digest = hashlib.sha256()
     for tensor in (features.log_mel, features.global_embedding):
-        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
@@ -63,10 +66,16 @@ class FeatureCache:
     encoder : GlobalEncoder
     hop_seconds : float
         For full songs: distance between two windows of the global encoder (0.5 s in the released code).
+
+    Attributes
+    ----------
+    computed : list of str
+        Ids of the songs that this object did not find in the folder, in the order of their computation.
     """
 
     def __init__(self, folder: str | Path, audio: AudioConfig, encoder: GlobalEncoder, hop_seconds: float = 2.0):
         self.folder, self.audio, self.encoder, self.hop_seconds = Path(folder), audio, encoder, hop_seconds
+        self.computed: list[str] = []
 
     def path(self, song: Song, steps: int) -> Path:
         """Where the features of a song belong.
@@ -79,7 +88,7 @@ class FeatureCache:
         if song.audio is None:
             raise DsamlError(f"song {song.id}: no audio file; add it to the data set's audio folder")
         settings = {"audio": dataclasses.asdict(self.audio), "encoder": self.encoder.fingerprint, "steps": steps}
-        settings |= {"clip": song.clip, "hop": None if song.clip else self.hop_seconds}
+        settings |= {"clip": song.clip, "hop": None if song.clip else self.hop_seconds, "version": VERSION}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         try:
             digest.update(song.audio.read_bytes())
@@ -132,32 +141,82 @@ class FeatureCache:
         features = self.read(path)
         if features is None:
             features = self.compute(song, steps)
-            tensors = {"log_mel": features.log_mel.contiguous(), "global_embedding": features.global_embedding.contiguous()}
-            write_bytes_atomically(path, save(tensors, {"sha256": _checksum(features), "encoder": self.encoder.fingerprint}))
+            self.computed.append(song.id)
+            tensors = {
+                "log_mel": features.log_mel.contiguous(),
+                "global_embedding": features.global_embedding.contiguous(),
+            }
+            write_bytes_atomically(
+                path, save(tensors, {"sha256": _checksum(features), "encoder": self.encoder.fingerprint})
+            )
         return features
 
     def fill(
         self,
         songs: Mapping[str, tuple[Song, int]],
         workers: int = 1,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Progress = lambda done, total: None,
     ) -> dict[str, Features]:
-        """Features of many songs, ``{song id: (Song, steps)}``, in parallel processes.
+        """Features of many songs.
 
-        ``progress`` is called with (songs done, songs in all). An encoder on a GPU wants ``workers=1``.
+        Parameters
+        ----------
+        songs : mapping of song id to (Song, steps)
+        workers : int
+            Songs at a time, each on one core; threads, because decoding and transforms leave Python's lock alone. With 1, torch
+            uses all the cores that it is given. An encoder on a GPU wants 1.
+        progress : callable
+            Called with (songs done, songs in all).
+
+        Raises
+        ------
+        DsamlError
+            See :meth:`get`; what was computed before it stays in the folder.
         """
-        jobs = (delayed(_get_on_one_thread)(self, song, steps) for song, steps in songs.values())
+        threads = torch.get_num_threads()
+
+        def job(song: Song, steps: int) -> Features:
+            if workers > 1:
+                torch.set_num_threads(1)
+            return self.get(song, steps)
+
         features: dict[str, Features] = {}
-        for name, made in zip(songs, Parallel(n_jobs=workers, return_as="generator")(jobs), strict=True):
-            features[name] = made
-            progress(len(features), len(songs))
+        try:
+            made = Parallel(n_jobs=workers, prefer="threads", return_as="generator")(
+                delayed(job)(*item) for item in songs.values()
+            )
+            for name, one in zip(songs, made, strict=True):
+                features[name] = one
+                progress(len(features), len(songs))
+        finally:
+            torch.set_num_threads(threads)
         return features
 
 
-def _get_on_one_thread(cache: FeatureCache, song: Song, steps: int) -> Features:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # one process per core is faster than many threads per process
-    try:
-        return cache.get(song, steps)
-    finally:
-        torch.set_num_threads(threads)
+def songs_with_steps(dataset: Dataset) -> dict[str, tuple[Song, int]]:
+    """Every song that has audio and labels, with its number of steps: of the mean label, or else of the longest track.
+
+    Raises
+    ------
+    DsamlError
+        If no song has both.
+    """
+    lengths: dict[str, int] = {}
+    for tracks in dataset.tracks.values():
+        for song, track in tracks.items():
+            lengths[song] = max(lengths.get(song, 0), len(track))
+    lengths |= {song: len(label) for song, label in dataset.mean.items()}
+    songs = {i: (song, lengths[i]) for i, song in dataset.songs.items() if song.audio is not None and i in lengths}
+    if not songs:
+        raise DsamlError(f"{dataset.root}: no song has both audio and labels; 'check' lists what is missing")
+    return songs
+
+
+def summary(cache: FeatureCache, songs: int, seconds: float) -> str:
+    """What a run of :meth:`FeatureCache.fill` did, for people."""
+    made = len(cache.computed)
+    each = f", {seconds / made:.2f} s each" if made else ""
+    return (
+        f"{songs} songs: {made} computed{each}, {songs - made} found in {cache.folder}\n"
+        f"encoder: {cache.encoder.name}, {cache.encoder.dim} numbers, {cache.encoder.fingerprint}"
+    )

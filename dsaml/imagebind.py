@@ -127,7 +127,9 @@ def read_audio_weights(path: str | Path | None) -> dict[str, Tensor]:
         missing, unknown or mis-shaped tensor is counted, the first ones are named).
     """
     if path is None:
-        raise DsamlError(f"ImageBind needs its weights; {HOW_TO_GET}, and name the file with --checkpoint")
+        raise DsamlError(
+            f"ImageBind needs its weights; {HOW_TO_GET}, then name the file (--checkpoint of 'features', --imagebind of 'train')"
+        )
     path = Path(path)
     if not path.is_file():
         raise DsamlError(f"{path}: no such ImageBind checkpoint; {HOW_TO_GET}")
@@ -261,7 +263,7 @@ class ImageBindEncoder:
     Raises
     ------
     DsamlError
-        If ImageBind is not installed or the weights cannot be used, see :func:`read_audio_weights`.
+        If ImageBind is not installed, the weights cannot be used (see :func:`read_audio_weights`), or there is no such device.
     """
 
     name = "imagebind"
@@ -283,10 +285,13 @@ class ImageBindEncoder:
         self.fingerprint = f"imagebind-audio-1:{self.sample_rate}:{self.sha256}"
         self._model = build_audio_model()
         self._model.load_state_dict(weights)
-        self._model.to(device)
+        try:
+            self._model.to(device)
+        except (RuntimeError, AssertionError) as error:  # torch says it in many lines
+            raise DsamlError(f"device '{device}' cannot be used here; choose another one, such as cpu") from error
         log.info("%s: SHA-256 of its audio weights %s; %s", checkpoint, self.sha256, LICENCE)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def embed(
         self, waveform: Tensor, sample_rate: int, windows: Sequence[Window], progress: Progress | None = None
     ) -> Tensor:
@@ -300,4 +305,4 @@ class ImageBindEncoder:
             rows.append(self._model({"audio": clips.to(self.device)})["audio"].cpu())  # (windows, 1024)
             if progress:
                 progress(first + len(part), len(windows))
-        return torch.cat(rows).clone()
+        return torch.cat(rows)
