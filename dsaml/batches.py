@@ -35,7 +35,11 @@ class SongStore:
     def __init__(self, dataset: Dataset, features: Mapping[str, Features], steps: int = CLIP_STEPS):
         self.dataset, self.steps, self.stage = dataset, steps, "audio"
         self._inputs = {song: f.log_mel[:steps] for song, f in features.items()}
-        self._embeddings = {song: f.global_embedding[:steps] for song, f in features.items()}
+        wide = any(len(f.global_embedding) > 1 for f in features.values())  # full songs have one vector per step
+        self._embeddings = {
+            song: (f.global_embedding.expand(len(f.log_mel), -1) if wide else f.global_embedding)[:steps]
+            for song, f in features.items()
+        }
         self._labels: dict[tuple[str, str], Tensor] = {}
 
     def to(self, device: str | torch.device) -> SongStore:
@@ -85,11 +89,9 @@ class SongStore:
 
     def _songs(self, songs: Sequence[str], annotators: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
         x = torch.stack([self._inputs[song] for song in songs])
-        embeddings = [self._embeddings[song] for song in songs]
-        if len({e.shape[0] for e in embeddings}) > 1:  # clips have one vector, long songs one per step
-            embeddings = [e.expand(self.steps, -1) for e in embeddings]
+        embeddings = torch.stack([self._embeddings[song] for song in songs])
         target = torch.stack([self._label(a, s) for a, s in zip(annotators, songs, strict=True)])
-        return x, torch.stack(embeddings), target
+        return x, embeddings, target
 
     def batch(self, annotators: Sequence[str], songs: Sequence[Sequence[str]]) -> Batch:
         """One row of songs per annotator; all rows of the same length. Tensors are (K, B, ...)."""

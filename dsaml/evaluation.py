@@ -185,7 +185,8 @@ def compare(table: pd.DataFrame, method: str, others: Sequence[str], metric: str
     Returns
     -------
     dict
-        ``{other: {dimension: {mean, low, high, p, p_holm, dz, annotators_better}}}``. ``p`` is twice the share of bootstrap means on
+        ``{other: {dimension: {mean, low, high, p, p_holm, dz, annotators_better}}}``.
+        ``p`` is twice the share of bootstrap means on
         the other side of 0; Holm corrects over all comparisons of the call; ``dz`` is the mean over annotators divided by
         their standard deviation; ``annotators_better`` is the share of annotators for whom ``method`` is better.
     """

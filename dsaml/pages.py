@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from dsaml import notebooks
+from dsaml import floors, notebooks
 from dsaml.errors import DsamlError
 from dsaml.results import read_result, stamp_line
 
@@ -167,6 +167,8 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
     if api.is_file():
         text = api.read_text(encoding="utf-8")
         api.write_text(text.replace(MODULES_MARK, module_list(root / "dsaml")), encoding="utf-8")
+    if (target / "book" / "floors.md").is_file():
+        floors.write_page(target / "book" / "floors.md", root / "data")
     fill(sorted((target / "book").rglob("*.md")), numbers(results), target)
     shutil.copy(root / "_toc.yml", target / "_toc.yml")
     _configure(root / "_config.yml", target / "_config.yml", script is not None)

@@ -30,7 +30,16 @@ from dsaml.errors import DsamlError
 from dsaml.features import FeatureCache, Features
 from dsaml.model import DSAML
 from dsaml.results import provenance, write_result
-from dsaml.training import History, Run, cross_song_tasks, mean_ccc, predict_tasks, train_maml, train_supervised
+from dsaml.training import (
+    History,
+    Run,
+    cross_song_tasks,
+    mean_ccc,
+    predict_tasks,
+    query_labels,
+    train_maml,
+    train_supervised,
+)
 
 log = logging.getLogger(__name__)
 
@@ -179,12 +188,12 @@ def select_inner(experiment: Experiment, model: DSAML, config: MetaConfig) -> tu
     """Inner learning rate and steps with the best mean CCC on the *validation* listeners; the grid is returned as well."""
     store = experiment.store.local(model) if config.adapt != "all" else experiment.store
     tasks = cross_song_tasks(store, "validation", SUPPORTS)
-    target = torch.stack([store.query([task]).target[0] for task in tasks])
+    target = query_labels(store, tasks)
     grid = []
     for inner_lr in INNER_LRS:
         for steps in INNER_STEPS:
             settings = with_inner(config, inner_lr, steps)
-            ccc = mean_ccc(torch.stack(predict_tasks(model, store, tasks, settings)), target)
+            ccc = mean_ccc(predict_tasks(model, store, tasks, settings), target)
             grid.append({"inner_lr": inner_lr, "inner_steps": steps, "ccc": ccc})
     best = max(grid, key=lambda row: row["ccc"])
     return with_inner(config, best["inner_lr"], best["inner_steps"]), grid
@@ -223,7 +232,7 @@ def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path, workers
         "protocol": {
             "name": "cross-song",
             "support": f"one other song of the unseen listener; {SUPPORTS} choices per listener, averaged",
-            "query": "the listener's other test songs of 45 s, 60 steps each",
+            "query": "the first 60 labels (15-45 s) of each other test song of the listener",
             "listeners": table.annotator.nunique(),
             "songs": table.song.nunique(),
             "intervals": "95 %, hierarchical bootstrap: listeners, then songs of each listener, then training seeds",

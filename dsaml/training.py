@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,9 +156,9 @@ def _fit(
     return history
 
 
-def mean_ccc(prediction: Tensor, target: Tensor) -> float:
-    """CCC per song, averaged over songs and both dimensions; (..., T, 2)."""
-    return sequence_scores(prediction, target)[0].mean().item()
+def mean_ccc(predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> float:
+    """CCC per song, averaged over all songs and both dimensions; lists of (B, T, 2), B may differ."""
+    return torch.cat([sequence_scores(p, t)[0] for p, t in zip(predictions, targets, strict=True)]).mean().item()
 
 
 def train_supervised(
@@ -178,7 +178,7 @@ def train_supervised(
 
     def validate() -> float:
         with torch.no_grad(), mode(model, "eval"):
-            return mean_ccc(model(labels.x[0], labels.global_embedding[0]).prediction, labels.target[0])
+            return mean_ccc([model(labels.x[0], labels.global_embedding[0]).prediction], [labels.target[0]])
 
     return _fit(model, step_loss, validate, config, validate_every, run or Run())
 
@@ -191,14 +191,14 @@ def validation_tasks(store: SongStore, supports: int = 2) -> list[Task]:
 def cross_song_tasks(store: SongStore, part: str, supports: int, songs_per_support: int = 1) -> list[Task]:
     """Every annotator of a part, with evenly spread support songs of that part; query is all their other songs.
 
-    Returns
-    -------
-    list of Task
-        All with the same number of query songs where the annotators rated the same songs.
+    Songs count with their first ``store.steps`` labels; shorter ones and annotators without a query song are left out.
     """
     dataset, tasks = store.dataset, []
     for who in dataset.split.annotators[part]:
-        songs = [s for s in dataset.split.songs[part] if s in dataset.tracks.get(who, {}) and dataset.songs[s].clip]
+        tracks = dataset.tracks.get(who, {})
+        songs = [s for s in dataset.split.songs[part] if s in tracks and len(tracks[s]) >= store.steps]
+        if len(songs) <= songs_per_support:
+            continue
         offset = len(tasks)  # so that not everybody gets the same songs
         for k in range(supports):
             first = (offset + k * len(songs) // supports) % len(songs)
@@ -208,16 +208,31 @@ def cross_song_tasks(store: SongStore, part: str, supports: int, songs_per_suppo
 
 
 def predict_tasks(
-    model: DSAML, store: SongStore, tasks: list[Task], config: MetaConfig, steps: int | None = None, at_once: int = 16
+    model: DSAML,
+    store: SongStore,
+    tasks: list[Task],
+    config: MetaConfig,
+    steps: int | None = None,
+    at_once: int = 16,
 ) -> list[Tensor]:
     """Adapt to each task's support set and predict its query songs: one (B, T, 2) tensor per task, on the CPU."""
-    predictions: list[Tensor] = []
-    for first in range(0, len(tasks), at_once):
-        part = tasks[first : first + at_once]
-        weights = personalize(model, store.support(part), config, steps)
-        query = store.query(part)
-        predictions.extend(predict(model, weights, query, config).cpu().unbind(0))
-    return predictions
+    predictions: dict[int, Tensor] = {}
+    by_size: dict[int, list[int]] = {}
+    for index, task in enumerate(tasks):
+        by_size.setdefault(len(task.query), []).append(index)  # tasks of one batch have equally many songs
+    for indices in by_size.values():
+        for first in range(0, len(indices), at_once):
+            part = indices[first : first + at_once]
+            chosen = [tasks[index] for index in part]
+            weights = personalize(model, store.support(chosen), config, steps)
+            out = predict(model, weights, store.query(chosen), config).cpu()
+            predictions |= dict(zip(part, out, strict=True))
+    return [predictions[index] for index in range(len(tasks))]
+
+
+def query_labels(store: SongStore, tasks: list[Task]) -> list[Tensor]:
+    """The labels that :func:`predict_tasks` should have predicted."""
+    return [store.query([task]).target[0].cpu() for task in tasks]
 
 
 def train_maml(
@@ -240,14 +255,18 @@ def train_maml(
         fixed.requires_grad_(False)
         store = store.local(model)
     held_out = validation_tasks(store)
-    truth = torch.stack([store.query([task]).target[0] for task in held_out]).cpu()
+    if not held_out:
+        raise DsamlError(
+            f"{dataset.root}: no validation annotator rated two songs of {store.steps} steps; change the split"
+        )
+    truth = query_labels(store, held_out)
 
     def step_loss(step: int) -> Tensor:
         tasks = sampler.batch(step, config.tasks_per_step)
         return meta_loss(model, store.support(tasks), store.query(tasks), config).mean()
 
     def validate() -> float:
-        return mean_ccc(torch.stack(predict_tasks(model, store, held_out, config)), truth)
+        return mean_ccc(predict_tasks(model, store, held_out, config), truth)
 
     history = _fit(model, step_loss, validate, config, validate_every, run or Run())
     if fixed is not None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 from matplotlib.figure import Figure
 
+from dsaml.plots.style import PALETTE
+
 DIMENSIONS = ("arousal", "valence")
-PALETTE = sns.color_palette("colorblind")
 
 
 def _panels(height: float = 3.0) -> tuple[Figure, Any]:
