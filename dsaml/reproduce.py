@@ -199,33 +199,49 @@ def select_inner(experiment: Experiment, model: DSAML, config: MetaConfig) -> tu
     return with_inner(config, best["inner_lr"], best["inner_steps"]), grid
 
 
-def evaluate_seed(experiment: Experiment, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Cross-song PDMER on test listeners and test songs: the scores table of all rows, and what selection chose."""
-    torch.set_num_threads(1)
+def evaluate_fixed(experiment: Experiment, rows: Mapping[str, ev.Predictor], seed: int) -> list[pd.DataFrame]:
+    """Scores of predictors without training (floors, oracles) on the test tasks."""
     store = experiment.store
     tasks = cross_song_tasks(store, "test", SUPPORTS)
-    fixed = ev.floor_predictors(store) | ev.oracle_predictors(store)
-    tables = [ev.score_tasks(predictor, store, tasks, name, seed) for name, predictor in fixed.items()]
-    chosen: dict[str, Any] = {}
-    for name, label in ((NON_META, FINE_TUNED), (MAML_MEAN, MAML_MEAN), (MAML_ANNOTATOR, MAML_ANNOTATOR)):
-        model, _ = experiment.model(name, seed)
-        config, grid = select_inner(experiment, model, experiment.meta(name))
-        chosen[label] = {"inner_lr": config.inner_lr, "inner_steps": config.inner_steps, "grid": grid}
-        inputs = store.local(model) if config.adapt != "all" else store
-        predictors = {label: ev.model_predictor(model, inputs, config)}
-        if name == NON_META:
-            predictors |= {NON_META: ev.model_predictor(model, inputs, config, steps=0)}
-            predictors |= {SHIFTED: ev.shifted_predictor(model, inputs)}
-        tables += [ev.score_tasks(predictor, inputs, tasks, row, seed) for row, predictor in predictors.items()]
-    return pd.concat(tables, ignore_index=True), chosen
+    return [ev.score_tasks(predictor, store, tasks, name, seed) for name, predictor in rows.items()]
+
+
+def evaluate_model(experiment: Experiment, name: str, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Cross-song PDMER of one trained model on test listeners and songs, and the inner loop that validation chose.
+
+    The non-meta model gives three rows: as it is, fine-tuned on the support song, and shifted by the support mean.
+    """
+    torch.set_num_threads(1)
+    model, _ = experiment.model(name, seed)
+    config, grid = select_inner(experiment, model, experiment.meta(name))
+    store = experiment.store.local(model) if config.adapt != "all" else experiment.store
+    tasks = cross_song_tasks(store, "test", SUPPORTS)
+    if name == NON_META:
+        rows = {
+            NON_META: ev.model_predictor(model, store, config, steps=0),
+            SHIFTED: ev.shifted_predictor(model, store),
+        }
+        rows |= {FINE_TUNED: ev.model_predictor(model, store, config)}
+    else:
+        rows = {name: ev.model_predictor(model, store, config)}
+    scores = pd.concat([ev.score_tasks(p, store, tasks, label, seed) for label, p in rows.items()], ignore_index=True)
+    return scores, {"inner_lr": config.inner_lr, "inner_steps": config.inner_steps, "grid": grid}
 
 
 def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path, workers: int = 2) -> dict[str, Any]:
     """Train, evaluate, write ``pdmer.json`` and ``scores.csv``; returns what was written."""
     started = time.perf_counter()
     train_all(experiment, seeds, workers)
-    parts = Parallel(n_jobs=workers)(delayed(evaluate_seed)(experiment, seed) for seed in seeds)
-    table = pd.concat([part[0] for part in parts], ignore_index=True)
+    jobs = [(name, seed) for seed in seeds for name in (MAML_ANNOTATOR, MAML_MEAN, NON_META)]
+    parts = Parallel(n_jobs=workers)(delayed(evaluate_model)(experiment, *job) for job in jobs)
+    store = experiment.store
+    floors = evaluate_fixed(experiment, ev.floor_predictors(store), seeds[0])
+    oracles = evaluate_fixed(experiment, ev.oracle_predictors(store), seeds[0])
+    models = [part[0] for part in reversed(parts)]
+    table = pd.concat([*floors, *models, *oracles], ignore_index=True)  # from the trivial to the best
+    chosen: dict[str, dict[str, Any]] = {str(seed): {} for seed in seeds}
+    for (name, seed), (_, selection) in zip(jobs, parts, strict=True):
+        chosen[str(seed)][FINE_TUNED if name == NON_META else name] = selection
     summary = ev.summarize(table)
     others = [name for name in table.method.unique() if name != MAML_ANNOTATOR]
     payload = {
@@ -240,7 +256,7 @@ def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path, workers
         "rows": summary,
         "paired": {"method": MAML_ANNOTATOR, "metric": "ccc", "against": ev.compare(table, MAML_ANNOTATOR, others)},
         "gap_closed": ev.gap_closed(summary, MAML_ANNOTATOR) if experiment.dataset.oracle else None,
-        "selection": {str(seed): part[1] for seed, part in zip(seeds, parts, strict=True)},
+        "selection": chosen,
     }
     results.mkdir(parents=True, exist_ok=True)
     table.to_csv(results / "scores.csv", index=False, float_format="%.6f")
