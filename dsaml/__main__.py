@@ -329,6 +329,30 @@ def reproduce(
     console.print(table(read_result(results / "pdmer.json")))
 
 
+class Variant(str, Enum):
+    """The paper's model, or that of the released code."""
+
+    paper = "paper"
+    released = "released"
+
+
+@app.command()
+def parameters(
+    profile: ProfileOption = "paper",
+    variant: Annotated[
+        Variant, typer.Option("--variant", help="released: linear layer after fusion, relative positions.")
+    ] = Variant.paper,
+) -> None:
+    """Count the model's trainable parameters by part of Figure 2."""
+    from dsaml import config
+    from dsaml.model import DSAML, parameter_table
+
+    settings = config.get_profile(profile).model
+    model = DSAML(config.released(settings) if variant is Variant.released else settings)
+    for part, count in parameter_table(model).items():
+        typer.echo(f"{part:12}{count:>14,}")
+
+
 study_app = typer.Typer(
     no_args_is_help=True, help="The subjective study: answer sheets, statistics of rankings, rehearsal."
 )
