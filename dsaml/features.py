@@ -98,12 +98,12 @@ class FeatureCache:
 
     def read(self, path: Path) -> Features | None:
         """The features in a file, or ``None`` where it is missing; a damaged file is named in a warning and counts as missing."""
-        if not path.is_file():
-            return None
         try:
             with safe_open(path, framework="pt") as stored:
                 features = Features(stored.get_tensor("log_mel"), stored.get_tensor("global_embedding"))
                 expected = (stored.metadata() or {}).get("sha256")
+        except FileNotFoundError:
+            return None
         except (SafetensorError, OSError, ValueError) as error:
             log.warning("%s: damaged (%s); computed again", path, error)
             return None

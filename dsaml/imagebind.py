@@ -100,7 +100,7 @@ def _load(path: Path) -> Mapping[str, Tensor]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+        if "GLOBAL" in str(error):  # the file names a function or class that is no part of a tensor
             raise DsamlError(
                 f"{path}: asks to run code while it is loaded, and was refused; do not use it, {HOW_TO_GET}"
             ) from error
@@ -127,9 +127,7 @@ def read_audio_weights(path: str | Path | None) -> dict[str, Tensor]:
         missing, unknown or mis-shaped tensor is counted, the first ones are named).
     """
     if path is None:
-        raise DsamlError(
-            f"ImageBind needs its weights; {HOW_TO_GET}, then name the file (--checkpoint of 'features', --imagebind of 'train')"
-        )
+        raise DsamlError(f"ImageBind needs its weights; {HOW_TO_GET}; name the file with --checkpoint or --imagebind")
     path = Path(path)
     if not path.is_file():
         raise DsamlError(f"{path}: no such ImageBind checkpoint; {HOW_TO_GET}")
