@@ -96,19 +96,17 @@ def _load(path: Path) -> Mapping[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise DsamlError(f"{path}: not a complete safetensors file ({error}); make it again") from error
     with path.open("rb") as stream:
-        archive = stream.read(2) == b"PK"
+        start = stream.read(2)
+    archive = start == b"PK"
+    if not archive and start[:1] != pickle.PROTO:  # the two formats that torch.save has had
+        raise DsamlError(f"{path}: not a PyTorch checkpoint; {HOW_TO_GET}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error):  # the file names a function or class that is no part of a tensor
-            raise DsamlError(
-                f"{path}: asks to run code while it is loaded, and was refused; do not use it, {HOW_TO_GET}"
-            ) from error
-        raise DsamlError(f"{path}: not a PyTorch checkpoint; {HOW_TO_GET}") from error
+    except pickle.UnpicklingError as error:  # it names a function or class that is no part of a tensor
+        raise DsamlError(f"{path}: refused, because loading it would run code; do not use it, {HOW_TO_GET}") from error
     except Exception as error:  # torch.load fails in many ways on damaged files
-        what = "damaged or cut off" if archive else "not a PyTorch checkpoint"
         raise DsamlError(
-            f"{path}: {what}; compare its size (imagebind_huge.pth has 4.8 GB) and get it again"
+            f"{path}: damaged or cut off; it should have 4.8 GB (audio alone: 345 MB), get it again"
         ) from error
 
 
