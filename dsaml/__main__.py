@@ -204,6 +204,26 @@ def template(directory: Annotated[Path, typer.Argument(help="A new or empty fold
 
 
 @app.command()
+def bench(
+    inputs: Annotated[
+        Path | None, typer.Option("--inputs", help="Measure features of the songs in this folder.")
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", help="With --inputs: ImageBind's weights, or the word random.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the result files (JSON).")] = Path("data/bench"),
+) -> None:
+    """Measure speed and memory on this machine; the book's pages show what lies in data/bench."""
+    from dsaml.bench import inputs as bench_inputs
+    from dsaml.results import write_bytes_atomically
+
+    document = bench_inputs.measure(inputs, checkpoint, progress=logging.info)
+    text = json.dumps(document, indent=1) + "\n"
+    write_bytes_atomically(out / "inputs.json", text.encode())
+    typer.echo(text)
+
+
+@app.command()
 def synthesize(
     directory: Annotated[Path, typer.Argument(help="A new or empty folder, or an embedded corpus.")],
     seed: Annotated[int, typer.Option("--seed", help="Everything follows from it.")] = 0,

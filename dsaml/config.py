@@ -95,7 +95,8 @@ class MetaConfig:
     query_songs: int = 15  # songs in the query set
     inner_steps: int = 16  # k of Eq. 4
     inner_lr: float = 5e-3  # learning rate of the inner gradient steps
-    adapt: Literal["all", "no-adapter", "head"] = "all"  # parameters that the inner loop changes
+    adapt: Literal["all", "no-adapter", "head"] = "all"  # parameters that the inner loop changes; "head" is ANIL
+    engine: Literal["stacked", "learn2learn"] = "stacked"  # all tasks at once, or one by one through the library
     train_adapter: bool = True  # False: the outer loop leaves the adapter as the warm start made it
     second_order: bool = False  # False = first-order MAML, as released
     learning_rate: float = 5e-5  # outer Adam

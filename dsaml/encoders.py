@@ -155,7 +155,7 @@ class MelEncoder:
         count = math.floor(length / step + 1e-6)  # slices of one window
         whole = cut_window(waveform, sample_rate, (first, first + (max(places) + count) * step), length)
         slices = whole[: len(whole) // size * size].view(-1, size)
-        bands = torch.cat([log_mel(part, self.config) for part in slices.split(128)])  # (slices, time, mel)
+        bands = log_mel(slices, self.config)  # (slices, time, mel)
         rows = []
         for done, place in enumerate(map(int, places), 1):
             frames = bands[place : place + count].flatten(0, 1)  # (frames, mel)

@@ -1,13 +1,14 @@
 """MAML: adapt a copy of the model to one person on the support set, learn the starting point on the query set (Eq. 4).
 
-All tasks of a batch run at once: the adapted weights carry a leading ``tasks`` dimension (see :mod:`dsaml.layers`). The
-engine built on learn2learn, the library the field knows, is the reference it is tested against.
+All tasks of a batch run at once: the adapted weights carry a leading ``tasks`` dimension (see :mod:`dsaml.layers`).
+:mod:`dsaml.reference` does the same with learn2learn, the library that the field knows; a test holds the two together.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Literal
 
 import torch
@@ -57,6 +58,17 @@ def mode(model: torch.nn.Module, name: Literal["train", "eval"]):
         yield
     finally:
         model.train(before)
+
+
+def engine(name: str) -> ModuleType:
+    """The module whose ``meta_loss`` and ``personalize`` do the work: "stacked" is this one, or "learn2learn"."""
+    import dsaml.maml
+    import dsaml.reference
+
+    engines = {"stacked": dsaml.maml, "learn2learn": dsaml.reference}
+    if name not in engines:
+        raise DsamlError(f"engine '{name}' is not known; choose one of: {', '.join(engines)}")
+    return engines[name]
 
 
 def adapted_names(model: DSAML, adapt: str) -> list[str]:

@@ -1,8 +1,10 @@
-"""DSAML, in the paper's own words; reads top to bottom like Figures 2 and 3::
+"""DSAML, in the paper's own words; reads top to bottom like Figures 2 and 3.
 
-    log-mel slices -> ImagebindAdapter -> z_l \\
-                                               sigmoid(z_l + z_g) -> DualScaleAttention -> SequencePredictor -> prediction
-    audio -> frozen global encoder     -> z_g /                      (Eq. 1, 2)          (BiLSTM)
+The way of the data::
+
+    log-mel slices -> ImagebindAdapter -> z_l
+    audio -> frozen global encoder     -> z_g
+    sigmoid(z_l + z_g) -> DualScaleAttention (Eq. 1, 2) -> SequencePredictor (BiLSTM) -> prediction
 """
 
 from __future__ import annotations

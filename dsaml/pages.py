@@ -15,7 +15,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -39,6 +41,27 @@ def numbers(results: Path) -> dict[str, str]:
     document = read_result(path)
     flat = {name: str(value) for name, value in document.items() if name != "provenance"}
     return flat | {"stamp": stamp_line(document)}
+
+
+def _short(value: Any) -> str:
+    """Two significant digits of a small number, all digits before the point of a large one."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 10 else f"{value:.2g}"
+    return str(value)
+
+
+def measurements(folder: Path) -> dict[str, str]:
+    """The measured times in ``data/bench/*.json`` for the prose: "bench.inputs.one_core.mel_clip_seconds" and so on."""
+
+    def walk(name: str, value: Any) -> Iterator[tuple[str, str]]:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                yield from walk(f"{name}.{key}", item)
+        elif value is not None and not isinstance(value, list):
+            yield name, _short(value)
+
+    files = sorted(folder.glob("*.json"))
+    return {k: v for file in files for k, v in walk(f"bench.{file.stem}", json.loads(file.read_text(encoding="utf-8")))}
 
 
 def fill(pages: list[Path], values: dict[str, str], folder: Path) -> None:
@@ -169,7 +192,8 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
         api.write_text(text.replace(MODULES_MARK, module_list(root / "dsaml")), encoding="utf-8")
     if (target / "book" / "floors.md").is_file():
         floors.write_page(target / "book" / "floors.md", root / "data")
-    fill(sorted((target / "book").rglob("*.md")), numbers(results), target)
+    values = numbers(results) | measurements(root / "data" / "bench")
+    fill(sorted((target / "book").rglob("*.md")), values, target)
     shutil.copy(root / "_toc.yml", target / "_toc.yml")
     _configure(root / "_config.yml", target / "_config.yml", script is not None)
 

@@ -155,7 +155,7 @@ def prepare(
 @contextmanager
 def _counter(what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar as the callback that the package's functions take."""
-    with tqdm(desc=what, unit="song", mininterval=2.0, leave=False) as bar:
+    with tqdm(desc=what, unit="song", mininterval=2.0, leave=False, disable=None) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total

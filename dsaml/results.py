@@ -31,7 +31,8 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """Version of an installed package, or None."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -77,7 +78,7 @@ def provenance(
         "device": device,
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "packages": {"dsaml": __version__} | {name: _version(name) for name in PACKAGES},
+        "packages": {"dsaml": __version__} | {name: installed_version(name) for name in PACKAGES},
         "commit": commit,
         "dirty": None if status is None else bool(status),
     }

@@ -19,7 +19,7 @@ from dsaml.batches import SongStore
 from dsaml.config import MetaConfig, SupervisedConfig
 from dsaml.errors import DsamlError
 from dsaml.losses import sequence_scores, total_loss
-from dsaml.maml import meta_loss, mode, personalize, predict
+from dsaml.maml import engine, mode, predict
 from dsaml.model import DSAML
 from dsaml.results import write_bytes_atomically
 from dsaml.tasks import Task, TaskSampler
@@ -224,7 +224,7 @@ def predict_tasks(
         for first in range(0, len(indices), at_once):
             part = indices[first : first + at_once]
             chosen = [tasks[index] for index in part]
-            weights = personalize(model, store.support(chosen), config, steps)
+            weights = engine(config.engine).personalize(model, store.support(chosen), config, steps)
             out = predict(model, weights, store.query(chosen), config).cpu()
             predictions |= dict(zip(part, out, strict=True))
     return [predictions[index] for index in range(len(tasks))]
@@ -263,7 +263,7 @@ def train_maml(
 
     def step_loss(step: int) -> Tensor:
         tasks = sampler.batch(step, config.tasks_per_step)
-        return meta_loss(model, store.support(tasks), store.query(tasks), config).mean()
+        return engine(config.engine).meta_loss(model, store.support(tasks), store.query(tasks), config).mean()
 
     def validate() -> float:
         return mean_ccc(predict_tasks(model, store, held_out, config), truth)

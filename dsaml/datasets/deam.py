@@ -59,7 +59,7 @@ def number(song_id: str) -> tuple[int, str]:
 
 
 def is_flat(values: np.ndarray) -> bool:
-    """Whether a track (T, 2) does not move: mean |x - mean| of its first 60 steps below 0.01 in either dimension."""
+    """Whether a track (T, 2) does not move: mean absolute deviation of its first 60 steps below 0.01 in either dimension."""
     head = values[:CLIP_STEPS]
     return bool(np.any(np.abs(head - head.mean(0)).mean(0) < FLAT))
 

@@ -23,6 +23,12 @@ def _panels(height: float = 3.0) -> tuple[Figure, Any]:
     return figure, axes
 
 
+def _legend(figure: Figure, axis: Any) -> None:
+    """One legend below both panels, where it hides no curve."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+
+
 def disagreement(curves: Mapping[str, Any], only_pair: bool = False) -> Figure:
     """Figure 5 of the paper: one song, every listener's curve, their average, and the two who differ most.
 
@@ -43,7 +49,7 @@ def disagreement(curves: Mapping[str, Any], only_pair: bool = False) -> Figure:
         for k, who in enumerate(song["pair"]):
             axis.plot(times, np.array(song["listeners"][who])[:, d], color=PALETTE[k], lw=2.2, label=f"listener {who}")
         axis.plot(times, np.array(song["mean"])[:, d], color="black", lw=2, ls="--", label="average of all listeners")
-    axes[1].legend(frameon=False, fontsize=9)
+    _legend(figure, axes[1])
     return figure
 
 
@@ -67,7 +73,7 @@ def before_after(case: Mapping[str, Any], times: Sequence[float], before: str, a
             (after, "after one annotated song", {"color": PALETTE[0], "lw": 2.4}),
         ):
             axis.plot(times, np.array(case["curves"][name])[:, d], label=label, **style)
-    axes[1].legend(frameon=False, fontsize=9)
+    _legend(figure, axes[1])
     figure.suptitle(
         f"listener {case['listener']}, song {case['song']} (adapted on song {case['support_song']}): "
         f"CCC {case['ccc_before']:.2f} → {case['ccc_after']:.2f}",
