@@ -82,6 +82,7 @@ class SupervisedConfig:
     loss: Literal["score", "mse"] = "score"  # 1 - mean(CCC, PCC, 1 - RMSE), or the mean squared error
     clip_norm: float = 0.0  # largest gradient norm; 0 = no clipping
     schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate
+    patience: int = 0  # validations without a better score before training stops early; 0 = never
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class MetaConfig:
     tasks: Literal["annotator", "random"] = "annotator"  # Eq. 6 or Eq. 5
     steps: int = 2000  # outer steps ("episodes")
     tasks_per_step: int = 16  # tasks accumulated in one outer step
+    tasks_at_once: int = 1  # of them computed together: faster for small models, and as much more memory
     support_songs: int = 1  # songs in the support set
     query_songs: int = 15  # songs in the query set
     inner_steps: int = 16  # k of Eq. 4
@@ -104,6 +106,7 @@ class MetaConfig:
     loss: Literal["score", "mse"] = "score"  # inside and outside
     clip_norm: float = 0.0  # largest outer gradient norm; 0 = no clipping
     schedule: Literal["constant", "cosine"] = "constant"  # of the outer learning rate
+    patience: int = 0  # validations without a better score before training stops early; 0 = never
     inner_mode: Literal["train", "eval"] = "eval"  # dropout and batch statistics while adapting
     query_mode: Literal["train", "eval"] = "train"  # the same, on the query set during meta-training
     test_mode: Literal["train", "eval"] = "eval"  # the same, for every prediction that is scored
@@ -142,6 +145,7 @@ DEMO = Profile(
     meta=MetaConfig(
         steps=300,
         tasks_per_step=12,
+        tasks_at_once=12,
         query_songs=4,
         inner_steps=5,
         inner_lr=0.05,

@@ -87,7 +87,7 @@ def attention_maps(experiment: rp.Experiment, seed: int) -> dict[str, Any]:
             output = model(batch.x[0], batch.global_embedding[0])
         row: dict[str, Any] = {"validation_ccc": max(s for _, s in history.validation)}
         for scale, maps in (("local", output.attention_local), ("global", output.attention_global)):
-            last = maps[:, -1].mean(1)  # (songs, T, T)
+            last = maps[:, -1].mean(1).cpu()  # (songs, T, T)
             distance = torch.arange(last.shape[-1])
             reach = (last * (distance[:, None] - distance).abs()).sum(-1).mean() * experiment.profile.audio.step_seconds
             row[scale] = {

@@ -158,6 +158,17 @@ def meta_loss(model: DSAML, support: Batch, query: Batch, config: MetaConfig) ->
         return total_loss(run(model, weights, query), query.target, config.loss, model.config)
 
 
+@torch.no_grad()
+def update_statistics(model: DSAML, query: Batch, config: MetaConfig) -> None:
+    """Let the base model's batch statistics follow the songs, where each task normalises with its own (``adapt="all"``).
+
+    Without it the statistics that ``test_mode="eval"`` reads would stay as they were initialised.
+    """
+    if query.stage == "audio" and config.adapt == "all" and config.query_mode == "train":
+        with mode(model, "train"):
+            model.local_features(query.x.flatten(0, 1))
+
+
 def personalize(model: DSAML, support: Batch, config: MetaConfig, steps: int | None = None) -> dict[str, Tensor]:
     """Adapt to each task's support set for prediction: detached weights (K, ...), all modes as ``config`` names them."""
     with mode(model, config.test_mode):

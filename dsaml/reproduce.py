@@ -10,16 +10,14 @@ import dataclasses
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from joblib import Parallel, delayed
-from tqdm import tqdm
 
 from dsaml import evaluation as ev
 from dsaml.batches import SongStore
@@ -28,11 +26,11 @@ from dsaml.datasets import Dataset, Split, load_dataset, synthetic
 from dsaml.encoders import GlobalEncoder, make_encoder
 from dsaml.errors import DsamlError
 from dsaml.features import FeatureCache, Features
+from dsaml.loop import History, Run
 from dsaml.model import DSAML
+from dsaml.progress import counter, training_bar
 from dsaml.results import provenance, write_result
 from dsaml.training import (
-    History,
-    Run,
     cross_song_tasks,
     mean_ccc,
     predict_tasks,
@@ -51,7 +49,7 @@ TRAINED = (WARM_START, NO_ATTENTION_LOSS, NON_META, MAML_MEAN, MAML_ANNOTATOR)
 
 SUPPORTS = 5  # one-song support sets per listener, for selection and for the test
 INNER_LRS, INNER_STEPS = (0.01, 0.03, 0.1, 0.2), (1, 3, 5, 10, 20)  # inner-loop settings tried on validation listeners
-_TRAINING_CODE = ("batches", "layers", "losses", "maml", "model", "tasks", "training")
+_TRAINING_CODE = ("batches", "layers", "loop", "losses", "maml", "model", "tasks", "training")
 
 
 @dataclass(frozen=True)
@@ -62,39 +60,32 @@ class Experiment:
     dataset: Dataset
     features: Mapping[str, Features]
     runs: Path  # folder of the checkpoints
+    run: Run = field(default_factory=lambda: Run(resume=True))  # device, precision, logs
 
     @property
     def store(self) -> SongStore:
-        """The songs as 60-step sequences, ready to be stacked."""
-        return SongStore(self.dataset, self.features)
+        """The songs as 60-step sequences, ready to be stacked, on the run's device."""
+        return SongStore(self.dataset, self.features).to(self.run.device)
 
     def model(self, name: str, seed: int) -> tuple[DSAML, History]:
         """One of ``TRAINED``: trained now, or read from its checkpoint where it is finished."""
-        profile, file = self.profile, "".join(c if c.isalnum() else "-" for c in name.lower())
-        bar: list[tqdm] = []
-
-        def progress(step: int, total: int, loss: float) -> None:
-            if not bar:  # a finished model is only read, and draws no bar
-                bar.append(
-                    tqdm(desc=f"{name}, seed {seed}", total=total, initial=step - 1, unit="step", mininterval=2.0)
-                )
-            bar[0].set_postfix(loss=f"{loss:.3f}", refresh=False)
-            bar[0].update(step - bar[0].n)
-            if step == total:
-                bar[0].close()
-
-        run = Run(checkpoint=self.runs / f"{file}-{seed}.pt", resume=True, progress=progress)
-        common = {"seed": seed, "validate_every": profile.validate_every, "run": run}
+        profile = self.profile
         if name in (WARM_START, NO_ATTENTION_LOSS):
             torch.manual_seed(seed)
             weight = 0.0 if name == NO_ATTENTION_LOSS else profile.model.attention_loss_weight
-            model = DSAML(dataclasses.replace(profile.model, attention_loss_weight=weight))
-            return model, train_supervised(model, self.store, profile.warm_start, **common)
-        model = self.model(WARM_START, seed)[0]
-        torch.manual_seed(seed)
-        if name == NON_META:
-            return model, train_supervised(model, self.store, profile.supervised, **common)
-        return model, train_maml(model, self.store, self.meta(name), **common)
+            model, train = DSAML(dataclasses.replace(profile.model, attention_loss_weight=weight)), train_supervised
+            config = profile.warm_start
+        else:
+            model = self.model(WARM_START, seed)[0]
+            train, config = train_maml, self.meta(name)
+            if name == NON_META:
+                train, config = train_supervised, profile.supervised
+        per_step = config.tasks_per_step if train is train_maml else config.batch_size
+        file = "".join(c if c.isalnum() else "-" for c in name.lower())
+        with training_bar(f"{name}, seed {seed}", per_step, "task" if train is train_maml else "song") as progress:
+            run = dataclasses.replace(self.run, checkpoint=self.runs / f"{file}-{seed}.pt", progress=progress)
+            history = train(model, self.store, config, seed=seed, validate_every=profile.validate_every, run=run)
+        return model, history
 
     def meta(self, name: str) -> MetaConfig:
         """Task construction that a name stands for."""
@@ -118,9 +109,9 @@ def prepare(
     DsamlError
         If the data set or its audio is unusable.
     """
-    started = time.perf_counter()
+    started = time.perfcounter()
     if root is None:
-        with _counter("corpus") as progress:
+        with counter("corpus") as progress:
             root = synthetic.synthesize(cache / "corpus", workers=workers, progress=progress)
     data = load_dataset(dataset, root)
     features = FeatureCache(cache / "features", profile.audio, encoder or make_encoder(profile, None))
@@ -139,9 +130,9 @@ def prepare(
         raise DsamlError(
             f"{root}: no song with audio and labels in the part {', '.join(empty)}; 'check' lists what is missing"
         )
-    with _counter("features") as progress:
+    with counter("features") as progress:
         made = features.fill(songs, workers, progress)
-    log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
+    log.info("features of %d songs: %.0f s", len(songs), time.perfcounter() - started)
     digest = hashlib.sha256(f"{profile.digest()} {features.encoder.fingerprint} {split}".encode())
     for song in songs:
         digest.update(data.mean[song].values.tobytes())
@@ -152,24 +143,12 @@ def prepare(
     return Experiment(profile, dataclasses.replace(data, split=split), made, runs)
 
 
-@contextmanager
-def _counter(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar as the callback that the package's functions take."""
-    with tqdm(desc=what, unit="song", mininterval=2.0, leave=False, disable=None) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield progress
-
-
 def _train(experiment: Experiment, name: str, seed: int) -> None:
     torch.set_num_threads(1)  # two processes of one thread use two cores best
-    started = time.perf_counter()
+    started = time.perfcounter()
     history = experiment.model(name, seed)[1]
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    seconds = time.perf_counter() - started
+    seconds = time.perfcounter() - started
     log.info("%s, seed %d: %.0f s, best validation at step %d", name, seed, seconds, history.best_step)
 
 
@@ -230,7 +209,7 @@ def evaluate_model(experiment: Experiment, name: str, seed: int) -> tuple[pd.Dat
 
 def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path, workers: int = 2) -> dict[str, Any]:
     """Train, evaluate, write ``pdmer.json`` and ``scores.csv``; returns what was written."""
-    started = time.perf_counter()
+    started = time.perfcounter()
     train_all(experiment, seeds, workers)
     jobs = [(name, seed) for seed in seeds for name in (MAML_ANNOTATOR, MAML_MEAN, NON_META)]
     parts = Parallel(n_jobs=workers)(delayed(evaluate_model)(experiment, *job) for job in jobs)
@@ -260,7 +239,7 @@ def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path, workers
     }
     results.mkdir(parents=True, exist_ok=True)
     table.to_csv(results / "scores.csv", index=False, float_format="%.6f")
-    stamp = provenance(experiment.profile, experiment.dataset, seeds=list(seeds), seconds=time.perf_counter() - started)
+    stamp = provenance(experiment.profile, experiment.dataset, seeds=list(seeds), seconds=time.perfcounter() - started)
     write_result(results / "pdmer.json", payload, stamp)
     return payload
 

@@ -18,6 +18,7 @@ SUPERVISED = SupervisedConfig(steps=12, batch_size=4, learning_rate=1e-3)
 META = MetaConfig(
     steps=12,
     tasks_per_step=3,
+    tasks_at_once=2,
     query_songs=3,
     inner_steps=2,
     inner_lr=0.05,

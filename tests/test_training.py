@@ -7,8 +7,9 @@ import torch
 from conftest import META, MODEL, SUPERVISED
 
 from dsaml.errors import DsamlError
+from dsaml.loop import Run, read_checkpoint
 from dsaml.model import DSAML
-from dsaml.training import Run, cross_song_tasks, read_checkpoint, train_maml, train_supervised
+from dsaml.training import cross_song_tasks, train_maml, train_supervised
 
 
 def _model() -> DSAML:
@@ -21,7 +22,7 @@ class Killed(Exception):
 
 
 def _killed_at(step: int):
-    def progress(done: int, total: int, loss: float) -> None:
+    def progress(done: int, total: int, history: object) -> None:
         if done == step:
             raise Killed
 
