@@ -273,11 +273,25 @@ def train(
     seed: Annotated[int, typer.Option("--seed", help="Of weights, batches and dropout.")] = 0,
     cache: Annotated[Path, typer.Option("--cache", help="Features and checkpoints.")] = Path("cache"),
     imagebind: ImagebindOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on from the last checkpoint, or start anew.")
+    ] = True,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps.")] = "auto",
+    precision: Annotated[
+        str, typer.Option("--precision", help="Of matrix products: float32, tf32 (GPU), bf16 (autocast).")
+    ] = "float32",
+    save_every: Annotated[int, typer.Option("--save-every", help="Steps between checkpoints.", min=1)] = 50,
+    logs: Annotated[Path | None, typer.Option("--logs", help="Folder of TensorBoard event files.")] = None,
 ) -> None:
-    """Train DSAML and write one model file; stopped at any time, the same command goes on where it was."""
+    """Train DSAML and write one model file; stopped at any time, the same command goes on where it was.
+
+    Several processes or machines: torchrun --nproc-per-node 2 -m dsaml train … (mode pdmer).
+    """
+    from dsaml.loop import Run
     from dsaml.workflow import train as run_train
 
-    best = run_train(dataset.value, root, out, profile, mode.value, seed, cache, imagebind)
+    run = Run(resume=resume, save_every=save_every, logs=logs, device=device, precision=precision)
+    best = run_train(dataset.value, root, out, profile, mode.value, seed, cache, imagebind, run)
     console.print(f"{out}: best validation CCC {best:.3f}", soft_wrap=True, highlight=False)
 
 
@@ -448,6 +462,9 @@ def main() -> None:
     except DsamlError as error:
         Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
         sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("stopped; what was finished is kept, and the same command goes on from there", err=True)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,8 @@ class Experiment:
             weight = 0.0 if name == NO_ATTENTION_LOSS else profile.model.attention_loss_weight
             model, train = DSAML(dataclasses.replace(profile.model, attention_loss_weight=weight)), train_supervised
             config = profile.warm_start
+            if config is None:  # the paper has no warm start: MAML begins with random weights
+                return model, History()
         else:
             model = self.model(WARM_START, seed)[0]
             train, config = train_maml, self.meta(name)
@@ -109,7 +111,7 @@ def prepare(
     DsamlError
         If the data set or its audio is unusable.
     """
-    started = time.perfcounter()
+    started = time.perf_counter()
     if root is None:
         with counter("corpus") as progress:
             root = synthetic.synthesize(cache / "corpus", workers=workers, progress=progress)
@@ -132,7 +134,7 @@ def prepare(
         )
     with counter("features") as progress:
         made = features.fill(songs, workers, progress)
-    log.info("features of %d songs: %.0f s", len(songs), time.perfcounter() - started)
+    log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
     digest = hashlib.sha256(f"{profile.digest()} {features.encoder.fingerprint} {split}".encode())
     for song in songs:
         digest.update(data.mean[song].values.tobytes())
@@ -145,10 +147,10 @@ def prepare(
 
 def _train(experiment: Experiment, name: str, seed: int) -> None:
     torch.set_num_threads(1)  # two processes of one thread use two cores best
-    started = time.perfcounter()
+    started = time.perf_counter()
     history = experiment.model(name, seed)[1]
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    seconds = time.perfcounter() - started
+    seconds = time.perf_counter() - started
     log.info("%s, seed %d: %.0f s, best validation at step %d", name, seed, seconds, history.best_step)
 
 
@@ -209,7 +211,7 @@ def evaluate_model(experiment: Experiment, name: str, seed: int) -> tuple[pd.Dat
 
 def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path, workers: int = 2) -> dict[str, Any]:
     """Train, evaluate, write ``pdmer.json`` and ``scores.csv``; returns what was written."""
-    started = time.perfcounter()
+    started = time.perf_counter()
     train_all(experiment, seeds, workers)
     jobs = [(name, seed) for seed in seeds for name in (MAML_ANNOTATOR, MAML_MEAN, NON_META)]
     parts = Parallel(n_jobs=workers)(delayed(evaluate_model)(experiment, *job) for job in jobs)
@@ -239,7 +241,7 @@ def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path, workers
     }
     results.mkdir(parents=True, exist_ok=True)
     table.to_csv(results / "scores.csv", index=False, float_format="%.6f")
-    stamp = provenance(experiment.profile, experiment.dataset, seeds=list(seeds), seconds=time.perfcounter() - started)
+    stamp = provenance(experiment.profile, experiment.dataset, seeds=list(seeds), seconds=time.perf_counter() - started)
     write_result(results / "pdmer.json", payload, stamp)
     return payload
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,9 +14,11 @@ from rich.table import Table
 from dsaml import evaluation as ev
 from dsaml import reproduce as rp
 from dsaml.config import Profile, get_profile
+from dsaml.distributed import processes, ranks
 from dsaml.encoders import GlobalEncoder, make_encoder
 from dsaml.errors import DsamlError
 from dsaml.export import load_model, save_model
+from dsaml.loop import Run, check_device
 from dsaml.results import provenance, write_result
 from dsaml.training import cross_song_tasks
 
@@ -28,24 +31,41 @@ def encoder_factory(imagebind: Path | None) -> Callable[[Profile], GlobalEncoder
 
 
 def train(
-    dataset: str, root: Path, out: Path, profile_name: str, mode: str, seed: int, cache: Path, imagebind: Path | None
+    dataset: str,
+    root: Path,
+    out: Path,
+    profile_name: str,
+    mode: str,
+    seed: int,
+    cache: Path,
+    imagebind: Path | None,
+    run: Run | None = None,
 ) -> float:
     """Train (or finish training) a model and export it; returns its best validation CCC.
+
+    Under ``torchrun`` every process calls this; the first one writes.
 
     Raises
     ------
     DsamlError
-        If the data set lacks what the mode needs, or anything in it is unusable.
+        If the data set lacks what the mode needs, anything in it is unusable, or training stops (see :func:`dsaml.loop.fit`).
     """
-    profile, started = get_profile(profile_name), time.perf_counter()
+    profile, started, run = get_profile(profile_name), time.perf_counter(), run or Run(resume=True)
     if out.suffix != ".safetensors":
         raise DsamlError(f"{out}: a model file ends in .safetensors; change --out")
-    experiment = rp.prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
-    if mode == "pdmer" and not experiment.dataset.tracks:
-        raise DsamlError(f"{root}: no labels of single annotators, so there are no annotator tasks; use --mode dmer")
-    model, history = experiment.model(MODELS[mode], seed)
-    stamp = provenance(profile, experiment.dataset, seeds=[seed], seconds=time.perf_counter() - started)
-    save_model(out, model, profile, stamp)
+    with processes(check_device(run.device)) as device:
+        run = dataclasses.replace(run, device=device)
+        experiment = rp.prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
+        experiment = dataclasses.replace(experiment, run=run)
+        if mode == "pdmer" and not experiment.dataset.tracks:
+            raise DsamlError(
+                f"{root}: no labels of single annotators, so there are no annotator tasks; use --mode dmer"
+            )
+        model, history = experiment.model(MODELS[mode], seed)
+        if ranks()[0] == 0:
+            seconds = time.perf_counter() - started
+            stamp = provenance(profile, experiment.dataset, seeds=[seed], seconds=seconds, device=device)
+            save_model(out, model.cpu(), profile, stamp)
     return max(score for _, score in history.validation)
 
 

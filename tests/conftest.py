@@ -30,6 +30,11 @@ META = MetaConfig(
 
 @pytest.fixture
 def store() -> SongStore:
+    """The small data set of :func:`make_store`."""
+    return make_store()
+
+
+def make_store() -> SongStore:
     """24 songs of 12 steps, 6 listeners in two camps; an oracle without noise."""
     rng = np.random.default_rng(0)
     parts = {"train": range(12), "validation": range(12, 18), "test": range(18, 24)}
