@@ -61,7 +61,8 @@ def diagonal_attention_loss(output: Output, alpha: float, beta: float) -> Tensor
 def total_loss(output: Output, target: Tensor, kind: str, config: ModelConfig) -> Tensor:
     """Regression loss ("score" or "mse") plus the weighted diagonal attention loss. Shape (...)."""
     regression = score_loss if kind == "score" else mse_loss
-    loss = regression(output.prediction.to(target.dtype), target)  # bfloat16 under autocast
+    half = output.prediction.dtype == torch.bfloat16  # under autocast
+    loss = regression(output.prediction.float() if half else output.prediction, target)
     if config.attention_loss_weight:
         loss = loss + config.attention_loss_weight * diagonal_attention_loss(output, config.alpha, config.beta)
     return loss

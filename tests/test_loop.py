@@ -1,0 +1,213 @@
+"""Long runs: real kills, Ctrl-C, full disks, early stopping, logs, precision, several processes."""
+
+import dataclasses
+import errno
+import multiprocessing
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from conftest import META, MODEL, SUPERVISED, make_store
+
+from dsaml import loop
+from dsaml.config import MetaConfig
+from dsaml.distributed import processes, share
+from dsaml.errors import DsamlError
+from dsaml.loop import Run, arithmetic, check_device, read_checkpoint
+from dsaml.maml import Batch, update_statistics
+from dsaml.model import DSAML
+from dsaml.training import train_maml, train_supervised
+
+PLAIN = dataclasses.replace(MODEL, dropout=0.0)
+
+
+def _model(config=MODEL) -> DSAML:
+    torch.manual_seed(3)
+    return DSAML(config)
+
+
+def _same(a: DSAML, b: DSAML) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def _train_and_die(folder: str, step: int, number: int) -> None:
+    """A process that gets a signal in the middle of its training."""
+
+    def progress(done: int, total: int, history: loop.History) -> None:
+        if done == step:
+            os.kill(os.getpid(), number)
+
+    run = Run(checkpoint=Path(folder) / "run.pt", resume=True, save_every=3, progress=progress)
+    train_maml(_model(), make_store(), META, seed=5, validate_every=4, run=run)
+
+
+def test_kill_9_and_resume_give_the_same_parameters(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(
+        target=_train_and_die, args=(str(tmp_path), 8, signal.SIGKILL)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert read_checkpoint(tmp_path / "run.pt")["step"] == 6
+    whole, resumed = _model(), _model()
+    expected = train_maml(whole, make_store(), META, seed=5, validate_every=4)
+    torch.manual_seed(999)
+    history = train_maml(
+        resumed, make_store(), META, seed=5, validate_every=4, run=Run(tmp_path / "run.pt", resume=True)
+    )
+    assert history == expected and _same(whole, resumed)
+
+
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(store, tmp_path):
+    def press(done: int, total: int, history: loop.History) -> None:
+        if done == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    run = Run(tmp_path / "run.pt", save_every=100, progress=press)
+    with pytest.raises(DsamlError, match=r"stopped after step \d+ of 12: saved in .*run\.pt; the same command goes on"):
+        train_maml(_model(), store, META, seed=5, validate_every=4, run=run)
+    assert signal.getsignal(signal.SIGINT) is before
+    whole, resumed = _model(), _model()
+    train_maml(whole, store, META, seed=5, validate_every=4)
+    train_maml(resumed, store, META, seed=5, validate_every=4, run=Run(tmp_path / "run.pt", resume=True))
+    assert _same(whole, resumed)
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(store, tmp_path, monkeypatch):
+    run = Run(tmp_path / "run.pt", save_every=3)
+    write, calls = loop.write_bytes_atomically, []
+
+    def second_time_full(path: Path, content: bytes) -> None:
+        calls.append(path)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, content)
+
+    monkeypatch.setattr(loop, "write_bytes_atomically", second_time_full)
+    with pytest.raises(DsamlError, match=r"No space left on device.*the last good one is kept"):
+        train_maml(_model(), store, META, seed=0, validate_every=4, run=run)
+    assert read_checkpoint(tmp_path / "run.pt")["step"] == 3
+
+
+def test_a_gradient_that_is_not_finite_is_never_applied(store):
+    model = _model()
+    model.predictor.output.weight.register_hook(lambda gradient: gradient * float("nan"))
+    start = {name: value.clone() for name, value in model.named_parameters()}
+    with pytest.raises(DsamlError, match=r"step 1: the gradient's norm is nan"):
+        train_supervised(model, store, SUPERVISED, seed=0, validate_every=4)
+    assert all(torch.equal(start[name], value) for name, value in model.named_parameters())
+
+
+def test_training_stops_early_and_stays_stopped(store, tmp_path):
+    config = dataclasses.replace(SUPERVISED, steps=200, learning_rate=0.05, patience=2)
+    run = Run(tmp_path / "run.pt", resume=True)
+    history = train_supervised(_model(), store, config, seed=0, validate_every=2, run=run)
+    assert len(history.loss) == history.best_step + 4 < 200
+    again = _model()
+    assert train_supervised(again, store, config, seed=0, validate_every=2, run=run) == history
+
+
+def test_tensorboard_reads_the_log(store, tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    history = train_maml(_model(), store, META, seed=0, validate_every=4, run=Run(logs=tmp_path))
+    log = events.EventAccumulator(str(tmp_path)).Reload()
+    assert [event.value for event in log.Scalars("loss")] == pytest.approx(history.loss)
+    scores = log.Scalars("validation CCC")
+    assert [event.step for event in scores] == [step for step, _ in history.validation]
+    assert [event.value for event in scores] == pytest.approx([score for _, score in history.validation])
+
+
+def test_bfloat16_learns_nearly_the_same(store):
+    config = dataclasses.replace(SUPERVISED, loss="mse")  # correlations of an untrained model hang on the last digits
+    exact = train_supervised(_model(PLAIN), store, config, seed=0, validate_every=6)
+    rough = train_supervised(_model(PLAIN), store, config, seed=0, validate_every=6, run=Run(precision="bf16"))
+    assert rough.loss == pytest.approx(exact.loss, rel=0.05)
+    assert rough.loss != exact.loss
+    with pytest.raises(DsamlError, match="choose one of: float32, tf32, bf16"), arithmetic("cpu", "fp8"):
+        pass
+
+
+def test_a_device_that_is_not_there_is_one_sentence():
+    assert check_device("auto") in ("cpu", "cuda", "mps")
+    with pytest.raises(DsamlError, match="device 'tpu' is not known"):
+        check_device("tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(DsamlError, match="device 'cuda' is not there"):
+            check_device("cuda")
+
+
+def test_tasks_at_once_change_time_and_not_the_result(store):
+    results = []
+    for at_once in (1, 2, 3):
+        model = _model(PLAIN)
+        config = dataclasses.replace(META, tasks_at_once=at_once)
+        train_maml(model, store, config, seed=0, validate_every=12)
+        results.append(model)
+    for other in results[1:]:
+        for a, b in zip(results[0].parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_batch_statistics_follow_the_songs_when_everything_adapts():
+    model = _model()
+    x = 3 + torch.randn(1, 4, 12, *MODEL.slice_shape)
+    batch = Batch(x, torch.zeros(1, 4, 1, MODEL.dim), torch.zeros(1, 4, 12, 2))
+    before = model.adapter.block1.norm.running_mean.clone()
+    update_statistics(model, batch, MetaConfig(adapt="head"))
+    assert torch.equal(before, model.adapter.block1.norm.running_mean)
+    update_statistics(model, batch, MetaConfig(adapt="all"))
+    assert not torch.equal(before, model.adapter.block1.norm.running_mean)
+
+
+def _exact_store():
+    """In float64: in float32 Adam turns the rounding of a sum into a step where a gradient is zero but for rounding."""
+    return make_store().to(torch.float64)
+
+
+def _rank(rank: int, size: int, port: int, folder: str) -> None:
+    """What torchrun starts: one of several processes of the same training."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with processes("cpu", 60) as device:
+        assert device == "cpu" and dist.get_world_size() == size
+        model = _model(PLAIN).double()
+        run = Run(checkpoint=Path(folder) / "run.pt", save_every=4)
+        history = train_maml(model, _exact_store(), META, seed=5, validate_every=4, run=run)
+        torch.save({"model": model.state_dict(), "loss": history.loss}, Path(folder) / f"{rank}.pt")
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def test_two_processes_equal_one(tmp_path):
+    port = _free_port()
+    context = multiprocessing.get_context("spawn")
+    ranks = [context.Process(target=_rank, args=(rank, 2, port, str(tmp_path))) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(120)
+    assert [process.exitcode for process in ranks] == [0, 0]
+    alone = _model(PLAIN).double()
+    history = train_maml(alone, _exact_store(), META, seed=5, validate_every=4)
+    for rank in range(2):
+        state = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert state["loss"] == pytest.approx(history.loss, abs=1e-6)
+        for name, tensor in alone.state_dict().items():
+            torch.testing.assert_close(state["model"][name], tensor, atol=1e-6, rtol=1e-5)
+    assert read_checkpoint(tmp_path / "run.pt")["step"] == META.steps
+
+
+def test_more_processes_than_tasks_are_refused(monkeypatch):
+    monkeypatch.setattr("dsaml.distributed.ranks", lambda: (0, 4))
+    with pytest.raises(DsamlError, match="3 tasks per step cannot be shared by 4 processes"):
+        share([1, 2, 3])
