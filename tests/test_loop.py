@@ -126,7 +126,8 @@ def test_bfloat16_learns_nearly_the_same(store):
     config = dataclasses.replace(SUPERVISED, loss="mse")  # correlations of an untrained model hang on the last digits
     exact = train_supervised(_model(PLAIN), store, config, seed=0, validate_every=6)
     rough = train_supervised(_model(PLAIN), store, config, seed=0, validate_every=6, run=Run(precision="bf16"))
-    assert rough.loss == pytest.approx(exact.loss, rel=0.05)
+    assert rough.loss[0] == pytest.approx(exact.loss[0], rel=0.01)
+    assert rough.loss == pytest.approx(exact.loss, rel=0.15)
     assert rough.loss != exact.loss
     with pytest.raises(DsamlError, match="choose one of: float32, tf32, bf16"), arithmetic("cpu", "fp8"):
         pass

@@ -1,0 +1,33 @@
+"""What the commands share: the console, the names of data sets, options that many of them take."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console()
+
+
+class DatasetName(str, Enum):
+    """The data sets that a loader exists for."""
+
+    deam = "deam"
+    pmemo = "pmemo"
+    folder = "folder"
+    synthetic = "synthetic"
+
+
+class EncoderName(str, Enum):
+    """The frozen global encoders."""
+
+    mel = "mel"
+    imagebind = "imagebind"
+
+
+DatasetOption = Annotated[DatasetName, typer.Option("--dataset", help="Which data set lies under --root.")]
+RootOption = Annotated[Path, typer.Option("--root", help="The data set's own folder.")]
+ProfileOption = Annotated[str, typer.Option("--profile", help="Sizes and settings: demo (minutes) or paper.")]

@@ -1,0 +1,163 @@
+"""Commands for data: fetch, check, features, floors, template, synthesize."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsaml.commands.common import DatasetName, DatasetOption, EncoderName, ProfileOption, RootOption, console
+
+app = typer.Typer()
+
+
+@app.command()
+def fetch(
+    dataset: Annotated[DatasetName, typer.Argument(help="deam; for the others it says where they come from.")],
+    directory: Annotated[Path, typer.Argument(help="Folder for the archives and the data.")],
+    base_url: Annotated[str | None, typer.Option("--base-url", help="Another address with the same files.")] = None,
+) -> None:
+    """Download and unpack a data set (DEAM: more than 1 GB); run it again to continue a broken download."""
+    from tqdm import tqdm
+
+    from dsaml.fetch import fetch as run_fetch
+
+    with tqdm(leave=False, disable=None) as bar:
+
+        def progress(name: str, done: int, total: int) -> None:
+            bar.set_description(name, refresh=False)
+            bar.total = total
+            bar.update(done - bar.n)
+
+        archives = run_fetch(dataset.value, directory, base_url, progress)
+    for path, checksum, count in archives:
+        typer.echo(f"{path}: {count} files, sha256 {checksum}")
+
+
+@app.command()
+def check(
+    dataset: DatasetOption,
+    root: RootOption,
+    labels_only: Annotated[bool, typer.Option("--labels-only", help="Ask for no audio: enough for floors.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    """List every problem of a data set with file and line, and a summary; exit code 1 if any of them matters."""
+    from dsaml.checks import check as run_check
+    from dsaml.progress import counter
+
+    with counter("decoding audio", "file") as progress:
+        report = run_check(dataset.value, root, labels_only=labels_only, progress=progress)
+    typer.echo(report.to_json() if as_json else "\n".join(report.lines()))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def features(
+    dataset: DatasetOption,
+    root: RootOption,
+    encoder: Annotated[
+        EncoderName | None, typer.Option("--encoder", help="mel needs no download; by default the profile's.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="ImageBind's weights (CC BY-NC-SA 4.0, non-commercial use only)."),
+    ] = None,
+    cache: Annotated[Path, typer.Option("--cache", help="Where the features go.")] = Path("cache/features"),
+    profile: ProfileOption = "demo",
+    hop_seconds: Annotated[
+        float, typer.Option("--hop-seconds", min=0.5, help="Full songs: s between two windows of the global encoder.")
+    ] = 2.0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Songs at a time, one core each.")] = 1,
+    device: Annotated[str, typer.Option("--device", help="Where ImageBind runs: cpu, cuda, mps.")] = "cpu",
+    released_rate: Annotated[
+        bool, typer.Option("--released-rate", help="Feed ImageBind 44.1 kHz, as the released code, not 16 kHz.")
+    ] = False,
+) -> None:
+    """Compute the features of every song with audio and labels, once; a stopped run goes on where it was.
+
+    ImageBind, code and weights, is under CC BY-NC-SA 4.0: non-commercial use only. It is never downloaded for you.
+    """
+    import dataclasses
+    import time
+
+    from dsaml.config import get_profile
+    from dsaml.datasets import load_dataset
+    from dsaml.encoders import make_encoder
+    from dsaml.features import FeatureCache, songs_with_steps, summary
+    from dsaml.progress import counter
+
+    settings = get_profile(profile)
+    if encoder:
+        settings = dataclasses.replace(settings, encoder=encoder.value)
+    songs = songs_with_steps(load_dataset(dataset.value, root))
+    made = make_encoder(settings, checkpoint, device=device, released_rate=released_rate)
+    folder = FeatureCache(cache, settings.audio, made, hop_seconds)
+    started = time.perf_counter()
+    with counter("features") as progress:
+        folder.fill(songs, workers, progress)
+    text = summary(folder, len(songs), time.perf_counter() - started)
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+@app.command("imagebind-audio")
+def imagebind_audio(
+    full: Annotated[Path, typer.Argument(help="imagebind_huge.pth, 4.8 GB.")],
+    out: Annotated[Path, typer.Argument(help="A new .safetensors or .pth file, 345 MB.")],
+) -> None:
+    """Keep the audio part of ImageBind's weights; it stays under CC BY-NC-SA 4.0, non-commercial use only."""
+    from dsaml.imagebind import LICENCE, save_audio_only
+
+    digest = save_audio_only(full, out)
+    console.print(
+        f"{out}: SHA-256 of the audio weights {digest}\n{LICENCE}", soft_wrap=True, highlight=False, markup=False
+    )
+
+
+@app.command()
+def floors(
+    dataset: DatasetOption,
+    root: RootOption,
+    split: Annotated[str, typer.Option("--split", help="Which songs to score: train, validation or test.")] = "test",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    save: Annotated[Path | None, typer.Option("--save", help="Also merge the numbers into this JSON file.")] = None,
+) -> None:
+    """Score the trivial predictors (RMSE in the labels' unit); needs labels only, no audio."""
+    from dsaml import floors as trivial
+    from dsaml.datasets import load_dataset
+
+    document = trivial.compute(load_dataset(dataset.value, root), split)
+    if save:
+        trivial.save(document, save)
+    if as_json:
+        typer.echo(json.dumps(document, indent=1))
+    else:
+        for name, numbers in document.items():
+            console.print(*trivial.tables(name, numbers))
+
+
+@app.command()
+def template(directory: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
+    """Write an example of your own data set (label table, two songs, README), ready for --dataset folder."""
+    from dsaml.datasets.folder import write_template
+
+    for path in write_template(directory):
+        console.print(str(path), soft_wrap=True, highlight=False)
+
+
+@app.command()
+def synthesize(
+    directory: Annotated[Path, typer.Argument(help="A new or empty folder, or an embedded corpus.")],
+    seed: Annotated[int, typer.Option("--seed", help="Everything follows from it.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", help="Processes.")] = 2,
+) -> None:
+    """Write the embedded corpus (synthetic songs and listeners) in DEAM's own layout; about a minute."""
+    from dsaml.datasets.synthetic import CorpusConfig
+    from dsaml.datasets.synthetic import synthesize as write
+    from dsaml.progress import counter
+
+    with counter("corpus") as progress:
+        path = write(directory, CorpusConfig(seed=seed), workers, progress)
+    console.print(str(path), soft_wrap=True, highlight=False)

@@ -1,0 +1,59 @@
+"""Commands for this machine: book, bench."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsaml.commands.common import ProfileOption, console
+
+app = typer.Typer()
+
+
+@app.command()
+def book(
+    profile: ProfileOption = "demo",
+    only: Annotated[str | None, typer.Option("--only", help="Execute one notebook alone: 04.")] = None,
+    compute: Annotated[bool, typer.Option(help="Off: draw again from the results that are already there.")] = True,
+) -> None:
+    """Compute the results, execute the notebooks, build the book into _build/html; skips what is unchanged."""
+    from dsaml.book import build
+
+    page = build(profile, only, compute=compute)
+    if page:
+        console.print(str(page), soft_wrap=True, highlight=False)
+
+
+@app.command()
+def bench(
+    scale: Annotated[bool, typer.Option("--scale", help="How time and memory grow, instead.")] = False,
+    inputs: Annotated[
+        Path | None, typer.Option("--inputs", help="How fast the songs of this folder become features, instead.")
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", help="With --inputs: ImageBind's weights, or the word random.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the measurements (JSON).")] = Path("data/bench"),
+) -> None:
+    """Measure this machine: meta-training and one listener's adaptation, at demo and paper size; about 5 minutes.
+
+    The book shows what lies in data/bench.
+    """
+    from dsaml.bench import engine as bench_engine
+    from dsaml.bench import inputs as bench_inputs
+    from dsaml.bench import scale as bench_scale
+    from dsaml.results import write_bytes_atomically
+
+    if inputs:
+        name, document = "inputs", bench_inputs.measure(inputs, checkpoint, progress=logging.info)
+    elif scale:
+        name, document = "scale", bench_scale.measure(progress=logging.info)
+    else:
+        name, document = "engine", bench_engine.measure(progress=logging.info)
+    text = json.dumps(document, indent=1) + "\n"
+    write_bytes_atomically(out / f"{name}.json", text.encode())
+    typer.echo(text)

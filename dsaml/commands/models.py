@@ -1,0 +1,190 @@
+"""Commands for models: train, evaluate, predict, personalize, reproduce, grid, parameters."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsaml.commands.common import DatasetOption, ProfileOption, RootOption, console
+from dsaml.errors import DsamlError
+
+app = typer.Typer()
+
+
+class Mode(str, Enum):
+    """Averaged labels, or annotator tasks."""
+
+    dmer = "dmer"
+    pdmer = "pdmer"
+
+
+CheckpointOption = Annotated[
+    Path, typer.Option("--checkpoint", help="A model (.safetensors) that train or personalize wrote.")
+]
+ImagebindOption = Annotated[
+    Path | None, typer.Option("--imagebind", help="ImageBind weights, where the model needs them.")
+]
+
+
+@app.command()
+def train(
+    dataset: DatasetOption,
+    root: RootOption,
+    out: Annotated[Path, typer.Option("--out", help="The trained model (.safetensors).")],
+    profile: ProfileOption = "demo",
+    mode: Annotated[
+        Mode, typer.Option("--mode", help="dmer: averaged labels. pdmer: MAML on annotator tasks (Eq. 6).")
+    ] = Mode.pdmer,
+    seed: Annotated[int, typer.Option("--seed", help="Of weights, batches and dropout.")] = 0,
+    cache: Annotated[Path, typer.Option("--cache", help="Features and checkpoints.")] = Path("cache"),
+    imagebind: ImagebindOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on from the last checkpoint, or start anew.")
+    ] = True,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps.")] = "auto",
+    precision: Annotated[
+        str, typer.Option("--precision", help="Of matrix products: float32, tf32 (GPU), bf16 (autocast).")
+    ] = "float32",
+    save_every: Annotated[int, typer.Option("--save-every", help="Steps between checkpoints.", min=1)] = 50,
+    logs: Annotated[Path | None, typer.Option("--logs", help="Folder of TensorBoard event files.")] = None,
+) -> None:
+    """Train DSAML and write one model file; stopped at any time, the same command goes on where it was.
+
+    Several processes or machines: torchrun --nproc-per-node 2 -m dsaml train … (mode pdmer).
+    """
+    from dsaml.loop import Run
+    from dsaml.workflow import train as run_train
+
+    run = Run(resume=resume, save_every=save_every, logs=logs, device=device, precision=precision)
+    best = run_train(dataset.value, root, out, profile, mode.value, seed, cache, imagebind, run)
+    console.print(f"{out}: best validation CCC {best:.3f}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def evaluate(
+    checkpoint: CheckpointOption,
+    dataset: DatasetOption,
+    root: RootOption,
+    out: Annotated[Path, typer.Option("--out", help="The result file (JSON).")],
+    cache: Annotated[Path, typer.Option("--cache", help="Features.")] = Path("cache"),
+    imagebind: ImagebindOption = None,
+) -> None:
+    """Score a model on unseen annotators and songs (PDMER, cross-song), beside the floors, with intervals."""
+    from dsaml.workflow import evaluate as run_evaluate
+    from dsaml.workflow import table
+
+    console.print(table(run_evaluate(checkpoint, dataset.value, root, out, cache, imagebind)))
+    console.print(str(out), soft_wrap=True, highlight=False)
+
+
+@app.command()
+def predict(
+    song: Annotated[Path, typer.Argument(help="MP3, WAV, FLAC or OGG.")],
+    checkpoint: CheckpointOption,
+    out: Annotated[Path, typer.Option("--out", help="CSV: time_s (s), arousal, valence, every 0.5 s.")],
+    start: Annotated[float, typer.Option("--start", help="First predicted second.")] = 0.0,
+    imagebind: ImagebindOption = None,
+) -> None:
+    """Predict the arousal and valence of a song at 2 Hz."""
+    from dsaml.personal import predict_file, write_curve
+    from dsaml.workflow import encoder_factory
+
+    curve = predict_file(song, checkpoint, encoder_factory(imagebind), start)
+    write_curve(out, curve)
+    console.print(f"{out}: {len(curve)} steps", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def personalize(
+    song: Annotated[Path, typer.Option("--song", help="The song that the person annotated.")],
+    curve: Annotated[Path, typer.Option("--curve", help="CSV: time_s (s), arousal, valence in [-1, 1]; any rate.")],
+    checkpoint: CheckpointOption,
+    out: Annotated[Path, typer.Option("--out", help="The personal model (.safetensors).")],
+    imagebind: ImagebindOption = None,
+) -> None:
+    """Make a model one's own from one annotated song; then use it with predict."""
+    from dsaml.personal import personalize_file
+    from dsaml.workflow import encoder_factory
+
+    done = personalize_file(song, curve, checkpoint, out, encoder_factory(imagebind))
+    text = f"{out}: {done['steps']} steps; RMSE on this song {done['before']:.3f} before, {done['after']:.3f} after"
+    console.print(text, soft_wrap=True, highlight=False)
+
+
+@app.command()
+def reproduce(
+    profile: ProfileOption = "demo",
+    seeds: Annotated[int, typer.Option("--seeds", help="Training seeds 0, 1, …; about 6 minutes each on 2 cores.")] = 3,
+    results: Annotated[Path, typer.Option("--results", help="Folder of the result files.")] = Path("results/demo"),
+    cache: Annotated[Path, typer.Option("--cache", help="Corpus, features, checkpoints.")] = Path("cache"),
+) -> None:
+    """Compute every result of the book on the embedded corpus, with several seeds; then: book --no-compute."""
+    from dsaml.config import get_profile
+    from dsaml.reproduce import demo_results
+    from dsaml.results import read_result
+    from dsaml.workflow import table
+
+    demo_results(get_profile(profile), results, cache, tuple(range(seeds)))
+    console.print(table(read_result(results / "pdmer.json")))
+
+
+class Variant(str, Enum):
+    """The paper's model, or that of the released code."""
+
+    paper = "paper"
+    released = "released"
+
+
+@app.command()
+def parameters(
+    profile: ProfileOption = "paper",
+    variant: Annotated[
+        Variant, typer.Option("--variant", help="released: linear layer after fusion, relative positions.")
+    ] = Variant.paper,
+) -> None:
+    """Count the model's trainable parameters by part of Figure 2."""
+    from dsaml import config
+    from dsaml.model import DSAML, parameter_table
+
+    settings = config.get_profile(profile).model
+    model = DSAML(config.released(settings) if variant is Variant.released else settings)
+    for part, count in parameter_table(model).items():
+        typer.echo(f"{part:12}{count:>14,}")
+
+
+@app.command()
+def grid(
+    file: Annotated[Path, typer.Argument(help="YAML: datasets (name, root), profiles, modes, seeds.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of models and result files.")] = Path("results/grid"),
+    cache: Annotated[Path, typer.Option("--cache", help="Features and checkpoints.")] = Path("cache"),
+    jobs: Annotated[int, typer.Option("--jobs", help="Runs at a time on this machine, one core each.", min=1)] = 2,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", help="Dask scheduler instead: tcp://host:8786.")
+    ] = None,
+) -> None:
+    """Train and score every combination; what has its result file already is not repeated."""
+    from rich.table import Table
+
+    from dsaml.grid import as_rows, read_grid, run_grid
+    from dsaml.progress import counter
+
+    runs = read_grid(file)
+    with counter("grid", "run") as progress:
+        failed = run_grid(runs, out, cache, jobs, scheduler, progress=progress)
+    rows = as_rows(runs, out)
+    if rows:
+        table = Table(title="CCC on the test listeners")
+        shown = ("dataset", "profile", "mode", "seed", "arousal", "valence")
+        for column in shown:
+            table.add_column(column)
+        for row in rows:
+            table.add_row(*(f"{row[key]:.3f}" if isinstance(row[key], float) else str(row[key]) for key in shown))
+        console.print(table)
+    if failed:
+        raise DsamlError(
+            f"{len(failed)} of {len(runs)} runs failed, first {next(iter(failed))}: {next(iter(failed.values()))}; the "
+            "others are kept, and the same command tries these again"
+        )

@@ -1,0 +1,76 @@
+"""Commands for the subjective study."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsaml.commands.common import console
+
+study_app = typer.Typer(
+    no_args_is_help=True, help="The subjective study: answer sheets, statistics of rankings, rehearsal."
+)
+RankingsArgument = Annotated[
+    Path, typer.Argument(help="CSV: participant_id, song_id, dimension, method, rank (1 = best).")
+]
+
+
+@study_app.command("template")
+def study_template(out: Annotated[Path, typer.Argument(help="The CSV to write.")]) -> None:
+    """Write an example answer sheet."""
+    from dsaml.study import write_template
+
+    console.print(str(write_template(out)), soft_wrap=True, highlight=False)
+
+
+@study_app.command("simulate")
+def study_simulate(
+    curves: Annotated[Path, typer.Option("--curves", help="study_curves.json, as make book computes it.")],
+    out: Annotated[Path, typer.Option("--out", help="CSV of SIMULATED answers.")],
+    noise: Annotated[
+        float, typer.Option("--noise", help="SD of the judged distance, on the labels' scale.", min=0.0)
+    ] = 0.1,
+    seed: Annotated[int, typer.Option("--seed", help="Of the noise.")] = 0,
+) -> None:
+    """Simulate answers: every simulated listener ranks the curves by the distance to their own true curve."""
+    from dsaml import study
+
+    table = study.simulate(study.read_curves(curves), noise, seed)
+    study.write_rankings(out, table)
+    console.print(
+        f"{out}: SIMULATED answers of {table.participant_id.nunique()} participants", soft_wrap=True, highlight=False
+    )
+
+
+@study_app.command("analyse")
+def study_analyse(
+    rankings: RankingsArgument,
+    out: Annotated[Path | None, typer.Option("--json", help="Also write every statistic to this file.")] = None,
+) -> None:
+    """Mean ranks with intervals, Friedman, paired t-tests with stars, Wilcoxon-Holm, effect sizes."""
+    from dsaml import study
+
+    analysis = study.analyse(study.read_rankings(rankings))
+    if out:
+        out.write_text(json.dumps(analysis, indent=1), encoding="utf-8")
+    for table in study.tables(analysis):
+        console.print(table)
+
+
+@study_app.command("power")
+def study_power(
+    difference: Annotated[float, typer.Option("--difference", help="Mean-rank difference to find.")],
+    spread: Annotated[float, typer.Option("--spread", help="SD of that difference over participants.", min=1e-6)],
+    participants: Annotated[int, typer.Option("--participants", help="How many take part.", min=3)] = 22,
+) -> None:
+    """Power of the paired t-test, and the smallest difference found in four of five studies."""
+    from dsaml import study
+
+    power = study.power_curve(difference, spread, [participants])[participants]
+    smallest = study.detectable_difference(spread, participants)
+    typer.echo(
+        f"{participants} participants: power {power:.2f}; smallest difference found with power 0.8: {smallest:.2f} ranks"
+    )
