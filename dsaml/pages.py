@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from dsaml import floors, notebooks
+from dsaml.bench import page as bench_page
 from dsaml.errors import DsamlError
 from dsaml.results import read_result, stamp_line
 
@@ -192,6 +193,8 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
         api.write_text(text.replace(MODULES_MARK, module_list(root / "dsaml")), encoding="utf-8")
     if (target / "book" / "floors.md").is_file():
         floors.write_page(target / "book" / "floors.md", root / "data")
+    if (target / "book" / "speed.md").is_file():
+        bench_page.write_page(target / "book" / "speed.md", root / "data" / "bench")
     values = numbers(results) | measurements(root / "data" / "bench")
     fill(sorted((target / "book").rglob("*.md")), values, target)
     shutil.copy(root / "_toc.yml", target / "_toc.yml")

@@ -7,7 +7,6 @@ grows: 1 is proportional, 0 is not at all.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import socket
 import tempfile
@@ -151,35 +150,3 @@ def measure(progress: Progress = lambda what: None) -> dict[str, Any]:
         progress(f"how it grows with: {name} ({', '.join(map(str, sizes))})")
         curves[name] = curve(sizes, work)
     return {"machine": machine(), "curves": curves}
-
-
-def service(engine: dict[str, Any], listeners: int = 1_000_000) -> dict[str, dict[str, float]]:
-    """A streaming service on paper: what the measured figures mean for very many listeners.
-
-    Parameters
-    ----------
-    engine : dict
-        ``data/bench/engine.json``.
-    listeners : int
-
-    Returns
-    -------
-    dict
-        For each size of model and each choice of adapted parameters: terabytes of personal weights, days of one such machine
-        to adapt everybody once, milliseconds to adapt one listener and to predict one song of 30 s for them.
-    """
-    rows = {}
-    for size in ("demo", "paper"):
-        for adapt, row in engine[size]["one_listener"].items():
-            rows[f"{size}, {adapt}"] = {
-                "adapt_milliseconds": 1e3 * row["adapt_seconds"],
-                "predict_milliseconds": 1e3 * row["predict_seconds"],
-                "kilobytes_each": 1e3 * row["megabytes"],
-                "terabytes": row["megabytes"] * listeners / 1e6,
-                "machine_days": row["adapt_seconds"] * listeners / 86_400,
-            }
-    return {name: {key: _significant(value) for key, value in row.items()} for name, row in rows.items()}
-
-
-def _significant(value: float, digits: int = 2) -> float:
-    return round(value, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0.0

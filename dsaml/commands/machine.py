@@ -56,4 +56,8 @@ def bench(
         name, document = "engine", bench_engine.measure(progress=logging.info)
     text = json.dumps(document, indent=1) + "\n"
     write_bytes_atomically(out / f"{name}.json", text.encode())
+    if name == "scale":
+        from dsaml.plots.bench import growth
+
+        growth(document).savefig(out / "scale.svg", metadata={"Date": None})
     typer.echo(text)
