@@ -55,7 +55,12 @@ def sinusoidal_positions(steps: int, dim: int, device: torch.device | None = Non
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch normalisation, ReLU, 2 x 2 max-pooling (Figure 3)."""
+    """Convolution, batch normalisation, ReLU, 2 x 2 max-pooling (Figure 3).
+
+    ReLU and maximum change places: the same result, and ReLU has a quarter of the work.
+    """
+
+    memory_format = torch.channels_last  # pooling and normalisation run several times faster so
 
     def __init__(self, channels_in: int, channels_out: int, kernel: tuple[int, int], padding: tuple[int, int]):
         super().__init__()
@@ -63,8 +68,11 @@ class ConvBlock(nn.Module):
         self.norm = BatchNorm2d(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm(self.conv(x)))
-        pooled = F.max_pool2d(x.flatten(0, -4), 2, padding=1)
+        x = self.conv(x)
+        if x.dim() == 4:
+            x = x.contiguous(memory_format=self.memory_format)
+        x = self.norm(x)
+        pooled = F.relu(F.max_pool2d(x.flatten(0, -4), 2, padding=1))
         return pooled.unflatten(0, x.shape[:-3])
 
 
@@ -84,13 +92,9 @@ class ImagebindAdapter(nn.Module):
         self.features = (time // 2 + 1) * (mel // 2 + 1)  # 14 x 34 = 476 for 51 x 128
         self.linear = Linear(self.features, config.dim)
 
-    memory_format = torch.channels_last  # the convolutions run about four times faster so
-
     def slice_features(self, log_mel: Tensor) -> Tensor:
         """(..., B, T, t, m) -> (..., B, T, features), before the linear layer."""
         x = log_mel.flatten(-4, -3).unsqueeze(-3)  # (..., B*T, 1, t, m)
-        if x.dim() == 4:
-            x = x.contiguous(memory_format=self.memory_format)
         x = self.conv1x1(self.block2(self.block1(x)))  # (..., B*T, 1, t', m')
         return x.flatten(-3).unflatten(-2, log_mel.shape[-4:-2])
 
