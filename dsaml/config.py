@@ -75,6 +75,7 @@ def released(config: ModelConfig = ModelConfig(), **changes: Any) -> ModelConfig
 class SupervisedConfig:
     """Plain (non-meta) training on mean labels or on single annotators' labels."""
 
+    labels: Literal["mean", "annotator"] = "mean"  # averaged, or a song again for each annotator who rated it
     steps: int = 2000  # optimizer steps
     batch_size: int = 15  # songs per step
     learning_rate: float = 5e-5  # Adam
@@ -123,6 +124,8 @@ class Profile:
     supervised: SupervisedConfig = field(default_factory=SupervisedConfig)  # the non-meta model
     meta: MetaConfig = field(default_factory=MetaConfig)
     encoder: str = "imagebind"  # global encoder: "imagebind" or "mel"
+    baseline_width: float = 1.0  # of the four baselines; 1 is as published
+    baseline_steps: int = 2000  # MAML steps of the baselines
     validate_every: int = 50  # steps between validations; the best checkpoint is the one used
     seeds: tuple[int, ...] = (0, 1, 2)  # training seeds of a table
 
@@ -154,6 +157,8 @@ DEMO = Profile(
         **_DEMO_LOOP,
     ),
     encoder="mel",
+    baseline_width=0.5,
+    baseline_steps=30,
     validate_every=25,
     seeds=(0,),
 )

@@ -67,7 +67,7 @@ def write_all(experiment: rp.Experiment, payload: Mapping[str, Any], seed: int, 
 
 def training_histories(experiment: rp.Experiment, seed: int) -> dict[str, Any]:
     """Loss of each step and validation CCC of every trained model."""
-    return {name: vars(experiment.model(name, seed)[1]) for name in rp.TRAINED}
+    return {name: vars(experiment.model(name, seed)[1]) for name in rp.DEMO_MODELS}
 
 
 def attention_maps(experiment: rp.Experiment, seed: int) -> dict[str, Any]:

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from joblib import Parallel, delayed
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from dsaml.audio import load_mono, log_mel_slices
+from dsaml.audio import cut_slices, load_mono, log_mel_slices
 from dsaml.config import AudioConfig
 from dsaml.datasets.base import Dataset, Song
 from dsaml.encoders import GlobalEncoder, Progress, windows_for
@@ -191,6 +191,33 @@ class FeatureCache:
         finally:
             torch.set_num_threads(threads)
         return features
+
+
+def waveform_slices(songs: Mapping[str, tuple[Song, int]], audio: AudioConfig, path: Path) -> dict[str, Features]:
+    """Raw slices of each song in place of log-mels, for models that hear raw audio; kept in one file.
+
+    Parameters
+    ----------
+    songs : mapping of song id to (Song, steps)
+    audio : AudioConfig
+        Its sample rate and slices.
+    path : Path
+        A safetensors file, read into memory only where it is used; written if it is not there.
+
+    Returns
+    -------
+    dict of str to Features
+        ``log_mel`` holds (T, samples) in half precision; the global embedding is empty.
+    """
+    if not path.is_file():
+
+        def job(song: Song, steps: int) -> Tensor:
+            return cut_slices(load_mono(song.audio, audio.sample_rate), steps, audio).half()
+
+        made = Parallel(n_jobs=2, prefer="threads")(delayed(job)(*item) for item in songs.values())
+        write_bytes_atomically(path, save(dict(zip(songs, made, strict=True))))
+    stored = load_file(path)
+    return {song: Features(stored[song], torch.zeros(1, 0)) for song in songs}
 
 
 def songs_with_steps(dataset: Dataset) -> dict[str, tuple[Song, int]]:

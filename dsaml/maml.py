@@ -99,7 +99,12 @@ def enter(model: DSAML, batch: Batch, adapt: str) -> Batch:
 
 def run(model: DSAML, weights: dict[str, Tensor], batch: Batch) -> Output:
     """Forward pass of all tasks with their own weights; ``batch`` comes from :func:`enter`."""
-    return functional_call(model, weights, (batch.x, batch.global_embedding, batch.stage))
+    if len(batch.x) > 1:
+        return functional_call(model, weights, (batch.x, batch.global_embedding, batch.stage))
+    only = {name: weight.squeeze(0) for name, weight in weights.items()}  # one task: torch's own layers are faster
+    only |= {name: buffer.clone() for name, buffer in model.named_buffers()}  # the base model's statistics stay its own
+    output = functional_call(model, only, (batch.x[0], batch.global_embedding[0], batch.stage))
+    return Output(*(None if part is None else part.unsqueeze(0) for part in vars(output).values()))
 
 
 def inner_update(
@@ -133,7 +138,7 @@ def inner_update(
             loss = total_loss(run(model, weights, support), support.target, config.loss, model.config)
             gradients = torch.autograd.grad(loss.sum(), tuple(weights.values()), create_graph=create_graph)
             weights = {
-                name: weight - config.inner_lr * gradient
+                name: torch.sub(weight, gradient, alpha=config.inner_lr)  # one pass over the memory
                 for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
             }
     return weights
@@ -145,14 +150,15 @@ def meta_loss(model: DSAML, support: Batch, query: Batch, config: MetaConfig) ->
     In first-order MAML nothing flows through the support set: adapter features of the support songs are detached.
     """
     with mode(model, config.query_mode):
-        songs = support.x.shape[1]
-        every_x = torch.cat((support.x, query.x), 1)
-        every_global = torch.cat((support.global_embedding, query.global_embedding), 1)
-        every = enter(model, Batch(every_x, every_global, query.target, query.stage), config.adapt)  # in one pass
-        support = Batch(every.x[:, :songs], support.global_embedding, support.target, every.stage)
-        query = Batch(every.x[:, songs:], query.global_embedding, query.target, every.stage)
+        if STAGE[config.adapt] != support.stage:  # what adaptation leaves alone: all songs in one pass
+            songs = support.x.shape[1]
+            every_x = torch.cat((support.x, query.x), 1)
+            every_global = torch.cat((support.global_embedding, query.global_embedding), 1)
+            every = enter(model, Batch(every_x, every_global, query.target, query.stage), config.adapt)
+            support = Batch(every.x[:, :songs], support.global_embedding, support.target, every.stage)
+            query = Batch(every.x[:, songs:], query.global_embedding, query.target, every.stage)
         if not config.second_order:
-            support.x = support.x.detach()
+            support = Batch(support.x.detach(), support.global_embedding, support.target, support.stage)
         weights = stack(model, config.adapt, support.x.shape[0])
         weights = inner_update(model, weights, support, config, create_graph=config.second_order)
         return total_loss(run(model, weights, query), query.target, config.loss, model.config)
@@ -169,12 +175,23 @@ def update_statistics(model: DSAML, query: Batch, config: MetaConfig) -> None:
             model.local_features(query.x.flatten(0, 1))
 
 
-def personalize(model: DSAML, support: Batch, config: MetaConfig, steps: int | None = None) -> dict[str, Tensor]:
-    """Adapt to each task's support set for prediction: detached weights (K, ...), all modes as ``config`` names them."""
+def personalize(
+    model: DSAML,
+    support: Batch,
+    config: MetaConfig,
+    steps: int | None = None,
+    start: dict[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """Adapt to each task's support set for prediction: detached weights (K, ...), all modes as ``config`` names them.
+
+    With ``start``, what an earlier call returned, adaptation goes on from there.
+    """
     with mode(model, config.test_mode):
         with torch.no_grad():
             entered = enter(model, support, config.adapt)
         weights = stack(model, config.adapt, support.x.shape[0])
+        if start is not None:
+            weights = {name: weight.requires_grad_() for name, weight in start.items()}
         return {name: w.detach() for name, w in inner_update(model, weights, entered, config, steps).items()}
 
 

@@ -7,12 +7,14 @@ against. learn2learn is optional (``requirements-nodeps.txt``).
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import warnings
 from types import ModuleType
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from dsaml.config import MetaConfig
 from dsaml.errors import DsamlError
@@ -38,6 +40,10 @@ def import_learn2learn() -> ModuleType:
             f"the engine 'learn2learn' is not installed ({error}); use engine 'stacked', or install "
             "requirements-nodeps.txt with 'pip install --no-deps --use-pep517 -r requirements-nodeps.txt'"
         ) from error
+    # it reads .grad of the tensors that it clones
+    warnings.filterwarnings(
+        "ignore", message="The .grad attribute of a Tensor that is not a leaf", category=UserWarning
+    )
     return learn2learn
 
 
@@ -82,13 +88,36 @@ def meta_loss(model: DSAML, support: Batch, query: Batch, config: MetaConfig) ->
     return torch.stack(losses)
 
 
-def personalize(model: DSAML, support: Batch, config: MetaConfig, steps: int | None = None) -> dict[str, Tensor]:
+def personalize(
+    model: torch.nn.Module,
+    support: Batch,
+    config: MetaConfig,
+    steps: int | None = None,
+    start: dict[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
     """See :func:`dsaml.maml.personalize`."""
+    names = adapted_names(model, config.adapt)
+    adapted: list[dict[str, Tensor]] = []
     with mode(model, config.test_mode):
         with torch.no_grad():
             entered = enter(model, support, config.adapt)
-        learners = [_adapted(model, task, config, steps) for task in _tasks(entered)]
-    clones = [dict(learner.module.named_parameters()) for learner in learners]
-    return {
-        name: torch.stack([clone[name].detach() for clone in clones]) for name in adapted_names(model, config.adapt)
-    }
+        for number, task in enumerate(_tasks(entered)):
+            base = model
+            if start is not None:
+                base = copy.deepcopy(model)
+                base.load_state_dict(base.state_dict() | {name: start[name][number] for name in names})
+            clone = dict(_adapted(base, task, config, steps).module.named_parameters())
+            adapted.append({name: clone[name].detach() for name in names})
+    return {name: torch.stack([weights[name] for weights in adapted]) for name in names}
+
+
+@torch.no_grad()
+def predict(model: torch.nn.Module, weights: dict[str, Tensor], batch: Batch, config: MetaConfig) -> Tensor:
+    """See :func:`dsaml.maml.predict`; works for any model, also one whose layers know no stacked weights."""
+    with mode(model, config.test_mode):
+        entered = enter(model, batch, config.adapt)
+        rows = []
+        for number, task in enumerate(_tasks(entered)):
+            own = {name: weight[number] for name, weight in weights.items()}
+            rows.append(functional_call(model, own, (task.x, task.global_embedding, task.stage)).prediction)
+    return torch.stack(rows)

@@ -1,163 +1,59 @@
-"""From data to result files: features, training, selection on validation listeners, scores on test listeners.
+"""From data to result files: training, selection on validation listeners, scores on test listeners, tables.
 
-Every trained model is a checkpoint under ``cache/runs``, in a folder named by a hash of settings, data and training code. A
-second call, or a call after a kill, trains only what is missing. Display reads the result files and nothing else.
+Every trained model and every score is kept under ``cache/runs``, in a folder named by settings, data and training code. A second
+call, or a call after a kill, computes only what is missing. Display reads the result files and nothing else.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from dsaml import evaluation as ev
+from dsaml import protocols
+from dsaml.baselines import BASELINES
 from dsaml.batches import SongStore
 from dsaml.config import MetaConfig, Profile
-from dsaml.datasets import Dataset, Split, load_dataset, synthetic
-from dsaml.encoders import GlobalEncoder, make_encoder
-from dsaml.errors import DsamlError
-from dsaml.features import FeatureCache, Features
-from dsaml.loop import History, Run
+from dsaml.experiment import Experiment, parallel, prepare, train_all
 from dsaml.model import DSAML
-from dsaml.progress import counter, training_bar
-from dsaml.results import provenance, write_result
-from dsaml.training import (
-    cross_song_tasks,
-    mean_ccc,
-    predict_tasks,
-    query_labels,
-    train_maml,
-    train_supervised,
+from dsaml.recipes import (
+    ABLATIONS,
+    ANNOTATOR_LABELS,
+    MAML_ANNOTATOR,
+    MAML_MEAN,
+    NO_ATTENTION_LOSS,
+    NON_META,
+    WARM_START,
+    baseline_name,
+    digest,
 )
+from dsaml.results import provenance, write_bytes_atomically, write_result
+from dsaml.training import cross_song_tasks, mean_ccc, predict_along, query_labels
 
 log = logging.getLogger(__name__)
 
-WARM_START, NON_META = "warm start", "non-meta model"
-MAML_MEAN, MAML_ANNOTATOR = "MAML, mean-label tasks (Eq. 5)", "MAML, annotator tasks (Eq. 6)"
-NO_ATTENTION_LOSS = "warm start, w.o. Attention-Loss"
 FINE_TUNED, SHIFTED = "non-meta model, fine-tuned", "non-meta model, shifted by the support mean"
-TRAINED = (WARM_START, NO_ATTENTION_LOSS, NON_META, MAML_MEAN, MAML_ANNOTATOR)
+HEAD_ONLY = "MAML, annotator tasks, head only (ANIL)"
+DEMO_MODELS = (WARM_START, NO_ATTENTION_LOSS, NON_META, MAML_MEAN, MAML_ANNOTATOR)  # what make book trains
+DMER_MODELS = (WARM_START, *ABLATIONS, *(baseline_name(name) for name in BASELINES))  # Tables 1 and 3
+PDMER_MODELS = (NON_META, ANNOTATOR_LABELS, MAML_MEAN, MAML_ANNOTATOR)  # Table 4
+BASELINE_MODELS = tuple(baseline_name(name, meta) for name in BASELINES for meta in (False, True))  # Table 2
 
-SUPPORTS = 5  # one-song support sets per listener, for selection and for the test
+SELECTION_SUPPORTS = 2  # one-song support sets per validation listener, for the choice of the inner loop
 INNER_LRS, INNER_STEPS = (0.01, 0.03, 0.1, 0.2), (1, 3, 5, 10, 20)  # inner-loop settings tried on validation listeners
-_TRAINING_CODE = ("batches", "layers", "loop", "losses", "maml", "model", "tasks", "training")
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A profile on a data set: features in memory, trained models on disk."""
-
-    profile: Profile
-    dataset: Dataset
-    features: Mapping[str, Features]
-    runs: Path  # folder of the checkpoints
-    run: Run = field(default_factory=lambda: Run(resume=True))  # device, precision, logs
-
-    @property
-    def store(self) -> SongStore:
-        """The songs as 60-step sequences, ready to be stacked, on the run's device."""
-        return SongStore(self.dataset, self.features).to(self.run.device)
-
-    def model(self, name: str, seed: int) -> tuple[DSAML, History]:
-        """One of ``TRAINED``: trained now, or read from its checkpoint where it is finished."""
-        profile = self.profile
-        if name in (WARM_START, NO_ATTENTION_LOSS):
-            torch.manual_seed(seed)
-            weight = 0.0 if name == NO_ATTENTION_LOSS else profile.model.attention_loss_weight
-            model, train = DSAML(dataclasses.replace(profile.model, attention_loss_weight=weight)), train_supervised
-            config = profile.warm_start
-            if config is None:  # the paper has no warm start: MAML begins with random weights
-                return model, History()
-        else:
-            model = self.model(WARM_START, seed)[0]
-            train, config = train_maml, self.meta(name)
-            if name == NON_META:
-                train, config = train_supervised, profile.supervised
-        per_step = config.tasks_per_step if train is train_maml else config.batch_size
-        file = "".join(c if c.isalnum() else "-" for c in name.lower())
-        with training_bar(f"{name}, seed {seed}", per_step, "task" if train is train_maml else "song") as progress:
-            run = dataclasses.replace(self.run, checkpoint=self.runs / f"{file}-{seed}.pt", progress=progress)
-            history = train(model, self.store, config, seed=seed, validate_every=profile.validate_every, run=run)
-        return model, history
-
-    def meta(self, name: str) -> MetaConfig:
-        """Task construction that a name stands for."""
-        return dataclasses.replace(self.profile.meta, tasks="random" if name == MAML_MEAN else "annotator")
-
-
-def prepare(
-    profile: Profile,
-    cache: Path,
-    dataset: str = "synthetic",
-    root: Path | None = None,
-    encoder: GlobalEncoder | None = None,
-    workers: int = 2,
-) -> Experiment:
-    """A data set with its features; by default the embedded corpus, which is made under ``cache`` if it is not there.
-
-    Songs without audio are left out, with a count in the log.
-
-    Raises
-    ------
-    DsamlError
-        If the data set or its audio is unusable.
-    """
-    started = time.perf_counter()
-    if root is None:
-        with counter("corpus") as progress:
-            root = synthetic.synthesize(cache / "corpus", workers=workers, progress=progress)
-    data = load_dataset(dataset, root)
-    features = FeatureCache(cache / "features", profile.audio, encoder or make_encoder(profile, None))
-    wanted = [song for part in data.split.songs.values() for song in part if song in data.mean]
-    songs = {
-        s: (data.songs[s], len(data.mean[s])) for s in wanted if s in data.songs and data.songs[s].audio is not None
-    }
-    if len(songs) < len(wanted):
-        log.warning(
-            "%d of %d songs have no audio under %s and are left out", len(wanted) - len(songs), len(wanted), root
-        )
-    split = Split(
-        {part: tuple(s for s in ids if s in songs) for part, ids in data.split.songs.items()}, data.split.annotators
-    )
-    if empty := [part for part, ids in split.songs.items() if not ids]:
-        raise DsamlError(
-            f"{root}: no song with audio and labels in the part {', '.join(empty)}; 'check' lists what is missing"
-        )
-    with counter("features") as progress:
-        made = features.fill(songs, workers, progress)
-    log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
-    digest = hashlib.sha256(f"{profile.digest()} {features.encoder.fingerprint} {split}".encode())
-    for song in songs:
-        digest.update(data.mean[song].values.tobytes())
-        digest.update(made[song].log_mel.numpy().tobytes())
-    for name in _TRAINING_CODE:
-        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
-    runs = cache / "runs" / digest.hexdigest()[:12]
-    return Experiment(profile, dataclasses.replace(data, split=split), made, runs)
-
-
-def _train(experiment: Experiment, name: str, seed: int) -> None:
-    torch.set_num_threads(1)  # two processes of one thread use two cores best
-    started = time.perf_counter()
-    history = experiment.model(name, seed)[1]
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    seconds = time.perf_counter() - started
-    log.info("%s, seed %d: %.0f s, best validation at step %d", name, seed, seconds, history.best_step)
-
-
-def train_all(experiment: Experiment, seeds: tuple[int, ...], workers: int = 2) -> None:
-    """Train every model of ``TRAINED`` that is not on disk yet, ``workers`` at a time."""
-    for stage in ((WARM_START, NO_ATTENTION_LOSS), (MAML_ANNOTATOR, MAML_MEAN, NON_META)):
-        Parallel(n_jobs=workers)(delayed(_train)(experiment, name, seed) for seed in seeds for name in stage)
+BASELINE_SUPPORTS = (1, 2)  # the same for a baseline, and its support sets per test listener: it adapts task by task
+SHOTS = (1, 3, 5)  # songs in the support set
+SCORING_CODE = ("evaluation", "metrics", "protocols", "reproduce", "windows")
 
 
 def with_inner(config: MetaConfig, inner_lr: float, inner_steps: int) -> MetaConfig:
@@ -165,70 +61,162 @@ def with_inner(config: MetaConfig, inner_lr: float, inner_steps: int) -> MetaCon
     return dataclasses.replace(config, inner_lr=inner_lr, inner_steps=inner_steps)
 
 
-def select_inner(experiment: Experiment, model: DSAML, config: MetaConfig) -> tuple[MetaConfig, list[dict[str, float]]]:
+def select_inner(
+    store: SongStore, model: DSAML, config: MetaConfig, supports: int = SELECTION_SUPPORTS
+) -> tuple[MetaConfig, list[dict[str, float]]]:
     """Inner learning rate and steps with the best mean CCC on the *validation* listeners; the grid is returned as well."""
-    store = experiment.store.local(model) if config.adapt != "all" else experiment.store
-    tasks = cross_song_tasks(store, "validation", SUPPORTS)
+    tasks = cross_song_tasks(store, "validation", supports)
     target = query_labels(store, tasks)
     grid = []
     for inner_lr in INNER_LRS:
-        for steps in INNER_STEPS:
-            settings = with_inner(config, inner_lr, steps)
-            ccc = mean_ccc(predict_tasks(model, store, tasks, settings), target)
-            grid.append({"inner_lr": inner_lr, "inner_steps": steps, "ccc": ccc})
+        settings = dataclasses.replace(config, inner_lr=inner_lr)
+        for steps, predictions in predict_along(model, store, tasks, settings, INNER_STEPS).items():
+            grid.append({"inner_lr": inner_lr, "inner_steps": steps, "ccc": mean_ccc(predictions, target)})
     best = max(grid, key=lambda row: row["ccc"])
     return with_inner(config, best["inner_lr"], best["inner_steps"]), grid
 
 
-def evaluate_fixed(experiment: Experiment, rows: Mapping[str, ev.Predictor], seed: int) -> list[pd.DataFrame]:
-    """Scores of predictors without training (floors, oracles) on the test tasks."""
-    store = experiment.store
-    tasks = cross_song_tasks(store, "test", SUPPORTS)
-    return [ev.score_tasks(predictor, store, tasks, name, seed) for name, predictor in rows.items()]
+def adaptation_store(experiment: Experiment, name: str, model: DSAML, config: MetaConfig) -> SongStore:
+    """Songs for a model, as far computed as adaptation leaves them alone."""
+    store = experiment.store_for(name)
+    return store.local(model) if config.adapt != "all" else store
 
 
-def evaluate_model(experiment: Experiment, name: str, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Cross-song PDMER of one trained model on test listeners and songs, and the inner loop that validation chose.
-
-    The non-meta model gives three rows: as it is, fine-tuned on the support song, and shifted by the support mean.
-    """
-    torch.set_num_threads(1)
+def score_dmer(experiment: Experiment, name: str, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Traditional DMER of one model."""
     model, _ = experiment.model(name, seed)
-    config, grid = select_inner(experiment, model, experiment.meta(name))
-    store = experiment.store.local(model) if config.adapt != "all" else experiment.store
-    tasks = cross_song_tasks(store, "test", SUPPORTS)
+    table = protocols.dmer(experiment.store_for(name), experiment.inputs(name), model, name, seed)
+    return table.assign(protocol="dmer"), {}
+
+
+def score_pdmer(experiment: Experiment, name: str, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Both PDMER protocols of one model (a baseline: cross-song alone), with the inner loop that validation chose.
+
+    A model without MAML is scored as it is and fine-tuned on the support; the non-meta model also shifted by the support mean;
+    MAML with annotator tasks also before adaptation, with the head alone adapted, and with more support songs.
+    """
+    model, _ = experiment.model(name, seed)
+    config = experiment.meta(name)
+    store = adaptation_store(experiment, name, model, config)
+    few = BASELINE_SUPPORTS if name in BASELINE_MODELS else (SELECTION_SUPPORTS, protocols.SUPPORTS)
+    config, grid = select_inner(store, model, config, few[0])
+    chosen = {label_of(name): {"inner_lr": config.inner_lr, "inner_steps": config.inner_steps, "grid": grid}}
+    meta = isinstance(experiment.recipes[name].training, MetaConfig)
+
+    def cross(label: str, settings: MetaConfig, steps: int | None = None, songs: int = 1) -> pd.DataFrame:
+        table = protocols.cross_song(
+            store, model, settings, label, seed, steps=steps, songs=songs, supports=few[1] if songs == 1 else 2
+        )
+        return table.assign(protocol="cross-song")
+
+    parts = [cross(label_of(name), config)]
+    if not meta:
+        parts.append(cross(name, config, steps=0))
     if name == NON_META:
-        rows = {
-            NON_META: ev.model_predictor(model, store, config, steps=0),
-            SHIFTED: ev.shifted_predictor(model, store),
-        }
-        rows |= {FINE_TUNED: ev.model_predictor(model, store, config)}
-    else:
-        rows = {name: ev.model_predictor(model, store, config)}
-    scores = pd.concat([ev.score_tasks(p, store, tasks, label, seed) for label, p in rows.items()], ignore_index=True)
-    return scores, {"inner_lr": config.inner_lr, "inner_steps": config.inner_steps, "grid": grid}
+        tasks = cross_song_tasks(store, "test", protocols.SUPPORTS)
+        shifted = ev.score_tasks(ev.shifted_predictor(model, store), store, tasks, SHIFTED, seed)
+        parts.append(shifted.assign(protocol="cross-song"))
+    if name == MAML_ANNOTATOR:
+        parts.append(cross(f"{name}, before", config, steps=0))
+        parts += [cross(shots_label(songs), config, songs=songs) for songs in SHOTS[1:]]
+        head = dataclasses.replace(config, adapt="head")
+        head, head_grid = select_inner(store, model, head)
+        chosen[HEAD_ONLY] = {"inner_lr": head.inner_lr, "inner_steps": head.inner_steps, "grid": head_grid}
+        parts.append(cross(HEAD_ONLY, head))
+    if name in BASELINE_MODELS:  # adapting each of them to every long song takes hours
+        return pd.concat(parts, ignore_index=True), chosen
+    plain, features = experiment.store_for(name), experiment.inputs(name)
+    parts.append(protocols.prefix(plain, features, model, config, label_of(name), seed).assign(protocol="prefix"))
+    if not meta:
+        table = protocols.prefix(plain, features, model, config, name, seed, steps=0)
+        parts.append(table.assign(protocol="prefix"))
+    return pd.concat([part for part in parts if len(part)], ignore_index=True), chosen
+
+
+def label_of(name: str) -> str:
+    """The row of a model after adaptation: MAML's own name, or "…, fine-tuned"."""
+    return name if name in (MAML_MEAN, MAML_ANNOTATOR) or name.endswith(", MAML") else f"{name}, fine-tuned"
+
+
+def shots_label(songs: int) -> str:
+    """The row of annotator-task MAML with more than one support song."""
+    return MAML_ANNOTATOR if songs == 1 else f"{MAML_ANNOTATOR}, {songs} songs"
+
+
+def _scored(experiment: Experiment, kind: str, name: str, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Scores from the cache, or computed and kept."""
+    torch.set_num_threads(1)
+    here = Path(__file__).parent
+    key = hashlib.sha256(f"{kind} {digest(experiment.recipes, name)} {seed}".encode())
+    for module in SCORING_CODE:
+        key.update((here / f"{module}.py").read_bytes())
+    path = experiment.runs / f"scores-{key.hexdigest()[:20]}.json"
+    if path.is_file():
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        table = pd.DataFrame(stored["table"]).astype({"annotator": str, "song": str})
+        return table, stored["chosen"]
+    started = time.perf_counter()
+    table, chosen = {"dmer": score_dmer, "pdmer": score_pdmer}[kind](experiment, name, seed)
+    text = json.dumps({"table": table.to_dict("list"), "chosen": chosen})
+    write_bytes_atomically(path, text.encode())
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log.info("scores of %s (%s), seed %d: %.0f s", name, kind, seed, time.perf_counter() - started)
+    return table, chosen
+
+
+def score_all(
+    experiment: Experiment, jobs: Iterable[tuple[str, str, int]], workers: int = 2
+) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """Scores of many (kind, name, seed), and the inner loops chosen on validation: ``{seed: {row: settings}}``."""
+    jobs = list(jobs)
+    parts = parallel(workers)(delayed(_scored)(experiment, *job) for job in jobs)
+    chosen: dict[str, dict[str, Any]] = {}
+    for (_, _, seed), (_, selection) in zip(jobs, parts, strict=True):
+        chosen.setdefault(str(seed), {}).update(selection)
+    return pd.concat([part[0] for part in parts], ignore_index=True), chosen
+
+
+def fixed_rows(experiment: Experiment, seed: int) -> dict[str, list[pd.DataFrame]]:
+    """Floors and oracles of each protocol: what needs no training."""
+    store = experiment.store
+    tasks = cross_song_tasks(store, "test", protocols.SUPPORTS)
+    out = {"dmer": protocols.dmer_floors(store), "prefix": protocols.prefix_floors(store)}
+    rows = ev.floor_predictors(store) | ev.oracle_predictors(store)
+    out["cross-song"] = [ev.score_tasks(predictor, store, tasks, name, seed) for name, predictor in rows.items()]
+    return out
+
+
+def order_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Floors first, then models from the trivial to the best, oracles last."""
+    rank = [
+        *("constant (training mean)", "the song's own mean (oracle)", "support mean", "last support value"),
+        *(label for name in BASELINES for label in _baseline_labels(name)),
+        *(NON_META, SHIFTED, FINE_TUNED, ANNOTATOR_LABELS, label_of(ANNOTATOR_LABELS), MAML_MEAN),
+        *(f"{MAML_ANNOTATOR}, before", HEAD_ONLY, MAML_ANNOTATOR, *(shots_label(n) for n in SHOTS[1:])),
+        *(*ABLATIONS, WARM_START, "population oracle", "personal oracle"),
+    ]
+    place = {name: k for k, name in enumerate(rank)}
+    return table.sort_values("method", key=lambda names: names.map(place), kind="stable").reset_index(drop=True)
+
+
+def _baseline_labels(name: str) -> tuple[str, str, str]:
+    return baseline_name(name), label_of(baseline_name(name)), baseline_name(name, meta=True)
 
 
 def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path, workers: int = 2) -> dict[str, Any]:
-    """Train, evaluate, write ``pdmer.json`` and ``scores.csv``; returns what was written."""
+    """Train the book's models, score them cross-song, write ``pdmer.json`` and ``scores.csv``; returns what was written."""
     started = time.perf_counter()
-    train_all(experiment, seeds, workers)
-    jobs = [(name, seed) for seed in seeds for name in (MAML_ANNOTATOR, MAML_MEAN, NON_META)]
-    parts = Parallel(n_jobs=workers)(delayed(evaluate_model)(experiment, *job) for job in jobs)
-    store = experiment.store
-    floors = evaluate_fixed(experiment, ev.floor_predictors(store), seeds[0])
-    oracles = evaluate_fixed(experiment, ev.oracle_predictors(store), seeds[0])
-    models = [part[0] for part in reversed(parts)]
-    table = pd.concat([*floors, *models, *oracles], ignore_index=True)  # from the trivial to the best
-    chosen: dict[str, dict[str, Any]] = {str(seed): {} for seed in seeds}
-    for (name, seed), (_, selection) in zip(jobs, parts, strict=True):
-        chosen[str(seed)][FINE_TUNED if name == NON_META else name] = selection
+    train_all(experiment, [(name, seed) for name in DEMO_MODELS for seed in seeds], workers)
+    jobs = [("pdmer", name, seed) for seed in seeds for name in (MAML_ANNOTATOR, MAML_MEAN, NON_META)]
+    models, chosen = score_all(experiment, jobs, workers)
+    fixed = fixed_rows(experiment, seeds[0])["cross-song"]
+    table = order_rows(pd.concat([*fixed, models[models.protocol == "cross-song"]], ignore_index=True))
     summary = ev.summarize(table)
     others = [name for name in table.method.unique() if name != MAML_ANNOTATOR]
     payload = {
         "protocol": {
             "name": "cross-song",
-            "support": f"one other song of the unseen listener; {SUPPORTS} choices per listener, averaged",
+            "support": f"one other song of the unseen listener; {protocols.SUPPORTS} choices per listener, averaged",
             "query": "the first 60 labels (15-45 s) of each other test song of the listener",
             "listeners": table.annotator.nunique(),
             "songs": table.song.nunique(),
@@ -247,7 +235,7 @@ def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path, workers
 
 
 def demo_results(profile: Profile, results: Path, cache: Path, seeds: tuple[int, ...] | None = None) -> None:
-    """Every result file of the book, on the embedded corpus (the compute step of ``make book``).
+    """Every result file of the book's own build, on the embedded corpus (the compute step of ``make book``).
 
     Parameters
     ----------
@@ -255,15 +243,16 @@ def demo_results(profile: Profile, results: Path, cache: Path, seeds: tuple[int,
     results : Path
         Folder of the result files, ``results/<profile>``.
     cache : Path
-        Corpus, features and checkpoints.
+        Corpus, features, checkpoints, scores.
     seeds : tuple of int, optional
         Training seeds; the profile's by default.
     """
-    from dsaml import exhibits
+    from dsaml import exhibits, tables
 
     seeds = profile.seeds if seeds is None else seeds
     experiment = prepare(profile, cache)
     payload = pdmer(experiment, seeds, results)
+    tables.compute(experiment, tables.book_jobs(seeds), results)
     exhibits.write_all(experiment, payload, seeds[0], results)
     log.info("results in %s", results)
 

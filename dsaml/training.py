@@ -16,7 +16,7 @@ from dsaml.distributed import ranks, share
 from dsaml.errors import DsamlError
 from dsaml.loop import History, Run, fit
 from dsaml.losses import sequence_scores, total_loss
-from dsaml.maml import engine, mode, predict, update_statistics
+from dsaml.maml import engine, mode, update_statistics
 from dsaml.model import DSAML
 from dsaml.tasks import Task, TaskSampler
 
@@ -31,7 +31,7 @@ def mean_ccc(predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> float:
 def train_supervised(
     model: DSAML, store: SongStore, config: SupervisedConfig, *, seed: int, validate_every: int, run: Run | None = None
 ) -> History:
-    """Plain DMER training on averaged labels; validated on the averaged labels of the validation songs.
+    """Plain training on averaged labels, or on every annotator's own (``config.labels``); validated on averaged labels.
 
     Parameters
     ----------
@@ -54,12 +54,18 @@ def train_supervised(
     split = store.dataset.split.songs
     train, held_out = split["train"], split["validation"]
     labels = store.batch([MEAN], [held_out])
+    pairs = [(MEAN, song) for song in train]
+    if config.labels == "annotator":
+        tracks, people = store.dataset.tracks, store.dataset.split.annotators["train"]
+        pairs = [(who, song) for who in people for song in train if song in tracks.get(who, {})]
+        if not pairs:
+            raise DsamlError(f"{store.dataset.root}: no labels of single annotators; train on averaged ones")
 
     def step_losses(step: int) -> Iterator[Tensor]:
         rng = np.random.default_rng([seed, step])
-        songs = [train[i] for i in rng.permutation(len(train))[: config.batch_size]]
-        batch = store.batch([MEAN], [songs])
-        x, embedding, target = (part.squeeze(0) for part in (batch.x, batch.global_embedding, batch.target))
+        chosen = [pairs[i] for i in rng.permutation(len(pairs))[: config.batch_size]]
+        batch = store.batch([who for who, _ in chosen], [[song] for _, song in chosen])
+        x, embedding, target = (part.squeeze(1) for part in (batch.x, batch.global_embedding, batch.target))
         yield total_loss(model(x, embedding), target, config.loss, model.config)
 
     def validate() -> float:
@@ -97,17 +103,30 @@ def predict_tasks(
     model: DSAML, store: SongStore, tasks: list[Task], config: MetaConfig, steps: int | None = None
 ) -> list[Tensor]:
     """Adapt to each task's support set and predict its query songs: one (B, T, 2) tensor per task, on the CPU."""
-    predictions: dict[int, Tensor] = {}
-    by_size: dict[int, list[int]] = {}
-    for index, task in enumerate(tasks):
-        by_size.setdefault(len(task.query), []).append(index)  # tasks of one batch have equally many songs
+    steps = config.inner_steps if steps is None else steps
+    return predict_along(model, store, tasks, config, (steps,))[steps]
+
+
+def predict_along(
+    model: DSAML, store: SongStore, tasks: list[Task], config: MetaConfig, stops: Sequence[int]
+) -> dict[int, list[Tensor]]:
+    """The same after several numbers of inner steps, each going on from the one before."""
+    work = engine(config.engine)
+    predictions: dict[int, dict[int, Tensor]] = {stop: {} for stop in stops}
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for index, task in enumerate(tasks):  # tasks of one batch have equally many songs
+        by_size.setdefault((len(task.support), len(task.query)), []).append(index)
     for indices in by_size.values():
         for part in _chunks(indices, config.tasks_at_once):
             chosen = [tasks[index] for index in part]
-            weights = engine(config.engine).personalize(model, store.support(chosen), config, steps)
-            out = predict(model, weights, store.query(chosen), config).cpu()
-            predictions |= dict(zip(part, out, strict=True))
-    return [predictions[index] for index in range(len(tasks))]
+            support, query = store.support(chosen), store.query(chosen)
+            weights, before = None, 0
+            for stop in sorted(stops):
+                weights = work.personalize(model, support, config, stop - before, weights)
+                before = stop
+                out = work.predict(model, weights, query, config).cpu()
+                predictions[stop] |= dict(zip(part, out, strict=True))
+    return {stop: [found[index] for index in range(len(tasks))] for stop, found in predictions.items()}
 
 
 def _chunks(items: list[T], size: int) -> Iterator[list[T]]:

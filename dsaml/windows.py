@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -42,7 +42,12 @@ def window_starts(steps: int, hop: int, window: int = WINDOW) -> list[tuple[int,
 
 @torch.no_grad()
 def predict_song(
-    predict: Callable[[Tensor, Tensor], Tensor], features: Features, *, released: bool = False, at_once: int = 64
+    predict: Callable[[Tensor, Tensor], Tensor],
+    features: Features,
+    *,
+    released: bool = False,
+    hops: Mapping[str, int] = HOPS,
+    at_once: int = 64,
 ) -> Tensor:
     """Arousal and valence of a whole song.
 
@@ -55,6 +60,8 @@ def predict_song(
     released : bool
         Repeat the released code's off-by-one: windows of arousal after the first start one step late (6, 11, ... instead of 5,
         10, ...), which shifts its curve by one step.
+    hops : mapping of str to int
+        Steps between two windows, for each dimension; larger is faster.
     at_once : int
         Windows in one batch.
 
@@ -64,8 +71,8 @@ def predict_song(
     """
     log_mel, embedding = features.log_mel, features.global_embedding
     steps = log_mel.shape[0]
-    plans = {name: window_starts(steps, hop) for name, hop in HOPS.items()}
-    late = {name: int(released and name == "arousal") for name in HOPS}
+    plans = {name: window_starts(steps, hop) for name, hop in hops.items()}
+    late = {name: int(released and name == "arousal") for name in hops}
 
     def shifted(name: str, start: int) -> int:
         return min(start + late[name], max(0, steps - WINDOW)) if start else 0

@@ -12,6 +12,7 @@ import pandas as pd
 from rich.table import Table
 
 from dsaml import evaluation as ev
+from dsaml import protocols
 from dsaml import reproduce as rp
 from dsaml.config import Profile, get_profile
 from dsaml.distributed import processes, ranks
@@ -83,10 +84,10 @@ def evaluate(
     started = time.perf_counter()
     experiment = rp.prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
     store = experiment.store
-    tasks = cross_song_tasks(store, "test", rp.SUPPORTS)
+    tasks = cross_song_tasks(store, "test", protocols.SUPPORTS)
     if not tasks:
         raise DsamlError(f"{root}: no test annotators, so PDMER cannot be scored; 'floors' needs averaged labels only")
-    config, grid = rp.select_inner(experiment, model, profile.meta)
+    config, grid = rp.select_inner(store, model, profile.meta)
     name = checkpoint.stem
     rows = ev.floor_predictors(store) | ev.oracle_predictors(store)
     rows |= {
@@ -108,9 +109,9 @@ def evaluate(
     return payload
 
 
-def table(payload: Mapping[str, Any]) -> Table:
+def table(payload: Mapping[str, Any], title: str = "PDMER, one support song: CCC [95 % interval], RMSE") -> Table:
     """Rows of a result as a table for the terminal: CCC with interval and RMSE, per dimension."""
-    out = Table(title="PDMER, one support song: CCC [95 % interval], RMSE")
+    out = Table(title=title)
     for column in ("", *(f"{d} {m}" for d in ev.DIMENSIONS for m in ("CCC", "RMSE"))):
         out.add_column(column, justify="right" if column else "left")
     for name, row in payload["rows"].items():

@@ -171,18 +171,20 @@ def predictions_per_second(model_config: ModelConfig, songs: int, rounds: int) -
     return songs / seconds(work, rounds)
 
 
-def task_memory(model_config: ModelConfig, meta: MetaConfig) -> None:
+def task_memory(model_config: ModelConfig, meta: MetaConfig, query_mode: str) -> None:
     """One task's meta-step with everything adapted, for :func:`dsaml.bench.common.peak_memory`."""
     torch.set_num_threads(2)
     support, query = make_batch(model_config, 1, meta.support_songs), make_batch(model_config, 1, meta.query_songs)
-    meta_step(make_model(model_config), support, query, dataclasses.replace(meta, tasks_at_once=1))
+    meta_step(
+        make_model(model_config), support, query, dataclasses.replace(meta, tasks_at_once=1, query_mode=query_mode)
+    )
 
 
 def measure(rounds: int = 5, progress: Progress = lambda what: None) -> dict[str, Any]:
     """Everything that ``data/bench/engine.json`` holds."""
     out: dict[str, Any] = {"machine": machine(), "matmul_gflops": matmul_rate()}
     for profile, tasks in ((DEMO, DEMO.meta.tasks_per_step), (PAPER, 1)):
-        few = rounds if profile is DEMO else 1
+        few = rounds if profile is DEMO else 3
         paper_adapt = dataclasses.replace(profile.meta, adapt="all")
         rows = against_baseline(profile.model, profile.meta, tasks, few, progress)
         flops = meta_step_flops(profile.model, paper_adapt)
@@ -197,6 +199,7 @@ def measure(rounds: int = 5, progress: Progress = lambda what: None) -> dict[str
             "fraction_of_matmul_rate": flops * rows["all"]["tasks_per_second"] / out["matmul_gflops"],
             "one_listener": one_listener(profile.model, profile.meta, few, progress),
             "songs_per_second": predictions_per_second(profile.model, 16 if profile is DEMO else 4, few),
-            "peak_gigabytes_of_one_task": peak_memory(task_memory, profile.model, paper_adapt)[1],
+            "peak_gigabytes_of_one_task": peak_memory(task_memory, profile.model, paper_adapt, "eval")[1],
+            "peak_gigabytes_with_dropout": peak_memory(task_memory, profile.model, paper_adapt, "train")[1],
         }
     return out

@@ -1,0 +1,239 @@
+"""The four models that the paper compares with: CRNN, DNN, MCRNN, DAMFF.
+
+Re-implemented from what their publications tell; none has released code that this follows. Each docstring says what is
+**inferred**. Two simplifications hold for all of them: they predict one value per 0.5 s label from the slice of audio that
+belongs to it, as DSAML does, and they are trained with the same loss, steps and data as DSAML, so that the comparison is one
+of models. Sizes are the publications' own; ``width`` scales them.
+
+They take the same calls as :class:`dsaml.model.DSAML` and ignore the global embedding. Under MAML all their weights adapt, one
+task at a time (engine "learn2learn").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dsaml.errors import DsamlError
+from dsaml.model import Output
+
+SAMPLES = 8000  # of a slice of 0.5 s at WAVEFORM_RATE
+WAVEFORM_RATE = 16_000  # Hz; inferred: the raw-audio models' publications resample, to rates of this order
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """Which baseline, how wide, and what it is given."""
+
+    name: Literal["crnn", "dnn", "mcrnn", "damff"]
+    width: float = 1.0  # 1 is the publication's size
+    slice_shape: tuple[int, int] = (51, 128)  # (time, mel) of one log-mel slice
+    samples: int = SAMPLES  # of one slice of raw audio
+    dropout: float = 0.25  # inferred, for all four
+    attention_loss_weight: float = 0.0  # there are no attention maps: Eq. 3 does not apply
+
+    @property
+    def raw(self) -> bool:
+        """Whether the model hears raw audio instead of log-mels."""
+        return self.name in ("dnn", "mcrnn")
+
+    def of(self, size: int) -> int:
+        """A layer's size at this width."""
+        return max(2, round(size * self.width))
+
+
+class Baseline(nn.Module):
+    """What all four share: a feature extractor for each slice, a recurrent part over the sequence, two outputs."""
+
+    adapter = None  # no part of it is shared with DSAML's
+
+    def __init__(self, config: BaselineConfig):
+        super().__init__()
+        self.config = config
+
+    def slice_features(self, x: Tensor) -> Tensor:
+        """(B * T, ...) slices -> (B * T, features)."""
+        raise AssertionError("each baseline has its own")
+
+    def sequence(self, features: Tensor) -> Tensor:
+        """(B, T, features) -> (B, T, 2)."""
+        raise AssertionError("each baseline has its own")
+
+    def forward(self, x: Tensor, global_embedding: Tensor | None = None, stage: str = "audio") -> Output:
+        """Arousal and valence of each step.
+
+        Parameters
+        ----------
+        x : Tensor
+            Log-mel slices (B, T, time, mel), or raw slices (B, T, samples) for "dnn" and "mcrnn".
+
+        Raises
+        ------
+        DsamlError
+            If the slices have another shape.
+        """
+        expected = (self.config.samples,) if self.config.raw else tuple(self.config.slice_shape)
+        if tuple(x.shape[2:]) != expected:
+            raise DsamlError(f"{self.config.name} wants slices of {expected}, got {tuple(x.shape[2:])}")
+        features = self.local_features(x)
+        return Output(self.sequence(features), None, None, features)
+
+    def local_features(self, x: Tensor) -> Tensor:
+        """(B, T, ...) -> (B, T, features): what knows one slice at a time."""
+        return self.slice_features(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+class CRNN(Baseline):
+    """Stacked convolutional and recurrent network (Malik et al. 2017).
+
+    From the publication: log-mel bands; one convolution layer of 8 filters of 3 x 3 with batch normalisation; a fully connected
+    layer of 8 units; then a branch for arousal and one for valence, each a bidirectional GRU of 8 units, a fully connected layer
+    and a maximum over two linear outputs; few parameters. Inferred: the maximum over mel bands is replaced by pooling in
+    groups of 8 bands, and the slice is averaged over its frames, because labels are coarser here than their frames.
+    """
+
+    def __init__(self, config: BaselineConfig):
+        super().__init__(config)
+        filters, units = config.of(8), config.of(8)
+        self.conv, self.norm = nn.Conv2d(1, filters, 3, padding=1), nn.BatchNorm2d(filters)
+        self.dense = nn.Linear(filters * (config.slice_shape[1] // 8), units)
+        self.branches = nn.ModuleList(nn.GRU(units, units, batch_first=True, bidirectional=True) for _ in range(2))
+        self.hidden = nn.ModuleList(nn.Linear(2 * units, units) for _ in range(2))
+        self.outputs = nn.ModuleList(nn.Linear(units, 2) for _ in range(2))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def slice_features(self, x: Tensor) -> Tensor:
+        x = self.norm(
+            self.conv(x.unsqueeze(1)).contiguous(memory_format=torch.channels_last)
+        )  # (N, filters, time, mel)
+        x = F.relu(F.max_pool2d(x, (1, 8))).mean(2).flatten(1)  # (N, filters * mel / 8)
+        return self.dropout(F.relu(self.dense(x)))
+
+    def sequence(self, features: Tensor) -> Tensor:
+        columns = []
+        for recurrent, hidden, output in zip(self.branches, self.hidden, self.outputs, strict=True):
+            columns.append(output(self.dropout(hidden(recurrent(features)[0]))).amax(-1))  # maxout over two
+        return torch.stack(columns, -1)
+
+
+class DNN(Baseline):
+    """Raw waveform, convolution, recurrent layer (Orjesek et al. 2019).
+
+    From the publication: the raw signal without preprocessing; a one-dimensional convolution; fully connected layers applied to
+    each step; a bidirectional GRU; a maximum over linear outputs. Inferred: 16 filters of 64 samples at a hop of 16, their energy
+    averaged in 25 ms, and the number of units (24).
+    """
+
+    def __init__(self, config: BaselineConfig):
+        super().__init__(config)
+        filters, units = config.of(16), config.of(24)
+        self.conv, self.norm = nn.Conv1d(1, filters, 64, stride=16), nn.BatchNorm1d(filters)
+        self.dense = nn.Linear(filters * (((config.samples - 64) // 16 + 1) // 25), units)
+        self.recurrent = nn.GRU(units, units, batch_first=True, bidirectional=True)
+        self.output = nn.Linear(2 * units, 4)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def slice_features(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.conv(x.unsqueeze(1))))  # (N, filters, frames)
+        x = torch.log1p(F.avg_pool1d(x, 25)).flatten(1)
+        return self.dropout(F.relu(self.dense(x)))
+
+    def sequence(self, features: Tensor) -> Tensor:
+        hidden = self.dropout(self.recurrent(features)[0])
+        return self.output(hidden).unflatten(-1, (2, 2)).amax(-1)  # maxout over two, for each dimension
+
+
+class MCRNN(Baseline):
+    """Multi-view convolutional recurrent network (He and Ferguson 2020).
+
+    From the publication: raw audio seen by several parallel convolutions with filters of different lengths ("views"), joined, then
+    two bidirectional LSTM layers; data augmentation. Inferred: three views with filters of 32, 128 and 512 samples at a hop of a
+    quarter, 12 filters each, 32 units; augmentation is a random gain within 6 dB and a random polarity for each song in training.
+    """
+
+    VIEWS = (32, 128, 512)  # samples: 2, 8 and 32 ms
+
+    def __init__(self, config: BaselineConfig):
+        super().__init__(config)
+        filters, units = config.of(12), config.of(32)
+        self.views = nn.ModuleList(nn.Conv1d(1, filters, size, stride=size // 4) for size in self.VIEWS)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(filters) for _ in self.VIEWS)
+        self.dense = nn.Linear(2 * filters * len(self.VIEWS), units)
+        self.recurrent = nn.LSTM(units, units, 2, batch_first=True, bidirectional=True, dropout=config.dropout)
+        self.output = nn.Linear(2 * units, 2)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def slice_features(self, x: Tensor) -> Tensor:
+        seen = []
+        for view, norm in zip(self.views, self.norms, strict=True):
+            energy = F.relu(norm(view(x.unsqueeze(1))))  # (N, filters, frames)
+            seen += [torch.log1p(energy.mean(-1)), torch.log1p(energy.amax(-1))]
+        return self.dropout(F.relu(self.dense(torch.cat(seen, -1))))
+
+    def sequence(self, features: Tensor) -> Tensor:
+        return self.output(self.dropout(self.recurrent(features)[0]))
+
+    def forward(self, x: Tensor, global_embedding: Tensor | None = None, stage: str = "audio") -> Output:
+        if self.training:
+            gain = 10 ** ((torch.rand(len(x), 1, 1, device=x.device) - 0.5) * 12 / 20)  # +- 6 dB
+            x = x * gain * (torch.randint(0, 2, gain.shape, device=x.device) * 2 - 1)  # (B, T, samples)
+        return super().forward(x, global_embedding, stage)
+
+
+class DAMFF(Baseline):
+    """Dual-attention multi-scale feature fusion (Zhang et al. 2023).
+
+    From the publication: log-mel slices; parallel convolutions of several sizes along time and along frequency; their maps fused
+    with channel attention and spatial attention; a bidirectional LSTM. Inferred: sizes 3, 5 and 7 along each axis, 8 channels
+    each, a channel bottleneck of a quarter, a 7 x 7 spatial map, 64 units.
+    """
+
+    SIZES = (3, 5, 7)
+
+    def __init__(self, config: BaselineConfig):
+        super().__init__(config)
+        channels, units = config.of(8), config.of(64)
+        shapes = [(size, 1) for size in self.SIZES] + [(1, size) for size in self.SIZES]
+        self.scales = nn.ModuleList(nn.Conv2d(1, channels, s, padding=(s[0] // 2, s[1] // 2)) for s in shapes)
+        total = channels * len(shapes)
+        self.norm = nn.BatchNorm2d(total)
+        self.squeeze, self.excite = nn.Linear(total, max(2, total // 4)), nn.Linear(max(2, total // 4), total)
+        self.spatial = nn.Conv2d(2, 1, 7, padding=3)
+        self.merge = nn.Conv2d(total, channels, 1)
+        self.dense = nn.Linear(channels * (config.slice_shape[0] // 4) * (config.slice_shape[1] // 8), units)
+        self.recurrent = nn.LSTM(units, units // 2, batch_first=True, bidirectional=True)
+        self.output = nn.Linear(units // 2 * 2, 2)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def slice_features(self, x: Tensor) -> Tensor:
+        x, layout = x.unsqueeze(1), torch.channels_last  # the layout that pooling is fast in
+        maps = [F.max_pool2d(scale(x).contiguous(memory_format=layout), 2) for scale in self.scales]
+        maps = F.relu(self.norm(torch.cat(maps, 1)))  # (N, scales * channels, time / 2, mel / 2)
+        pooled = torch.stack((maps.mean((2, 3)), maps.amax((2, 3))))  # (2, N, channels)
+        maps = maps * self.excite(F.relu(self.squeeze(pooled))).sum(0).sigmoid()[..., None, None]
+        maps = maps * self.spatial(torch.stack((maps.mean(1), maps.amax(1)), 1)).sigmoid()
+        maps = F.max_pool2d(F.relu(self.merge(maps)), (2, 4))
+        return self.dropout(F.relu(self.dense(maps.flatten(1))))
+
+    def sequence(self, features: Tensor) -> Tensor:
+        return self.output(self.dropout(self.recurrent(features)[0]))
+
+
+BASELINES: dict[str, type[Baseline]] = {"crnn": CRNN, "dnn": DNN, "mcrnn": MCRNN, "damff": DAMFF}
+
+
+def make_baseline(config: BaselineConfig) -> Baseline:
+    """The model that a configuration describes, with random weights.
+
+    Raises
+    ------
+    DsamlError
+        If there is no such baseline.
+    """
+    if config.name not in BASELINES:
+        raise DsamlError(f"model '{config.name}' does not exist; choose one of: {', '.join(BASELINES)}")
+    return BASELINES[config.name](config)

@@ -1,0 +1,202 @@
+"""Tables 1 to 4 of the paper beside ours: which of our rows stands beside which of theirs, and every number with its interval.
+
+A *block* is one table under one protocol. Its payload holds, for every row, the mean and 95 % interval of each score, and the
+paired differences between the paper's method and every other row, Holm-corrected over the block.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dsaml import evaluation as ev
+from dsaml import reproduce as rp
+from dsaml.baselines import BASELINES
+from dsaml.claims import judge_all, wanted
+from dsaml.datasets import synthetic
+from dsaml.experiment import Experiment, train_all
+from dsaml.recipes import (
+    ABLATIONS,
+    ANNOTATOR_LABELS,
+    MAML_ANNOTATOR,
+    MAML_MEAN,
+    NO_ATTENTION_LOSS,
+    NON_META,
+    WARM_START,
+    baseline_name,
+)
+from dsaml.results import provenance, write_result
+
+ORACLES = ("population oracle", "personal oracle")
+FLOORS = ("constant (training mean)", "the song's own mean (oracle)", "support mean", "last support value")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One table of the paper under one protocol."""
+
+    name: str
+    table: str  # key in data/paper_tables.json
+    protocol: str
+    rows: Mapping[str, str]  # the paper's row (with its note) -> ours
+    extra: tuple[str, ...] = ()  # rows that the paper lacks, beside floors and oracles
+    only_long_range: bool = False  # songs whose emotion depends on what was heard 8 to 15 s before
+    unit: str = "annotators, then songs of each annotator, then training seeds"
+
+    @property
+    def ours(self) -> str:
+        """Our row beside the paper's "Ours"."""
+        return self.rows["Ours"]
+
+
+SONGS = "songs, then training seeds"
+_TABLE1 = {"Ours": WARM_START} | {baseline_name(n): baseline_name(n) for n in reversed(BASELINES)}
+_TABLE2 = {"Ours": MAML_ANNOTATOR} | {
+    key: value
+    for n in reversed(BASELINES)
+    for key, value in (
+        (f"{baseline_name(n)} (trained with MAML)", baseline_name(n, meta=True)),
+        (baseline_name(n), baseline_name(n)),
+    )
+}
+_TABLE3 = {"Ours": WARM_START} | {f"Ours {name}": name for name in ABLATIONS}
+_TABLE4 = {
+    "Ours": MAML_ANNOTATOR,
+    "Ours (w.o. MAML)": ANNOTATOR_LABELS,
+    "Ours (w.o. personalized task construction)": MAML_MEAN,
+    "Ours (w.o. MAML, w.o. personalized task construction)": NON_META,
+}
+_FINE_TUNED = (rp.FINE_TUNED, rp.label_of(ANNOTATOR_LABELS))
+_SHOTS = (f"{MAML_ANNOTATOR}, before", rp.HEAD_ONLY, *(rp.shots_label(n) for n in rp.SHOTS[1:]))
+
+BLOCKS = (
+    Block("table1", "table1", "dmer", _TABLE1, unit=SONGS),
+    Block("table2", "table2", "cross-song", _TABLE2, tuple(rp.label_of(baseline_name(n)) for n in reversed(BASELINES))),
+    Block("table3", "table3", "dmer", _TABLE3, unit=SONGS),
+    Block("table3-long-range", "table3", "dmer", _TABLE3, only_long_range=True, unit=SONGS),
+    Block("table4", "table4", "cross-song", _TABLE4, (*_FINE_TUNED, rp.SHIFTED, *_SHOTS)),
+    Block("table4-prefix", "table4", "prefix", _TABLE4, _FINE_TUNED),
+)
+
+
+Job = tuple[str, str, int]
+"""Kind of score ("dmer" or "pdmer"), model, training seed."""
+
+
+def jobs_of(tables: Sequence[str], seeds: Sequence[int], baseline_seeds: Sequence[int]) -> list[Job]:
+    """What has to be trained and scored for some tables.
+
+    Parameters
+    ----------
+    tables : sequence of str
+        "table1" to "table4".
+    seeds, baseline_seeds : sequence of int
+        Training seeds; fewer for the baselines under PDMER, whose meta-training takes one task after the other.
+    """
+    dmer: dict[str, None] = {}
+    dmer |= dict.fromkeys(_TABLE1.values()) if "table1" in tables else {}
+    dmer |= dict.fromkeys(_TABLE3.values()) if "table3" in tables else {}
+    pdmer = dict.fromkeys(_TABLE4.values()) if "table4" in tables else {}
+    pdmer |= {MAML_ANNOTATOR: None} if "table2" in tables else {}
+    jobs = [("dmer", name, seed) for name in dmer for seed in seeds]
+    jobs += [("pdmer", name, seed) for name in pdmer for seed in seeds]
+    if "table2" in tables:
+        jobs += [("pdmer", name, seed) for name in rp.BASELINE_MODELS for seed in baseline_seeds]
+    return jobs
+
+
+def book_jobs(seeds: Sequence[int]) -> list[Job]:
+    """The part of the tables that the book's own build computes: no model is trained for it alone."""
+    jobs = [("dmer", name, seed) for name in (WARM_START, NO_ATTENTION_LOSS) for seed in seeds]
+    return jobs + [("pdmer", name, seed) for name in (NON_META, MAML_MEAN, MAML_ANNOTATOR) for seed in seeds]
+
+
+def block_payload(block: Block, scores: pd.DataFrame, songs: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """Means, intervals and paired differences of one block.
+
+    Parameters
+    ----------
+    block : Block
+    scores : DataFrame
+        A scores table with the column ``protocol``.
+    songs : frozenset of str
+        The songs with a long-range dependence, for a block that is restricted to them.
+
+    Returns
+    -------
+    dict
+        ``rows`` (see :func:`dsaml.evaluation.summarize`), ``paired`` (see :func:`dsaml.evaluation.compare`), ``seeds`` of each
+        row, ``unit``, and how many annotators and songs were scored.
+    """
+    known = {*block.rows.values(), *block.extra, *FLOORS, *ORACLES}
+    table = scores[(scores.protocol == block.protocol) & scores.method.isin(known)]
+    if block.only_long_range:
+        table = table[table.song.isin(songs)]
+    if table.empty:
+        empty: dict[str, Any] = {"rows": {}, "paired": {}, "differences": {}, "seeds": {}}
+        return empty | {"unit": block.unit, "annotators": 0, "songs": 0}
+    counts = {"annotators": table.annotator.nunique(), "songs": table.song.nunique()}
+    if block.protocol == "dmer":  # one curve per song: songs are what is resampled
+        table = table.assign(annotator=table.song, song="")
+    table = rp.order_rows(table)
+    methods = list(table.method.unique())
+    paired = {}
+    if block.ours in methods and len(methods) > 1:
+        paired = ev.compare(table, block.ours, [name for name in methods if name != block.ours])
+    differences = {
+        f"{better} | {worse}": ev.compare(table, better, [worse])[worse]
+        for better, worse in wanted(block.name)
+        if better in methods and worse in methods
+    }
+    seeds = table.groupby("method").seed.nunique().to_dict()
+    out = {
+        "rows": ev.summarize(table),
+        "paired": paired,
+        "differences": differences,
+        "seeds": seeds,
+        "unit": block.unit,
+    }
+    return out | counts
+
+
+def payload_of(scores: pd.DataFrame, long_range: frozenset[str]) -> dict[str, Any]:
+    """All blocks of a scores table."""
+    return {block.name: block_payload(block, scores, long_range) for block in BLOCKS}
+
+
+def long_range_songs(experiment: Experiment) -> frozenset[str]:
+    """Songs with a bell, whose effect comes 8 to 15 s later; known for the embedded corpus only."""
+    if experiment.dataset.name != "synthetic":
+        return frozenset()
+    return frozenset(synthetic.describe(experiment.dataset.root)["bells"])
+
+
+def compute(experiment: Experiment, jobs: Sequence[Job], results: Path, workers: int = 2) -> dict[str, Any]:
+    """Train, score and write ``tables-<data set>.json`` and ``claims-<data set>.json``; what is on disk is not repeated."""
+    started = time.perf_counter()
+    by_seed: dict[int, list[str]] = {}
+    for _, name, seed in jobs:
+        by_seed.setdefault(seed, []).append(name)
+    train_all(experiment, {(name, seed) for seed, names in by_seed.items() for name in names}, workers)
+    scores, chosen = rp.score_all(experiment, jobs, workers)
+    fixed = [
+        table.assign(protocol=protocol)
+        for protocol, parts in rp.fixed_rows(experiment, jobs[0][2]).items()
+        for table in parts
+        if len(table)
+    ]
+    blocks = payload_of(pd.concat([*fixed, scores], ignore_index=True), long_range_songs(experiment))
+    gap = None
+    if experiment.dataset.oracle and MAML_ANNOTATOR in blocks["table4"]["rows"]:
+        gap = ev.gap_closed(blocks["table4"]["rows"], MAML_ANNOTATOR)
+    payload = {"blocks": blocks, "selection": chosen, "gap_closed": gap}
+    name, seconds = experiment.dataset.name, time.perf_counter() - started
+    stamp = provenance(experiment.profile, experiment.dataset, seeds=sorted(by_seed), seconds=seconds)
+    write_result(results / f"tables-{name}.json", payload, stamp)
+    write_result(results / f"claims-{name}.json", {"claims": judge_all(blocks)}, stamp)
+    return payload
