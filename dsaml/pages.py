@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from dsaml import floors, notebooks
+from dsaml import floors, notebooks, report
 from dsaml.bench import page as bench_page
 from dsaml.errors import DsamlError
 from dsaml.results import read_result, stamp_line
@@ -195,6 +195,9 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
         floors.write_page(target / "book" / "floors.md", root / "data")
     if (target / "book" / "speed.md").is_file():
         bench_page.write_page(target / "book" / "speed.md", root / "data" / "bench")
+    for name in ("tables", "claims"):
+        if (target / "book" / f"{name}.md").is_file():
+            report.write_page(target / "book" / f"{name}.md", results, root / "data")
     values = numbers(results) | measurements(root / "data" / "bench")
     fill(sorted((target / "book").rglob("*.md")), values, target)
     shutil.copy(root / "_toc.yml", target / "_toc.yml")

@@ -67,9 +67,9 @@ _TABLE2 = {"Ours": MAML_ANNOTATOR} | {
 _TABLE3 = {"Ours": WARM_START} | {f"Ours {name}": name for name in ABLATIONS}
 _TABLE4 = {
     "Ours": MAML_ANNOTATOR,
-    "Ours (w.o. MAML)": ANNOTATOR_LABELS,
-    "Ours (w.o. personalized task construction)": MAML_MEAN,
-    "Ours (w.o. MAML, w.o. personalized task construction)": NON_META,
+    "Ours (trained without MAML)": ANNOTATOR_LABELS,
+    "Ours (trained without the personalized task construction)": MAML_MEAN,
+    "Ours (trained without MAML; trained without the personalized task construction)": NON_META,
 }
 _FINE_TUNED = (rp.FINE_TUNED, rp.label_of(ANNOTATOR_LABELS))
 _SHOTS = (f"{MAML_ANNOTATOR}, before", rp.HEAD_ONLY, *(rp.shots_label(n) for n in rp.SHOTS[1:]))
@@ -134,13 +134,20 @@ def block_payload(block: Block, scores: pd.DataFrame, songs: frozenset[str] = fr
         row, ``unit``, and how many annotators and songs were scored.
     """
     known = {*block.rows.values(), *block.extra, *FLOORS, *ORACLES}
+    about = {
+        "table": block.table,
+        "protocol": block.protocol,
+        "paper_rows": dict(block.rows),
+        "extra": list(block.extra),
+    }
+    about |= {"only_long_range": block.only_long_range, "unit": block.unit}
     table = scores[(scores.protocol == block.protocol) & scores.method.isin(known)]
     if block.only_long_range:
         table = table[table.song.isin(songs)]
     if table.empty:
         empty: dict[str, Any] = {"rows": {}, "paired": {}, "differences": {}, "seeds": {}}
-        return empty | {"unit": block.unit, "annotators": 0, "songs": 0}
-    counts = {"annotators": table.annotator.nunique(), "songs": table.song.nunique()}
+        return empty | about | {"annotators": 0, "songs": 0}
+    counts = about | {"annotators": table.annotator.nunique(), "songs": table.song.nunique()}
     if block.protocol == "dmer":  # one curve per song: songs are what is resampled
         table = table.assign(annotator=table.song, song="")
     table = rp.order_rows(table)

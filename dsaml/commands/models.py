@@ -161,6 +161,10 @@ def reproduce(
 
     settings = get_profile(profile)
     folder = results or Path("results") / profile
+    if baseline_seeds not in (1, seeds):
+        raise DsamlError(
+            f"--baseline-seeds is {baseline_seeds}: it has to be 1 or --seeds ({seeds}), so that rows can be paired"
+        )
     if dataset is not DatasetName.synthetic and root is None:
         raise DsamlError(f"--root is missing: the folder of {dataset.value}")
     if what in (What.all, What.book) and dataset is DatasetName.synthetic:
