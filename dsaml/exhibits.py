@@ -56,6 +56,7 @@ def write_all(experiment: rp.Experiment, payload: Mapping[str, Any], seed: int, 
     predictions = personal_predictions(experiment, payload, seed)
     curves = example_curves(experiment, predictions)
     write_result(results / "curves.json", curves, stamp())
+    write_result(results / "errors.json", errors(predictions), stamp())
     write_result(results / "study_curves.json", study_curves(experiment, predictions), stamp())
     spread = synthetic.calibration(experiment.dataset)
     write_result(
@@ -191,6 +192,28 @@ def example_curves(experiment: rp.Experiment, predictions: list[dict[str, Any]])
         "personalization": cases,
         "share_improved": float(np.mean([g[0] > 0 for g in gains])),
     }
+
+
+def errors(predictions: list[dict[str, Any]]) -> dict[str, Any]:
+    """Where predictions go wrong.
+
+    Returns
+    -------
+    dict
+        ``by_time``: for each method the RMSE of arousal and valence at each step, over all listeners and songs. ``by_annotator``:
+        for each method and listener the mean CCC of both.
+    """
+    methods = ("mean label", rp.FINE_TUNED, rp.MAML_MEAN, rp.MAML_ANNOTATOR)
+    by_time, by_annotator = {}, {}
+    for name in methods:
+        pairs = [(row["annotator"], c[name], c["truth"]) for row in predictions for c in row["songs"].values()]
+        squares = np.mean([(predicted - true) ** 2 for _, predicted, true in pairs], 0)  # (60, 2)
+        by_time[name] = _round(np.sqrt(squares))
+        people: dict[str, list[list[float]]] = {}
+        for who, predicted, true in pairs:
+            people.setdefault(who, []).append([score(predicted, true)[d]["ccc"] for d in ev.DIMENSIONS])
+        by_annotator[name] = {who: _round(np.mean(values, 0)) for who, values in people.items()}
+    return {"by_time": by_time, "by_annotator": by_annotator}
 
 
 def study_curves(experiment: rp.Experiment, predictions: list[dict[str, Any]]) -> dict[str, Any]:

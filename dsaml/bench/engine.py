@@ -16,10 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from dsaml.baselines import BASELINES, BaselineConfig, make_baseline
 from dsaml.bench.common import machine, peak_memory, seconds, take_turns
 from dsaml.config import DEMO, PAPER, MetaConfig, ModelConfig
 from dsaml.maml import Batch, engine, personalize, predict
 from dsaml.model import DSAML, ConvBlock, DualScaleAttention, band_mask, sinusoidal_positions
+from dsaml.recipes import baseline_name
 
 STEPS = 60  # labels of a clip
 ADAPT = ("all", "no-adapter", "head")
@@ -180,9 +182,36 @@ def task_memory(model_config: ModelConfig, meta: MetaConfig, query_mode: str) ->
     )
 
 
+def five_models(rounds: int) -> dict[str, dict[str, float]]:
+    """Parameters, and seconds to predict one song of 30 s on one core, of DSAML and the four baselines at their own sizes."""
+    threads, rows = torch.get_num_threads(), {}
+    models: dict[str, Any] = {"DSAML, D = 1024": (DSAML(PAPER.model), PAPER.model.slice_shape)}
+    models |= {"DSAML, D = 64 (demo)": (DSAML(DEMO.model), DEMO.model.slice_shape)}
+    for name in BASELINES:
+        config = BaselineConfig(name)
+        models[baseline_name(name)] = (make_baseline(config), (config.samples,) if config.raw else config.slice_shape)
+    torch.set_num_threads(1)
+    try:
+        for name, (model, shape) in models.items():
+            model.eval()
+            x, embedding = torch.randn(1, STEPS, *shape), torch.randn(1, 1, getattr(model.config, "dim", 1))
+
+            def work(model: torch.nn.Module = model, x: Tensor = x, embedding: Tensor = embedding) -> None:
+                with torch.no_grad():
+                    model(x, embedding)
+
+            rows[name] = {
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "forward_seconds": seconds(work, rounds),
+            }
+    finally:
+        torch.set_num_threads(threads)
+    return rows
+
+
 def measure(rounds: int = 5, progress: Progress = lambda what: None) -> dict[str, Any]:
     """Everything that ``data/bench/engine.json`` holds."""
-    out: dict[str, Any] = {"machine": machine(), "matmul_gflops": matmul_rate()}
+    out: dict[str, Any] = {"machine": machine(), "matmul_gflops": matmul_rate(), "models": five_models(rounds)}
     for profile, tasks in ((DEMO, DEMO.meta.tasks_per_step), (PAPER, 1)):
         few = rounds if profile is DEMO else 3
         paper_adapt = dataclasses.replace(profile.meta, adapt="all")

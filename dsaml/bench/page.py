@@ -107,6 +107,13 @@ def _listener(engine: dict[str, Any]) -> str:
     return markdown(("size", "adapted", "steps", "adapt (s)", "predict a song (s)", "weights of their own (MB)"), rows)
 
 
+def _models(engine: dict[str, Any]) -> str:
+    rows = [
+        [name, f"{row['parameters']:,}", number(1e3 * row["forward_seconds"])] for name, row in engine["models"].items()
+    ]
+    return markdown(("model", "parameters", "ms for a song of 30 s, one core"), rows)
+
+
 def _growth(scale: dict[str, Any]) -> str:
     rows = [
         [
@@ -147,6 +154,7 @@ def write_page(page: Path, data: Path) -> None:
         "engine": ("engine", _engine),
         "limits": ("engine", _limits),
         "listener": ("engine", _listener),
+        "models": ("engine", _models),
         "growth": ("scale", _growth),
         "service": ("engine", _service),
     }
