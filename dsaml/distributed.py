@@ -94,3 +94,16 @@ def from_first(value: float, device: str = "cpu") -> float:
     shared = torch.tensor(value, dtype=torch.float64 if device != "mps" else torch.float32, device=device)
     dist.broadcast(shared, 0)
     return shared.item()
+
+
+def wait_for_all() -> None:
+    """Return when every process has come here."""
+    if ranks()[1] > 1:
+        dist.barrier()
+
+
+def copy_from_first(model: torch.nn.Module) -> None:
+    """Give every process the first one's weights and buffers."""
+    if ranks()[1] > 1:
+        for tensor in model.state_dict().values():
+            dist.broadcast(tensor, 0)

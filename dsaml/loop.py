@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from dsaml.config import MetaConfig, SupervisedConfig
-from dsaml.distributed import from_first, ranks, sum_gradients, sum_over_ranks
+from dsaml.distributed import copy_from_first, from_first, ranks, sum_gradients, sum_over_ranks, wait_for_all
 from dsaml.errors import DsamlError
 from dsaml.model import DSAML
 from dsaml.results import write_bytes_atomically
@@ -174,6 +174,7 @@ def fit(
     seed: int,
     validate_every: int,
     run: Run,
+    shared: bool = True,
 ) -> History:
     """Train ``model`` in place; it ends in eval mode with the best validated weights.
 
@@ -184,6 +185,9 @@ def fit(
         differentiated before the next one is asked for, so that only one is in memory.
     validate : callable
         Gives the validation score; higher is better.
+    shared : bool
+        Whether several processes share each step's losses; otherwise each computes all of them, and they end with the first
+        one's weights.
 
     Raises
     ------
@@ -199,6 +203,7 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         history, best = History(**state["history"]), state["best"]
         best_score, start = state["best_score"], state["step"]
+    wait_for_all()  # nobody writes a checkpoint that another one is about to read
 
     def save(step: int) -> None:
         if run.checkpoint is not None and ranks()[0] == 0:
@@ -213,12 +218,12 @@ def fit(
         for step in range(start, config.steps):
             if stopped_early(step):
                 break
-            _seed_step(seed, step)
+            _seed_step(seed, step, ranks()[0] if shared else 0)
             if config.schedule == "cosine":
                 for group in optimizer.param_groups:
                     group["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
             model.train()
-            _descend(step, step_losses, optimizer, parameters, config.clip_norm, history)
+            _descend(step, step_losses, optimizer, parameters, config.clip_norm, history, shared)
             event("loss", history.loss[-1], step + 1)
             if (step + 1) % validate_every == 0 or step + 1 == config.steps:
                 score = from_first(validate(), run.device)
@@ -236,13 +241,15 @@ def fit(
                 raise DsamlError(f"stopped after step {step + 1} of {config.steps}: {kept}")
     if best is not None:
         model.load_state_dict(best)
+    if not shared:
+        copy_from_first(model)
     model.eval()
     return history
 
 
-def _seed_step(seed: int, step: int) -> None:
+def _seed_step(seed: int, step: int, rank: int) -> None:
     """Dropout of a step follows from seed, step and process."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, step, ranks()[0]]).generate_state(1, np.uint64)[0]) >> 1)
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]) >> 1)
 
 
 def _descend(
@@ -252,6 +259,7 @@ def _descend(
     parameters: list[torch.nn.Parameter],
     clip_norm: float,
     history: History,
+    shared: bool,
 ) -> None:
     """One optimizer step; refuses to take it on a loss or gradient that is not finite."""
     optimizer.zero_grad(set_to_none=True)
@@ -259,8 +267,10 @@ def _descend(
     for loss in step_losses(step):
         loss.backward()
         total += loss.detach()
-    sum_gradients(parameters)
-    value = sum_over_ranks(total).item()
+    if shared:
+        sum_gradients(parameters)
+        total = sum_over_ranks(total)
+    value = total.item()
     norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm or math.inf)
     if not (math.isfinite(value) and torch.isfinite(norm)):
         what = f"the loss is {value}" if not math.isfinite(value) else f"the gradient's norm is {norm.item()}"

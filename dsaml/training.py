@@ -12,7 +12,7 @@ from torch import Tensor
 from dsaml.annotations import MEAN
 from dsaml.batches import SongStore
 from dsaml.config import MetaConfig, SupervisedConfig
-from dsaml.distributed import ranks, share
+from dsaml.distributed import share
 from dsaml.errors import DsamlError
 from dsaml.loop import History, Run, fit
 from dsaml.losses import sequence_scores, total_loss
@@ -48,8 +48,6 @@ def train_supervised(
         See :func:`dsaml.loop.fit`.
     """
     run = run or Run()
-    if ranks()[1] > 1:
-        raise DsamlError("training on averaged labels runs in one process; use torchrun for meta-training only")
     model, store = model.to(run.device), store.to(run.device)
     split = store.dataset.split.songs
     train, held_out = split["train"], split["validation"]
@@ -72,7 +70,7 @@ def train_supervised(
         with torch.no_grad(), mode(model, "eval"):
             return mean_ccc([model(labels.x[0], labels.global_embedding[0]).prediction], [labels.target[0]])
 
-    return fit(model, step_losses, validate, config, seed=seed, validate_every=validate_every, run=run)
+    return fit(model, step_losses, validate, config, seed=seed, validate_every=validate_every, run=run, shared=False)
 
 
 def validation_tasks(store: SongStore, supports: int = 2) -> list[Task]:

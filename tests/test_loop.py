@@ -179,6 +179,7 @@ def _rank(rank: int, size: int, port: int, folder: str) -> None:
         assert device == "cpu" and dist.get_world_size() == size
         model = _model(PLAIN).double()
         run = Run(checkpoint=Path(folder) / "run.pt", save_every=4)
+        train_supervised(model, _exact_store(), SUPERVISED, seed=5, validate_every=4)
         history = train_maml(model, _exact_store(), META, seed=5, validate_every=4, run=run)
         torch.save({"model": model.state_dict(), "loss": history.loss}, Path(folder) / f"{rank}.pt")
 
@@ -199,6 +200,7 @@ def test_two_processes_equal_one(tmp_path):
         process.join(120)
     assert [process.exitcode for process in ranks] == [0, 0]
     alone = _model(PLAIN).double()
+    train_supervised(alone, _exact_store(), SUPERVISED, seed=5, validate_every=4)
     history = train_maml(alone, _exact_store(), META, seed=5, validate_every=4)
     for rank in range(2):
         state = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
