@@ -165,7 +165,8 @@ def _train(experiment: Experiment, name: str, seed: int) -> None:
     history = experiment.model(name, seed)[1]
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     seconds = time.perf_counter() - started
-    log.info("%s, seed %d: %.0f s, best validation at step %d", name, seed, seconds, history.best_step)
+    if seconds > 3:  # not merely read
+        log.info("%s, seed %d: %.0f s, best validation at step %d", name, seed, seconds, history.best_step)
 
 
 def parallel(workers: int) -> Parallel:

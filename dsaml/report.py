@@ -117,7 +117,8 @@ def claims_text(dataset: str, results: Path) -> str:
     rows = []
     for claim in document["claims"]:
         ours = "<br>".join(
-            f"{c['better']} − {c['worse']}: {difference(c['arousal'])}, {difference(c['valence'])}"
+            f"{c['better']} − {c['worse']}: "
+            + (f"{difference(c['arousal'])}, {difference(c['valence'])}" if c["arousal"] else "not run")
             for c in claim["comparisons"]
         )
         evidence = ours or claim["needs"]

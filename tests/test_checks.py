@@ -236,6 +236,14 @@ def test_a_full_song_that_differs_by_one_label_is_a_notice(valid, tmp_path):
     assert done.exit_code == 0 and "79 arousal but 80 valence labels; cut to 79" in done.output
 
 
+def test_an_empty_first_line_is_one_problem(valid, tmp_path):
+    root = tmp_path / "DEAM"
+    shutil.copytree(valid, root)
+    _mean(root).write_text("\n" + _mean(root).read_text())
+    done = run(root)
+    assert done.exit_code == 1 and "is empty; it must name the columns, first 'song_id'" in done.output
+
+
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_random_bytes_never_crash_it(valid, tmp_path, data):

@@ -153,6 +153,10 @@ def read_wide(path: Path, id_column: str, ids_required: bool = True) -> Wide:
     header = [c.strip().strip('"') for c in lines[0].split(",")]
     while header and not header[-1]:
         header.pop()
+    if not header:
+        return Wide(
+            path, problems=[Problem(path, f"is empty; it must name the columns, first '{id_column}'", 1, fatal=True)]
+        )
     has_ids = not _TIME.fullmatch(header[0])
     if has_ids and header[0].lower() != id_column.lower():
         what = f"the first column is '{header[0]}'; it must be '{id_column}'"
