@@ -244,6 +244,14 @@ def test_an_empty_first_line_is_one_problem(valid, tmp_path):
     assert done.exit_code == 1 and "is empty; it must name the columns, first 'song_id'" in done.output
 
 
+def test_a_damaged_row_without_a_partner_is_named(valid, tmp_path):
+    root = tmp_path / "DEAM"
+    shutil.copytree(valid, root)
+    _rater(root).write_text(_rater(root).read_text() + "stranger,abc\n")
+    done = run(root)
+    assert done.exit_code == 1 and "WorkerId stranger is missing" in done.output and "the check stopped" not in done.output
+
+
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_random_bytes_never_crash_it(valid, tmp_path, data):

@@ -35,9 +35,10 @@ def _lengths(found: Findings, tables: Mapping[str, Wide], who: str, full_song: b
         lacking = DIMENSIONS[0] if arousal is None else DIMENSIONS[1]
         readable = not any(p.fatal for p in tables[lacking].problems)
         if readable and who not in tables[lacking].bad:
-            there = arousal or valence
+            there = arousal or valence  # None where the other row is there and cannot be used
             other = DIMENSIONS[1] if arousal is None else DIMENSIONS[0]
-            found.error(tables[lacking].path, f"{column} {who} is missing, but {other} has it in line {there.line}")
+            place = f" in line {there.line}" if there else ""
+            found.error(tables[lacking].path, f"{column} {who} is missing, but {other} has it{place}")
         return 0
     sizes = len(arousal.values), len(valence.values)
     if sizes[0] != sizes[1]:
