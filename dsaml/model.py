@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from dsaml.config import ModelConfig, released
 from dsaml.errors import DsamlError
@@ -70,7 +71,10 @@ class ConvBlock(nn.Module):
         if self.conv.weight.dim() == 5:  # stacked weights
             x = self.norm(self.conv(x))
         elif self.norm.training:
-            x = self.norm(self.conv(x).contiguous(memory_format=torch.channels_last))
+            x = self.conv(x).contiguous(memory_format=torch.channels_last)
+            if x.numel() > self.LARGE and torch.is_grad_enabled():
+                return self._in_less_memory(x)
+            x = self.norm(x)
         else:
             scale = self.norm.weight * (self.norm.running_var + self.norm.eps).rsqrt()  # (channels,)
             bias = (self.conv.bias - self.norm.running_mean) * scale + self.norm.bias
@@ -78,6 +82,21 @@ class ConvBlock(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)
         pooled = F.relu(F.max_pool2d(x.flatten(0, -4), 2, padding=1))
         return pooled.unflatten(0, x.shape[:-3])
+
+    LARGE = 2**24  # activations of one layer; more of them are normalised again in the backward pass instead of kept
+
+    def _in_less_memory(self, x: Tensor) -> Tensor:
+        """Normalisation with the batch's statistics, pooling and ReLU; only ``x`` is kept for the backward pass."""
+        norm = self.norm
+
+        def work(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+            x = F.batch_norm(x, None, None, weight, bias, True, 0.0, norm.eps)
+            return F.relu(F.max_pool2d(x, 2, padding=1))
+
+        with torch.no_grad():  # the running statistics follow once, not again in the backward pass
+            F.batch_norm(x, norm.running_mean, norm.running_var, None, None, True, norm.momentum, norm.eps)
+            norm.num_batches_tracked += 1
+        return checkpoint(work, x, norm.weight, norm.bias, use_reentrant=False, preserve_rng_state=False)
 
 
 class ImagebindAdapter(nn.Module):

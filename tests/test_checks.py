@@ -249,7 +249,9 @@ def test_a_damaged_row_without_a_partner_is_named(valid, tmp_path):
     shutil.copytree(valid, root)
     _rater(root).write_text(_rater(root).read_text() + "stranger,abc\n")
     done = run(root)
-    assert done.exit_code == 1 and "WorkerId stranger is missing" in done.output and "the check stopped" not in done.output
+    assert (
+        done.exit_code == 1 and "WorkerId stranger is missing" in done.output and "the check stopped" not in done.output
+    )
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,5 +1,6 @@
 """The model: golden numbers of the released layers, Eq. 1, ablations, shapes."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from dsaml.config import ModelConfig, released
 from dsaml.errors import DsamlError
 from dsaml.losses import diagonal_attention_loss, mse_loss, score_loss, sequence_scores, total_loss
-from dsaml.model import DSAML, RELEASED_NAMES, band_mask, load_released, parameter_table
+from dsaml.model import DSAML, RELEASED_NAMES, ConvBlock, band_mask, load_released, parameter_table
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
 needs_golden = pytest.mark.skipif(
@@ -206,3 +207,19 @@ def test_gradient_of_the_score_loss_is_finite_on_constant_sequences():
     prediction = torch.zeros(2, 10, 2, requires_grad=True)
     score_loss(prediction, torch.full((2, 10, 2), 0.3)).backward()
     assert prediction.grad.isfinite().all()
+
+
+def test_a_large_batch_gives_the_same_in_less_memory(monkeypatch):
+    torch.manual_seed(0)
+    block = ConvBlock(2, 4, (3, 3), (1, 1)).double().train()
+    other, x = copy.deepcopy(block), torch.randn(3, 2, 9, 8, dtype=torch.float64)
+    plain = block(x)
+    monkeypatch.setattr(ConvBlock, "LARGE", 0)
+    large = other(x)
+    torch.testing.assert_close(large, plain)
+    plain.square().sum().backward()
+    large.square().sum().backward()
+    for (name, a), b in zip(block.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, msg=name)
+    for (name, a), b in zip(block.named_buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(a, b, msg=name)
