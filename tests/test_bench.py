@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 import torch
@@ -40,6 +41,15 @@ def test_turns_leave_the_first_round_out():
 
 def _allocate(megabytes: int) -> int:
     return torch.ones(megabytes * 250_000).numel()
+
+
+def _environment(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def test_the_process_gets_its_environment_and_this_one_keeps_its_own():
+    assert peak_memory(_environment, "DSAML_TEST", environment={"DSAML_TEST": "there"})[0] == "there"
+    assert "DSAML_TEST" not in os.environ
 
 
 def _fail() -> None:

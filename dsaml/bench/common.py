@@ -54,8 +54,17 @@ def _max_rss() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
-def peak_memory(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+def peak_memory(
+    work: Callable[..., Any], *arguments: Any, environment: Mapping[str, str] | None = None
+) -> tuple[Any, float]:
     """Run ``work`` in a process of its own; gives its result and the largest resident size of that process in GB.
+
+    Parameters
+    ----------
+    work : callable
+        At the top level of a module.
+    environment : mapping of str to str, optional
+        Set for that process.
 
     Raises
     ------
@@ -65,7 +74,13 @@ def peak_memory(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
     process = context.Process(target=_peak, args=(work, arguments, theirs))
-    process.start()
+    before = dict(os.environ)
+    os.environ.update(environment or {})
+    try:
+        process.start()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
     theirs.close()
     try:
         result, size, error = mine.recv()

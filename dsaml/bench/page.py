@@ -80,6 +80,7 @@ def _limits(engine: dict[str, Any]) -> str:
             f"{100 * engine[size]['fraction_of_matmul_rate']:.0f} %",
             number(engine[size]["peak_gigabytes_of_one_task"]),
             number(engine[size]["peak_gigabytes_with_dropout"]),
+            number(engine[size]["peak_gigabytes_trimmed"]),
             number(engine[size]["songs_per_second"]),
         ]
         for size in ("demo", "paper")
@@ -91,6 +92,7 @@ def _limits(engine: dict[str, Any]) -> str:
             "of the matrix-product rate",
             "peak memory of a task (GB)",
             "... with dropout and batch statistics",
+            "... and freed memory given back",
             "songs predicted per s",
         ),
         rows,
