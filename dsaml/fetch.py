@@ -159,7 +159,7 @@ def unpack(path: Path, folder: Path, progress: Progress = _silent) -> int:
             for done, member in enumerate(members, 1):
                 _write(archive, member, target)
                 progress(path.name, done, len(members))
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise DsamlError(f"{path}: is no intact zip archive ({error}); delete it and run this again") from error
     except OSError as error:
         why = error.strerror or error

@@ -45,8 +45,6 @@ log = logging.getLogger(__name__)
 FINE_TUNED, SHIFTED = "non-meta model, fine-tuned", "non-meta model, shifted by the support mean"
 HEAD_ONLY = "MAML, annotator tasks, head only (ANIL)"
 DEMO_MODELS = (WARM_START, NO_ATTENTION_LOSS, NON_META, MAML_MEAN, MAML_ANNOTATOR)  # what make book trains
-DMER_MODELS = (WARM_START, *ABLATIONS, *(baseline_name(name) for name in BASELINES))  # Tables 1 and 3
-PDMER_MODELS = (NON_META, ANNOTATOR_LABELS, MAML_MEAN, MAML_ANNOTATOR)  # Table 4
 BASELINE_MODELS = tuple(baseline_name(name, meta) for name in BASELINES for meta in (False, True))  # Table 2
 
 SELECTION_SUPPORTS = 2  # one-song support sets per validation listener, for the choice of the inner loop
@@ -214,10 +212,8 @@ def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path, workers
     summary = ev.summarize(table)
     others = [name for name in table.method.unique() if name != MAML_ANNOTATOR]
     payload = {
-        "protocol": {
-            "name": "cross-song",
-            "support": f"one other song of the unseen listener; {protocols.SUPPORTS} choices per listener, averaged",
-            "query": "the first 60 labels (15-45 s) of each other test song of the listener",
+        "protocol": dataclasses.asdict(protocols.PROTOCOLS["cross-song"])
+        | {
             "listeners": table.annotator.nunique(),
             "songs": table.song.nunique(),
             "intervals": "95 %, hierarchical bootstrap: listeners, then songs of each listener, then training seeds",
