@@ -107,9 +107,7 @@ class CRNN(Baseline):
         self.dropout = nn.Dropout(config.dropout)
 
     def slice_features(self, x: Tensor) -> Tensor:
-        x = self.norm(
-            self.conv(x.unsqueeze(1)).contiguous(memory_format=torch.channels_last)
-        )  # (N, filters, time, mel)
+        x = self.norm(self.conv(x.unsqueeze(1)))  # (N, filters, time, mel)
         x = F.relu(F.max_pool2d(x, (1, 8))).mean(2).flatten(1)  # (N, filters * mel / 8)
         return self.dropout(F.relu(self.dense(x)))
 
@@ -210,9 +208,10 @@ class DAMFF(Baseline):
         self.dropout = nn.Dropout(config.dropout)
 
     def slice_features(self, x: Tensor) -> Tensor:
-        x, layout = x.unsqueeze(1), torch.channels_last  # the layout that pooling is fast in
-        maps = [F.max_pool2d(scale(x).contiguous(memory_format=layout), 2) for scale in self.scales]
-        maps = F.relu(self.norm(torch.cat(maps, 1)))  # (N, scales * channels, time / 2, mel / 2)
+        x = x.unsqueeze(1)
+        maps = torch.cat([scale(x) for scale in self.scales], 1)  # (N, scales * channels, time, mel)
+        maps = F.max_pool2d(maps.contiguous(memory_format=torch.channels_last), 2)  # the layout that pooling is fast in
+        maps = F.relu(self.norm(maps))  # (N, scales * channels, time / 2, mel / 2)
         pooled = torch.stack((maps.mean((2, 3)), maps.amax((2, 3))))  # (2, N, channels)
         maps = maps * self.excite(F.relu(self.squeeze(pooled))).sum(0).sigmoid()[..., None, None]
         maps = maps * self.spatial(torch.stack((maps.mean(1), maps.amax(1)), 1)).sigmoid()

@@ -144,9 +144,9 @@ DEMO = Profile(
     audio=AudioConfig(pool=(4, 2)),
     model=ModelConfig(dim=64, heads=4, feed_forward=128, dropout=0.15, slice_shape=(13, 64)),
     warm_start=SupervisedConfig(steps=400, batch_size=16, **_DEMO_LOOP),
-    supervised=SupervisedConfig(steps=200, batch_size=16, **_DEMO_LOOP),
+    supervised=SupervisedConfig(steps=300, batch_size=16, **_DEMO_LOOP),
     meta=MetaConfig(
-        steps=300,
+        steps=700,
         tasks_per_step=12,
         tasks_at_once=12,
         query_songs=4,

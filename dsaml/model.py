@@ -71,10 +71,9 @@ class ConvBlock(nn.Module):
         if self.conv.weight.dim() == 5:  # stacked weights
             x = self.norm(self.conv(x))
         elif self.norm.training:
-            x = self.conv(x).contiguous(memory_format=torch.channels_last)
-            if x.numel() > self.LARGE and torch.is_grad_enabled():
+            if x[..., :1, :, :].numel() * self.conv.out_channels > self.LARGE and torch.is_grad_enabled():
                 return self._in_less_memory(x)
-            x = self.norm(x)
+            x = self.norm(self.conv(x)).contiguous(memory_format=torch.channels_last)
         else:
             scale = self.norm.weight * (self.norm.running_var + self.norm.eps).rsqrt()  # (channels,)
             bias = (self.conv.bias - self.norm.running_mean) * scale + self.norm.bias
@@ -83,20 +82,24 @@ class ConvBlock(nn.Module):
         pooled = F.relu(F.max_pool2d(x.flatten(0, -4), 2, padding=1))
         return pooled.unflatten(0, x.shape[:-3])
 
-    LARGE = 2**24  # activations of one layer; more of them are normalised again in the backward pass instead of kept
+    LARGE = 2**24  # activations of one layer; more of them are computed again in the backward pass instead of kept
 
     def _in_less_memory(self, x: Tensor) -> Tensor:
-        """Normalisation with the batch's statistics, pooling and ReLU; only ``x`` is kept for the backward pass."""
-        norm = self.norm
+        """The same with the batch's statistics; only the block's input is kept for the backward pass."""
+        conv, norm = self.conv, self.norm
 
-        def work(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        def work(x: Tensor, kernel: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+            x = F.conv2d(x, kernel, shift, padding=conv.padding)
+            statistics = torch.var_mean(x.detach(), (0, 2, 3))
             x = F.batch_norm(x, None, None, weight, bias, True, 0.0, norm.eps)
-            return F.relu(F.max_pool2d(x, 2, padding=1))
+            return F.relu(F.max_pool2d(x.contiguous(memory_format=torch.channels_last), 2, padding=1)), *statistics
 
-        with torch.no_grad():  # the running statistics follow once, not again in the backward pass
-            F.batch_norm(x, norm.running_mean, norm.running_var, None, None, True, norm.momentum, norm.eps)
-            norm.num_batches_tracked += 1
-        return checkpoint(work, x, norm.weight, norm.bias, use_reentrant=False, preserve_rng_state=False)
+        weights = (conv.weight, conv.bias, norm.weight, norm.bias)
+        x, var, mean = checkpoint(work, x, *weights, use_reentrant=False, preserve_rng_state=False)
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(var, norm.momentum)
+        norm.num_batches_tracked += 1
+        return x
 
 
 class ImagebindAdapter(nn.Module):
@@ -158,14 +161,14 @@ class TransformerLayer(nn.Module):
             return torch.einsum("...lc,lrc->...lr", query, gathered)
         return torch.einsum("k...lc,klrc->k...lr", query, gathered)
 
-    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """x (..., S or 1, T, D), mask (S, 1, T, T) -> x (..., S, T, D), attention (..., S, heads, T, T)."""
+    def forward(self, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """x (..., S or 1, T, D), bias (S, 1, T, T) -> x (..., S, T, D), attention (..., S, heads, T, T)."""
         query, key, value = self._split(self.query(x)), self._split(self.key(x)), self._split(self.value(x))
+        query = query / math.sqrt(self.head_dim)
         scores = query @ key.mT
         if self.distance is not None:
             scores = scores + self._distance_scores(query)
-        scores = torch.where(mask, scores / math.sqrt(self.head_dim), -torch.inf)  # (..., S, heads, T, T)
-        attention = scores.softmax(-1)
+        attention = (scores + bias).softmax(-1)  # (..., S, heads, T, T)
         mixed = self.dropout(attention) @ value  # (..., heads, T, head_dim)
         mixed = self.output(mixed.transpose(-3, -2).flatten(-2))
         x = self.norm1(x + self.dropout(mixed))
@@ -190,11 +193,12 @@ class DualScaleAttention(nn.Module):
         if config.positions == "sinusoidal":
             z = z * math.sqrt(config.dim) + sinusoidal_positions(steps, config.dim, z.device)
         contexts = [config.context_local] * config.local_attention + [config.context_global] * config.global_attention
-        mask = torch.stack([band_mask(steps, n, z.device) for n in contexts]).unsqueeze(1)  # (S, 1, T, T)
+        outside = torch.stack([~band_mask(steps, n, z.device) for n in contexts]).unsqueeze(1)  # (S, 1, T, T)
+        bias = z.new_zeros(outside.shape).masked_fill(outside, -torch.inf)
         x = z.unsqueeze(-3)  # (..., B, 1, T, D): the first layer projects once for both scales, then it is S
         maps = []
         for layer in self.layers:
-            x, attention = layer(x, mask)
+            x, attention = layer(x, bias)
             maps.append(attention)
         scales = list(torch.stack(maps, -4).unbind(-5))  # S x (..., B, layers, heads, T, T)
         out = x.sum(-3).sigmoid() if len(contexts) == 2 else x.squeeze(-3)

@@ -44,9 +44,10 @@ class TwoPassAttention(DualScaleAttention):
             z = z * math.sqrt(config.dim) + sinusoidal_positions(steps, config.dim, z.device)
         outputs, maps = [], []
         for context in (config.context_local, config.context_global):
-            x, mask, attention = z.unsqueeze(-3), band_mask(steps, context, z.device)[None, None], []
+            outside = ~band_mask(steps, context, z.device)[None, None]
+            x, bias, attention = z.unsqueeze(-3), z.new_zeros(outside.shape).masked_fill(outside, -torch.inf), []
             for layer in self.layers:
-                x, weights = layer(x, mask)
+                x, weights = layer(x, bias)
                 attention.append(weights.squeeze(-4))
             outputs.append(x.squeeze(-3))
             maps.append(torch.stack(attention, -4))
