@@ -51,8 +51,9 @@ def _short(value: Any) -> str:
     return str(value)
 
 
-def measurements(folder: Path) -> dict[str, str]:
-    """The measured times in ``data/bench/*.json`` for the prose: "bench.inputs.one_core.mel_clip_seconds" and so on."""
+def facts(data: Path) -> dict[str, str]:
+    """Committed numbers for the prose: those of ``facts.json`` ("facts.disagreement_arousal") and the measured times in
+    ``bench/*.json`` ("bench.inputs.one_core.mel_clip_seconds")."""
 
     def walk(name: str, value: Any) -> Iterator[tuple[str, str]]:
         if isinstance(value, dict):
@@ -61,8 +62,9 @@ def measurements(folder: Path) -> dict[str, str]:
         elif value is not None and not isinstance(value, list):
             yield name, _short(value)
 
-    files = sorted(folder.glob("*.json"))
-    return {k: v for file in files for k, v in walk(f"bench.{file.stem}", json.loads(file.read_text(encoding="utf-8")))}
+    files = {"facts": data / "facts.json"} | {f"bench.{file.stem}": file for file in sorted(data.glob("bench/*.json"))}
+    documents = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.is_file()}
+    return {name: value for prefix, document in documents.items() for name, value in walk(prefix, document)}
 
 
 def fill(pages: list[Path], values: dict[str, str], folder: Path) -> None:
@@ -198,7 +200,7 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
     for name in ("tables", "claims"):
         if (target / "book" / f"{name}.md").is_file():
             report.write_page(target / "book" / f"{name}.md", results, root / "data")
-    values = numbers(results) | measurements(root / "data" / "bench")
+    values = numbers(results) | facts(root / "data")
     fill(sorted((target / "book").rglob("*.md")), values, target)
     shutil.copy(root / "_toc.yml", target / "_toc.yml")
     _configure(root / "_config.yml", target / "_config.yml", script is not None)

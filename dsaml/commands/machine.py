@@ -1,4 +1,4 @@
-"""Commands for this machine: book, bench."""
+"""Commands for this machine: book, contract, bench."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from dsaml.commands.common import ProfileOption, console
+from dsaml.errors import DsamlError
 
 app = typer.Typer()
 
@@ -26,6 +27,23 @@ def book(
     page = build(profile, only, compute=compute)
     if page:
         console.print(str(page), soft_wrap=True, highlight=False)
+
+
+@app.command()
+def contract(
+    notebooks: Annotated[
+        list[Path] | None, typer.Argument(help="Notebooks; all in the folder notebooks by default.")
+    ] = None,
+) -> None:
+    """Check that notebooks keep the book's contract: opening, set-up, cells, alt text, exercises, stamp, no outputs."""
+    from dsaml.contract import problems
+
+    paths = notebooks or sorted(Path("notebooks").glob("*.ipynb"))
+    if not paths:
+        raise DsamlError("notebooks: no notebook there; run this in the repository's own folder, or name the files")
+    if found := [text for path in paths for text in problems(path)]:
+        raise DsamlError("\n".join(found))
+    console.print(f"{len(paths)} notebooks keep the contract")
 
 
 @app.command()
