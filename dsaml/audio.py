@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile as sf
@@ -52,6 +53,28 @@ def decode(path: str | Path) -> tuple[np.ndarray, int]:
     if not np.isfinite(samples).all():
         raise DsamlError(f"{path}: holds samples that are not numbers; replace the file")
     return samples.mean(1), rate
+
+
+def encode(target: str | Path | BinaryIO, waveform: np.ndarray, sample_rate: int, kind: str = "MP3") -> None:
+    """Write a mono waveform, (samples,), as MP3 or Ogg/Vorbis ("OGG"); values beyond 1 are clipped."""
+    with sf.SoundFile(target, "w", sample_rate, 1, format=kind) as stream:
+        for start in range(0, len(waveform), 65_536):  # one long write can crash the encoder
+            stream.write(waveform[start : start + 65_536])
+
+
+def excerpt(path: str | Path, start: float, seconds: float, fade: float = 0.5) -> tuple[np.ndarray, int]:
+    """A part of a file with its end faded out, its peak at 0.8: waveform (samples,) and rate in Hz.
+
+    Raises
+    ------
+    DsamlError
+        See :func:`decode`.
+    """
+    waveform, rate = decode(path)
+    part = waveform[round(start * rate) : round((start + seconds) * rate)]
+    ramp = np.ones_like(part)
+    ramp[-round(fade * rate) :] = np.linspace(1, 0, round(fade * rate))
+    return part * ramp / max(1e-9, float(np.abs(part).max())) * 0.8, rate
 
 
 def _counts_its_frames(path: Path) -> bool:

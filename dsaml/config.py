@@ -137,7 +137,14 @@ class Profile:
 
 PAPER = Profile(name="paper")
 
-_DEMO_LOOP = {"learning_rate": 3e-3, "weight_decay": 0.1, "loss": "score", "clip_norm": 1.0, "schedule": "cosine"}
+_DEMO_LOOP = {
+    "learning_rate": 3e-3,
+    "weight_decay": 0.1,
+    "loss": "score",
+    "clip_norm": 1.0,
+    "schedule": "cosine",
+    "patience": 6,
+}
 
 DEMO = Profile(
     name="demo",

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile as sf
 import torch
 
 from dsaml import evaluation as ev
+from dsaml import player
 from dsaml import reproduce as rp
 from dsaml.annotations import MEAN
-from dsaml.audio import decode
+from dsaml.audio import encode, excerpt
 from dsaml.datasets import synthetic
 from dsaml.maml import mode
 from dsaml.metrics import score
@@ -51,12 +51,14 @@ def write_all(experiment: rp.Experiment, payload: Mapping[str, Any], seed: int, 
         seconds = time.perf_counter() - started
         return provenance(experiment.profile, experiment.dataset, seeds=[seed], seconds=seconds)
 
-    write_result(results / "training.json", training_histories(experiment, seed), stamp())
+    training = training_histories(experiment, seed)
+    write_result(results / "training.json", training, stamp())
     write_result(results / "attention.json", attention_maps(experiment, seed), stamp())
     predictions = personal_predictions(experiment, payload, seed)
     curves = example_curves(experiment, predictions)
     write_result(results / "curves.json", curves, stamp())
     write_result(results / "errors.json", errors(predictions), stamp())
+    write_result(results / "player.json", player.write(experiment, predictions, results / "player"), stamp())
     write_result(results / "study_curves.json", study_curves(experiment, predictions), stamp())
     spread = synthetic.calibration(experiment.dataset)
     write_result(
@@ -64,6 +66,7 @@ def write_all(experiment: rp.Experiment, payload: Mapping[str, Any], seed: int, 
     )
     write_result(results / "numbers.json", numbers(experiment, payload), stamp())
     write_opening(experiment, curves, results / "index")
+    write_slides(payload, curves, training, results / "index")
 
 
 def training_histories(experiment: rp.Experiment, seed: int) -> dict[str, Any]:
@@ -280,14 +283,25 @@ def write_opening(experiment: rp.Experiment, curves: Mapping[str, Any], folder: 
     from dsaml.plots.curves import disagreement
 
     folder.mkdir(parents=True, exist_ok=True)
-    figure = disagreement(curves, only_pair=True)
-    figure.savefig(folder / "hero.svg", metadata={"Date": None})
-    waveform, rate = decode(experiment.dataset.songs[curves["disagreement"]["song"]].audio)
-    first = round(experiment.profile.audio.label_start * rate)
-    part = waveform[first : first + round(CLIP_SECONDS * rate)]
-    fade = np.ones_like(part)
-    fade[-rate // 2 :] = np.linspace(1, 0, rate // 2)
-    part = part * fade / max(1e-9, np.abs(part).max()) * 0.8
-    with sf.SoundFile(folder / "clip.mp3", "w", rate, 1, format="MP3") as stream:
-        for start in range(0, len(part), 65_536):
-            stream.write(part[start : start + 65_536])
+    disagreement(curves, only_pair=True).savefig(folder / "hero.svg", metadata={"Date": None})
+    song = experiment.dataset.songs[curves["disagreement"]["song"]]
+    encode(folder / "clip.mp3", *excerpt(song.audio, experiment.profile.audio.label_start, CLIP_SECONDS))
+
+
+def write_slides(
+    payload: Mapping[str, Any], curves: Mapping[str, Any], training: Mapping[str, Any], folder: Path
+) -> None:
+    """Figures for slides (SVG, white ground), beside the opening figure: the teaching page links to them."""
+    from dsaml.plots import curves as figures
+    from dsaml.plots.errors import with_more_songs
+
+    middle = curves["personalization"][1]  # the median case, not the best one
+    shots = {0: player.BEFORE} | {songs: rp.shots_label(songs) for songs in rp.SHOTS}
+    drawn = {
+        "before_after": figures.before_after(middle, curves["times"], player.BEFORE, rp.MAML_ANNOTATOR),
+        "forest": figures.forest(payload["rows"]),
+        "more_songs": with_more_songs(payload["rows"], shots),
+        "histories": figures.histories(training, [rp.MAML_ANNOTATOR, rp.MAML_MEAN]),
+    }
+    for name, figure in drawn.items():
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None}, facecolor="white", bbox_inches="tight")

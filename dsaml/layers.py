@@ -23,6 +23,16 @@ class Linear(nn.Linear):
         return out.view(*input.shape[:-1], out.shape[-1])
 
 
+class Dropout(nn.Dropout):
+    """``nn.Dropout`` from uniform numbers, which a CPU draws in half the time of its Bernoulli ones."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return input
+        keep = torch.rand(input.shape, device=input.device).ge_(self.p).div_(1 - self.p)
+        return input * keep.to(input.dtype)
+
+
 class LayerNorm(nn.LayerNorm):
     """``nn.LayerNorm`` over the last dimension; weight and bias may be (tasks, dim)."""
 

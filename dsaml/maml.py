@@ -137,7 +137,9 @@ def inner_update(
         for step in range(config.inner_steps if steps is None else steps):
             loss = total_loss(run(model, weights, support), support.target, config.loss, model.config)
             gradients = torch.autograd.grad(loss.sum(), tuple(weights.values()), create_graph=create_graph)
-            descend = torch.sub if step == 0 or create_graph else Tensor.sub_  # what nobody looks back at is overwritten
+            descend = (
+                torch.sub if step == 0 or create_graph else Tensor.sub_
+            )  # what nobody looks back at is overwritten
             weights = {
                 name: descend(weight, gradient, alpha=config.inner_lr)  # one pass over the memory
                 for (name, weight), gradient in zip(weights.items(), gradients, strict=True)

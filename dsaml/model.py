@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dsaml.config import ModelConfig, released
 from dsaml.errors import DsamlError
-from dsaml.layers import BatchNorm2d, BiLSTM, Conv2d, LayerNorm, Linear
+from dsaml.layers import BatchNorm2d, BiLSTM, Conv2d, Dropout, LayerNorm, Linear
 
 
 @dataclass
@@ -139,7 +139,7 @@ class TransformerLayer(nn.Module):
         self.norm1 = LayerNorm(config.dim, eps=config.layer_norm_eps)
         self.up, self.down = Linear(config.dim, config.feed_forward), Linear(config.feed_forward, config.dim)
         self.norm2 = LayerNorm(config.dim, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         if config.positions == "relative-key":  # a learned vector for each distance l - r
             self.distance = nn.Parameter(torch.randn(2 * config.max_positions - 1, self.head_dim))
         else:
@@ -214,7 +214,7 @@ class SequencePredictor(nn.Module):
         units = config.dim // 4
         self.lstm = BiLSTM(config.dim, units)
         self.hidden, self.output = Linear(2 * units, units), Linear(units, 2)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, context: Tensor) -> Tensor:
         return self.output(self.dropout(self.hidden(self.lstm(context))))

@@ -24,13 +24,13 @@ import yaml
 from dsaml import floors, notebooks, report
 from dsaml.bench import page as bench_page
 from dsaml.errors import DsamlError
-from dsaml.results import read_result, stamp_line
+from dsaml.results import read_result, stamp_line, write_bytes_atomically
 
 log = logging.getLogger(__name__)
 
 PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z][\w.-]*)\s*\}\}")
-MATHJAX = "mathjax@3.2.2"  # npm package, Apache-2.0
-MATHJAX_FILE = "tex-svg-full.js"  # one file: fonts and all TeX extensions inside
+MATHJAX = ("mathjax@3.2.2", "es5/tex-svg-full.js")  # npm, Apache-2.0; one file: fonts and all TeX extensions inside
+WAVESURFER = ("wavesurfer.js@8.0.1", "dist/wavesurfer.min.js")  # npm, BSD-3-Clause
 MODULES_MARK = "<!-- modules -->"  # in book/api.md: where the list of modules goes
 
 
@@ -110,9 +110,9 @@ def module_list(package: Path) -> str:
     return "\n".join(sections)
 
 
-def mathjax(cache: Path) -> Path | None:
-    """MathJax in one file, fetched once with npm into ``cache``; None where that is not possible."""
-    target = cache / MATHJAX.replace("@", "-") / MATHJAX_FILE
+def from_npm(package: str, member: str, cache: Path) -> Path | None:
+    """One file of an npm package, fetched once into ``cache``; None where that is not possible."""
+    target = cache / package.replace("@", "-") / Path(member).name
     if target.is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ def mathjax(cache: Path) -> Path | None:
         return None
     try:
         done = subprocess.run(
-            [npm, "pack", MATHJAX, "--silent", "--fetch-retries=1"],
+            [npm, "pack", package, "--silent", "--fetch-retries=1"],
             cwd=target.parent,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -131,17 +131,29 @@ def mathjax(cache: Path) -> Path | None:
         )
         archive = target.parent / done.stdout.split()[-1]
         with tarfile.open(archive) as files:
-            member = files.extractfile(f"package/es5/{MATHJAX_FILE}")
-            content = member.read() if member else b""
+            found = files.extractfile(f"package/{member}")
+            content = found.read() if found else b""
         archive.unlink()
     except (OSError, subprocess.SubprocessError, tarfile.TarError, KeyError, IndexError):
         return None
     if not content:
         return None
-    temporary = target.with_suffix(".part")
-    temporary.write_bytes(content)
-    temporary.replace(target)
+    write_bytes_atomically(target, content)
     return target
+
+
+def _player(root: Path, target: Path, results: Path) -> None:
+    """Lay out what the page with the player loads: its script and style, clips, curves, wavesurfer.js."""
+    shutil.copytree(root / "book" / "_player", target)
+    shutil.copytree(results / "player", target, dirs_exist_ok=True)
+    document = read_result(results / "player.json")
+    data = {key: value for key, value in document.items() if key != "provenance"}
+    (target / "data.js").write_text(f"window.dsamlPlayer = {json.dumps(data)};\n", encoding="utf-8")
+    script = from_npm(*WAVESURFER, root / "cache")
+    if script:
+        shutil.copy(script, target / script.name)
+    else:
+        log.warning("npm could not fetch %s: the player will show no waveform", WAVESURFER[0])
 
 
 def _configure(source: Path, target: Path, local_mathjax: bool) -> None:
@@ -150,7 +162,9 @@ def _configure(source: Path, target: Path, local_mathjax: bool) -> None:
     sphinx = configuration.setdefault("sphinx", {}).setdefault("config", {})
     sphinx["html_extra_path"] = ["_extra"]
     if local_mathjax:
-        sphinx["mathjax_path"] = f"../mathjax/{MATHJAX_FILE}"  # relative to _static, where Sphinx looks for scripts
+        sphinx["mathjax_path"] = (
+            f"../mathjax/{Path(MATHJAX[1]).name}"  # relative to _static, where Sphinx looks for scripts
+        )
     target.write_text(yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
@@ -180,12 +194,14 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
     if (results / "index").is_dir():
         shutil.copytree(results / "index", target / "book/_media")
         shutil.copytree(results / "index", extra / "media")  # sounds: Sphinx copies only what is an image
-    script = mathjax(root / "cache")
+    script = from_npm(*MATHJAX, root / "cache")
     if script:
         (extra / "mathjax").mkdir()
-        shutil.copy(script, extra / "mathjax" / MATHJAX_FILE)
+        shutil.copy(script, extra / "mathjax" / script.name)
     else:
-        log.warning("npm could not fetch %s: equations in the book will need a network connection", MATHJAX)
+        log.warning("npm could not fetch %s: equations in the book will need a network connection", MATHJAX[0])
+    if (results / "player.json").is_file():
+        _player(root, extra / "player", results)
 
     if all_real(results):
         (target / "book/_banner.md").write_text("```{note}\nComputed on real data.\n```\n", encoding="utf-8")

@@ -81,7 +81,7 @@ class Counter:
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small repository with two notebooks and one page."""
-    monkeypatch.setattr(pages, "mathjax", lambda cache: None)
+    monkeypatch.setattr(pages, "from_npm", lambda package, member, cache: None)
     (tmp_path / "dsaml").mkdir()
     (tmp_path / "dsaml/model.py").write_text('"""The model."""\n')
     (tmp_path / "book").mkdir()

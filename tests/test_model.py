@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dsaml.config import ModelConfig, released
 from dsaml.errors import DsamlError
+from dsaml.layers import Dropout
 from dsaml.losses import diagonal_attention_loss, mse_loss, score_loss, sequence_scores, total_loss
 from dsaml.model import DSAML, RELEASED_NAMES, ConvBlock, band_mask, load_released, parameter_table
 
@@ -223,3 +224,14 @@ def test_a_large_batch_gives_the_same_in_less_memory(monkeypatch):
         torch.testing.assert_close(a.grad, b.grad, msg=name)
     for (name, a), b in zip(block.named_buffers(), other.buffers(), strict=True):
         torch.testing.assert_close(a, b, msg=name)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dropout_drops_its_share_and_keeps_the_mean(p):
+    torch.manual_seed(0)
+    dropout, ones = Dropout(p), torch.ones(400, 500)
+    out = dropout.train()(ones)
+    assert abs((out == 0).float().mean().item() - p) < 0.005
+    assert torch.allclose(out[out != 0], torch.tensor(1 / (1 - p)))
+    assert abs(out.mean().item() - 1) < 0.01
+    assert dropout.eval()(ones) is ones

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile as sf
 
 from dsaml.annotations import MEAN
+from dsaml.audio import encode
 from dsaml.datasets import deam
 from dsaml.datasets.base import Dataset, Split
 from dsaml.errors import DsamlError
@@ -167,9 +167,7 @@ def _plans(config: CorpusConfig) -> list[_Plan]:
 def _write_audio(path: Path, config: CorpusConfig, plan: _Plan) -> None:
     controls, bells = make_controls(config, plan.song_id, plan.steps, plan.flat)
     sound = render(controls, bells, np.random.default_rng([config.seed, 5, plan.song_id]))
-    with sf.SoundFile(path, "w", SAMPLE_RATE, 1, format="MP3") as stream:
-        for start in range(0, len(sound), 65_536):  # long single writes are not safe in every encoder
-            stream.write(sound[start : start + 65_536])
+    encode(path, sound, SAMPLE_RATE)
 
 
 def _csv(path: Path, first_column: str, rows: Iterable[tuple[str | int, np.ndarray]]) -> None:

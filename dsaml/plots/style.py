@@ -11,9 +11,10 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
-import soundfile as sf
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
+
+from dsaml.audio import encode
 
 PALETTE = sns.color_palette("colorblind")
 DIMENSION_COLORS = {"arousal": PALETTE[3], "valence": PALETTE[0]}
@@ -72,8 +73,6 @@ def play(waveform: np.ndarray, sample_rate: int, label: str) -> None:
     """
     content = io.BytesIO()
     scaled = waveform / max(1.0, float(np.abs(waveform).max()))
-    with sf.SoundFile(content, "w", sample_rate, 1, format="OGG", subtype="VORBIS") as stream:
-        for start in range(0, len(scaled), 65_536):  # one long write can crash the encoder
-            stream.write(scaled[start : start + 65_536])
+    encode(content, scaled, sample_rate, "OGG")
     data = base64.b64encode(content.getvalue()).decode()
     display(HTML(f'<audio controls aria-label="{escape(label)}" src="data:audio/ogg;base64,{data}"></audio>'))
