@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import MODEL, make_store
 
-from dsaml.bench import engine, page, scale
+from dsaml.bench import engine, page, quality, scale
 from dsaml.bench.common import peak_memory, seconds, take_turns
 from dsaml.config import MetaConfig, ModelConfig
 from dsaml.model import DSAML
@@ -103,3 +105,13 @@ def test_long_songs_and_large_data_sets_can_be_measured():
     store = scale.tiny_data_set(20, 5, 12)
     assert len(store.dataset.tracks["a0"]) == 12
     assert isinstance(engine.make_model(SMALL), DSAML)
+
+
+@pytest.mark.parametrize("adapt", quality.ADAPT)
+def test_quality_of_every_choice_is_scored_on_test_listeners(adapt: str) -> None:
+    store = make_store()
+    model = DSAML(MODEL).eval()
+    row = quality.adapted(SimpleNamespace(store=store), model, adapt)
+    assert row["inner_lr"] in (quality.META.inner_lr, *quality.INNER_LRS)
+    assert row["seconds_per_listener"] > 0
+    assert all(cell["low"] <= cell["mean"] <= cell["high"] for cell in row["ccc"].values())

@@ -109,6 +109,19 @@ def _listener(engine: dict[str, Any]) -> str:
     return markdown(("size", "adapted", "steps", "adapt (s)", "predict a song (s)", "weights of their own (MB)"), rows)
 
 
+def _quality(quality: dict[str, Any]) -> str:
+    def cells(scores: dict[str, dict[str, float]]) -> list[str]:
+        return ["{mean:.3f} [{low:.3f}, {high:.3f}]".format(**scores[d]) for d in ("arousal", "valence")]
+
+    rows = [["nothing", 0, "", "", *cells(quality["before"])]]
+    rows += [
+        [ADAPT[adapt], quality["inner_steps"], row["inner_lr"], number(row["seconds_per_listener"]), *cells(row["ccc"])]
+        for adapt, row in quality["rows"].items()
+    ]
+    header = ("adapted", "steps", "rate", "s per listener, prediction included", "CCC arousal", "CCC valence")
+    return markdown(header, rows)
+
+
 def _models(engine: dict[str, Any]) -> str:
     rows = [
         [name, f"{row['parameters']:,}", number(1e3 * row["forward_seconds"])] for name, row in engine["models"].items()
@@ -156,6 +169,7 @@ def write_page(page: Path, data: Path) -> None:
         "engine": ("engine", _engine),
         "limits": ("engine", _limits),
         "listener": ("engine", _listener),
+        "quality": ("quality", _quality),
         "models": ("engine", _models),
         "growth": ("scale", _growth),
         "service": ("engine", _service),

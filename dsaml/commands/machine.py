@@ -52,6 +52,9 @@ def bench(
     inputs: Annotated[
         Path | None, typer.Option("--inputs", help="How fast the songs of this folder become features, instead.")
     ] = None,
+    quality: Annotated[
+        bool, typer.Option("--quality", help="What adapting the head alone loses at D = 1024, instead; half an hour.")
+    ] = False,
     checkpoint: Annotated[
         str | None, typer.Option("--checkpoint", help="With --inputs: ImageBind's weights, or the word random.")
     ] = None,
@@ -63,11 +66,14 @@ def bench(
     """
     from dsaml.bench import engine as bench_engine
     from dsaml.bench import inputs as bench_inputs
+    from dsaml.bench import quality as bench_quality
     from dsaml.bench import scale as bench_scale
     from dsaml.results import write_bytes_atomically
 
     if inputs:
         name, document = "inputs", bench_inputs.measure(inputs, checkpoint, progress=logging.info)
+    elif quality:
+        name, document = "quality", bench_quality.measure(Path("cache"), progress=logging.info)
     elif scale:
         name, document = "scale", bench_scale.measure(progress=logging.info)
     else:
