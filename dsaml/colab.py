@@ -36,6 +36,7 @@ setup(profile, results)
 
 KEEP = ("torch", "torchaudio", "torchvision", "numpy")
 LEARN2LEARN = ("--no-deps", "--use-pep517", "learn2learn==0.2.0", "--config-settings=--build-option=build_ext")
+IMPORTED_BY_LEARN2LEARN = ("torchvision", "gym", "requests", "cloudpickle")  # its own list would bring an old torch
 DRIVE = Path("/content/drive")
 
 
@@ -79,14 +80,15 @@ def pip(*arguments: str) -> None:
 def install_missing() -> list[str]:
     """Install what dsaml needs and the machine lacks; gives the names."""
     missing = {name: text for name, text in needs().items() if installed(name) is None}
+    if "torchaudio" in missing and (torch := installed("torch")):  # it is built for one torch, and does not say so
+        missing["torchaudio"] = f"torchaudio=={'.'.join(torch.split('.')[:2])}.*"
     if missing:
         pip(*missing.values())
     if installed("learn2learn") is None:
-        missing["learn2learn"] = LEARN2LEARN[-2]
-        others = [name for name in ("gym", "requests", "cloudpickle") if installed(name) is None]
-        if others:
+        if others := [name for name in IMPORTED_BY_LEARN2LEARN if installed(name) is None]:
             pip(*others)
         pip(*LEARN2LEARN)
+        missing |= dict.fromkeys((*others, "learn2learn"), "")
     return list(missing)
 
 

@@ -20,7 +20,8 @@ from dsaml import colab
 from dsaml.errors import DsamlError
 
 ROOT = Path(__file__).parents[1]
-THERE = {"torch": "2.4.0", "torchaudio": "2.4.0", "numpy": "1.26.4"}  # what the machine was built around
+THERE = {"torch": "2.4.0", "torchvision": "0.19.0", "numpy": "1.26.4"}  # what the machine was built around
+ABSENT = ("torchaudio", "tqdm", "typer")
 TORCH = "class cuda:\n    is_available = staticmethod(lambda: False)\n"
 
 
@@ -88,21 +89,23 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def machine(tmp_path: Path, package: Path) -> Machine:
-    """Everything but tqdm, typer and learn2learn is there, and a result file, so that nothing is computed."""
+    """Everything but ``ABSENT`` and learn2learn is there, and a result file, so that nothing is computed."""
     made = Machine(tmp_path)
     shutil.copy(package, made.index)
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     names = [*(name.partition(">=")[0] for name in wanted), "gym", "requests", "cloudpickle"]
     there = dict.fromkeys(names, "99.0") | THERE
     for name, version in there.items():
-        if name not in ("tqdm", "typer"):
+        if name not in ABSENT:
             wheel(made.index, name, version, code=TORCH if name == "torch" else "")
-    pinned = [f"{name}=={version}" for name, version in there.items() if name not in ("tqdm", "typer")]
+    pinned = [f"{name}=={version}" for name, version in there.items() if name not in ABSENT]
     assert made.run("-m", "pip", "install", "--quiet", *pinned).returncode == 0
     wheel(made.index, "torch", "99.0")  # newer ones that must not come in
     wheel(made.index, "numpy", "99.0")
     wheel(made.index, "learn2learn", "0.2.0", ("torch>=50",))  # its declared needs are to be ignored
     wheel(made.index, "typer", "99.0")
+    for version in ("2.4.1", "99.0"):  # one for this torch, one for another; neither says so
+        wheel(made.index, "torchaudio", version)
     (made.folder / "results/demo").mkdir(parents=True)
     (made.folder / "results/demo/pdmer.json").write_text("{}")
     return made
@@ -119,11 +122,12 @@ def test_only_what_is_missing_comes_in(machine: Machine) -> None:
     assert {name: after[name] for name in after if name not in before} == {
         "dsaml": after["dsaml"],
         "learn2learn": "0.2.0",
+        "torchaudio": "2.4.1",
         "tqdm": "98.0",
         "typer": "99.0",
     }
     assert "torch 2.4.0" in done.stdout and "numpy 1.26.4" in done.stdout and "CPU" in done.stdout
-    assert "installed: tqdm, typer, learn2learn" in done.stdout
+    assert "installed: torchaudio, tqdm, typer, learn2learn" in done.stdout
     again = machine.set_up()
     assert again.returncode == 0 and "installed:" not in again.stdout
 

@@ -2,8 +2,12 @@
 document.addEventListener("DOMContentLoaded", () => {
   // the name of the search button is the text that it shows
   document.querySelectorAll(".search-button-field").forEach((button) => button.removeAttribute("aria-label"));
-  // the colour switch shows no text, so its label must not look like one that contradicts it
-  document.querySelectorAll(".theme-switch-button svg").forEach((icon) => icon.setAttribute("aria-hidden", "true"));
+  // the colour switch shows no text: the titles that its icons get later must not contradict its label
+  document.querySelectorAll(".theme-switch-button").forEach((button) => {
+    const quiet = () => button.querySelectorAll("svg title").forEach((title) => title.remove());
+    quiet();
+    new MutationObserver(quiet).observe(button, { childList: true, subtree: true });
+  });
   // the children of a list are its items
   document.querySelectorAll(".citation-list > *").forEach((entry) => entry.setAttribute("role", "listitem"));
 });
