@@ -15,7 +15,7 @@ EXERCISES = re.findall(r"^```\{exercise\} .*\n:label: (\S+)$", PAGE, re.M)
 def test_every_exercise_has_its_solution() -> None:
     assert len(EXERCISES) >= 8 and sorted(EXERCISES) == sorted(BLOCKS)
     titles = re.findall(r"^```\{exercise\} (.*)$", PAGE, re.M)
-    assert all(re.search(r"\*\((easy|medium|harder)\)\*$", title) for title in titles)
+    assert all(re.search(r" · (easy|medium|harder)$", title) for title in titles)
 
 
 @pytest.mark.parametrize("label", BLOCKS)

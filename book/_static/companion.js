@@ -4,7 +4,12 @@ document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll(".search-button-field").forEach((button) => button.removeAttribute("aria-label"));
   // the colour switch shows no text: the titles that its icons get later must not contradict its label
   document.querySelectorAll(".theme-switch-button").forEach((button) => {
-    const quiet = () => button.querySelectorAll("svg title").forEach((title) => title.remove());
+    const quiet = () =>
+      button.querySelectorAll("svg:not([aria-hidden])").forEach((icon) => {
+        icon.setAttribute("aria-hidden", "true");
+        icon.removeAttribute("role");
+        icon.querySelectorAll("title").forEach((title) => title.remove());
+      });
     quiet();
     new MutationObserver(quiet).observe(button, { childList: true, subtree: true });
   });
