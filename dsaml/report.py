@@ -49,7 +49,8 @@ def _our_cells(block: Mapping[str, Any], name: str, seeds: int) -> list[str]:
     if name not in block["rows"]:
         return [f"not run here: `reproduce {block['table']}`", "", "", ""]
     row = block["rows"][name]
-    note = f" ({block['seeds'][name]} of {seeds} seeds)" if block["seeds"][name] not in (1, seeds) else ""
+    trained, had = name in (*block["paper_rows"].values(), *block["extra"]), block["seeds"][name]
+    note = f" ({had} of {seeds} seeds)" if trained and had < seeds else ""
     return [interval(row[d]["ccc"]) + note for d in DIMENSIONS] + [f"{row[d]['rmse']['mean']:.3f}" for d in DIMENSIONS]
 
 
