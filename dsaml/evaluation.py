@@ -7,6 +7,7 @@ per song, then averaged. Several support songs of one annotator are averaged bef
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -131,29 +132,41 @@ def cube(table: pd.DataFrame, method: str, dimension: str, metric: str) -> np.nd
     return out
 
 
+@lru_cache(maxsize=8)
+def _resampling(shape: tuple[int, int, int], replicates: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each replicate takes each seed (R, seeds), and each cell (R, annotators * songs); the same for all methods."""
+    rng = np.random.default_rng(seed)
+    seeds, annotators, songs = shape
+    of_seeds, of_cells = np.empty((replicates, seeds)), np.empty((replicates, annotators * songs))
+    for replicate in range(replicates):
+        s = rng.integers(seeds, size=seeds)
+        a = rng.integers(annotators, size=annotators)
+        columns = rng.integers(songs, size=(annotators, songs))  # of each drawn annotator
+        of_seeds[replicate] = np.bincount(s, minlength=seeds)
+        of_cells[replicate] = np.bincount((a[:, None] * songs + columns).ravel(), minlength=annotators * songs)
+    return of_seeds, of_cells
+
+
 def bootstrap(values: np.ndarray, replicates: int = 2000, seed: int = 0) -> np.ndarray:
     """Hierarchical bootstrap of a mean: annotators, then songs within each annotator, then seeds, with replacement.
+
+    A replicate's mean is a mean weighted with how often each seed and each cell was drawn.
 
     Parameters
     ----------
     values : ndarray, shape (seeds, annotators, songs)
-        NaN entries are left out.
+        Cells that are NaN (for any seed) are left out.
 
     Returns
     -------
     ndarray, shape (replicates,)
         Means of the resampled data.
     """
-    rng = np.random.default_rng(seed)
-    seeds, annotators, songs = values.shape
-    means = np.empty(replicates)
-    for replicate in range(replicates):
-        s = rng.integers(seeds, size=seeds)
-        a = rng.integers(annotators, size=annotators)
-        per_seed = values[s].mean(0)[a]  # (annotators, songs): seeds are crossed with both
-        columns = rng.integers(songs, size=(annotators, songs))
-        means[replicate] = np.nanmean(np.take_along_axis(per_seed, columns, 1))
-    return means
+    of_seeds, of_cells = _resampling(values.shape, replicates, seed)
+    flat = values.reshape(len(values), -1)  # (seeds, cells); seeds are crossed with annotators and songs
+    there = ~np.isnan(flat).any(0)
+    sums = of_cells @ np.where(there, flat, 0.0).T  # (R, seeds)
+    return (of_seeds * sums).sum(1) / (len(values) * (of_cells @ there))
 
 
 def interval(values: np.ndarray, seed: int = 0) -> dict[str, float]:
