@@ -141,14 +141,24 @@ def shots_label(songs: int) -> str:
     return MAML_ANNOTATOR if songs == 1 else f"{MAML_ANNOTATOR}, {songs} songs"
 
 
-def _scored(experiment: Experiment, kind: str, name: str, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Scores from the cache, or computed and kept."""
-    torch.set_num_threads(1)
+def scores_file(experiment: Experiment, kind: str, name: str, seed: int) -> Path:
+    """Where the scores of a job are kept: named by the model, the seed and the code that scores."""
     here = Path(__file__).parent
     key = hashlib.sha256(f"{kind} {digest(experiment.recipes, name)} {seed}".encode())
     for module in SCORING_CODE:
         key.update((here / f"{module}.py").read_bytes())
-    path = experiment.runs / f"scores-{key.hexdigest()[:20]}.json"
+    return experiment.runs / f"scores-{key.hexdigest()[:20]}.json"
+
+
+def train_for(experiment: Experiment, jobs: Iterable[tuple[str, str, int]], workers: int = 2) -> None:
+    """Train the models of those (kind, name, seed) whose scores are not kept yet."""
+    train_all(experiment, {job[1:] for job in jobs if not scores_file(experiment, *job).is_file()}, workers)
+
+
+def _scored(experiment: Experiment, kind: str, name: str, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Scores from the cache, or computed and kept."""
+    torch.set_num_threads(1)
+    path = scores_file(experiment, kind, name, seed)
     if path.is_file():
         stored = json.loads(path.read_text(encoding="utf-8"))
         table = pd.DataFrame(stored["table"]).astype({"annotator": str, "song": str})
@@ -204,8 +214,8 @@ def _baseline_labels(name: str) -> tuple[str, str, str]:
 def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path, workers: int = 2) -> dict[str, Any]:
     """Train the book's models, score them cross-song, write ``pdmer.json`` and ``scores.csv``; returns what was written."""
     started = time.perf_counter()
-    train_all(experiment, [(name, seed) for name in DEMO_MODELS for seed in seeds], workers)
     jobs = [("pdmer", name, seed) for seed in seeds for name in (MAML_ANNOTATOR, MAML_MEAN, NON_META)]
+    train_for(experiment, jobs, workers)
     models, chosen = score_all(experiment, jobs, workers)
     fixed = fixed_rows(experiment, seeds[0])["cross-song"]
     table = order_rows(pd.concat([*fixed, models[models.protocol == "cross-song"]], ignore_index=True))
@@ -230,7 +240,13 @@ def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path, workers
     return payload
 
 
-def demo_results(profile: Profile, results: Path, cache: Path, seeds: tuple[int, ...] | None = None) -> None:
+def demo_results(
+    profile: Profile,
+    results: Path,
+    cache: Path,
+    seeds: tuple[int, ...] | None = None,
+    jobs: list[tuple[str, str, int]] | None = None,
+) -> None:
     """Every result file of the book's own build, on the embedded corpus (the compute step of ``make book``).
 
     Parameters
@@ -242,13 +258,16 @@ def demo_results(profile: Profile, results: Path, cache: Path, seeds: tuple[int,
         Corpus, features, checkpoints, scores.
     seeds : tuple of int, optional
         Training seeds; the profile's by default.
+    jobs : list of (kind, model, seed), optional
+        What the tables are computed from; by default what needs no further model.
     """
     from dsaml import exhibits, tables
 
     seeds = profile.seeds if seeds is None else seeds
     experiment = prepare(profile, cache)
+    train_for(experiment, [*tables.book_jobs(seeds), *(jobs or ())])  # all at once: no core waits
     payload = pdmer(experiment, seeds, results)
-    tables.compute(experiment, tables.book_jobs(seeds), results)
+    tables.compute(experiment, jobs or tables.book_jobs(seeds), results)
     exhibits.write_all(experiment, payload, seeds[0], results)
     log.info("results in %s", results)
 

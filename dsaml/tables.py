@@ -19,7 +19,7 @@ from dsaml import reproduce as rp
 from dsaml.baselines import BASELINES
 from dsaml.claims import judge_all, wanted
 from dsaml.datasets import synthetic
-from dsaml.experiment import Experiment, train_all
+from dsaml.experiment import Experiment
 from dsaml.recipes import (
     ABLATIONS,
     ANNOTATOR_LABELS,
@@ -186,10 +186,7 @@ def long_range_songs(experiment: Experiment) -> frozenset[str]:
 def compute(experiment: Experiment, jobs: Sequence[Job], results: Path, workers: int = 2) -> dict[str, Any]:
     """Train, score and write ``tables-<data set>.json`` and ``claims-<data set>.json``; what is on disk is not repeated."""
     started = time.perf_counter()
-    by_seed: dict[int, list[str]] = {}
-    for _, name, seed in jobs:
-        by_seed.setdefault(seed, []).append(name)
-    train_all(experiment, {(name, seed) for seed, names in by_seed.items() for name in names}, workers)
+    rp.train_for(experiment, jobs, workers)
     scores, chosen = rp.score_all(experiment, jobs, workers)
     fixed = [
         table.assign(protocol=protocol)
@@ -203,7 +200,7 @@ def compute(experiment: Experiment, jobs: Sequence[Job], results: Path, workers:
         gap = ev.gap_closed(blocks["table4"]["rows"], MAML_ANNOTATOR)
     payload = {"blocks": blocks, "selection": chosen, "gap_closed": gap}
     name, seconds = experiment.dataset.name, time.perf_counter() - started
-    stamp = provenance(experiment.profile, experiment.dataset, seeds=sorted(by_seed), seconds=seconds)
+    stamp = provenance(experiment.profile, experiment.dataset, seeds=sorted({seed for *_, seed in jobs}), seconds=seconds)
     write_result(results / f"tables-{name}.json", payload, stamp)
     write_result(results / f"claims-{name}.json", {"claims": judge_all(blocks)}, stamp)
     return payload

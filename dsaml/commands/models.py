@@ -167,20 +167,25 @@ def reproduce(
         )
     if dataset is not DatasetName.synthetic and root is None:
         raise DsamlError(f"--root is missing: the folder of {dataset.value}")
+    if dataset is not DatasetName.synthetic and what is What.book:
+        raise DsamlError(f"book: its pages show the embedded corpus, not {dataset.value}; ask for all, or for one table")
+    wanted = ["table1", "table2", "table3", "table4"] if what is What.all else [what.value]
+    jobs = tables.jobs_of(wanted, range(seeds), range(baseline_seeds)) if what is not What.book else None
     if what in (What.all, What.book) and dataset is DatasetName.synthetic:
-        demo_results(settings, folder, cache, tuple(range(seeds)))
+        demo_results(settings, folder, cache, tuple(range(seeds)), jobs)
         console.print(table(read_result(folder / "pdmer.json")))
-    if what is not What.book:
-        wanted = ["table1", "table2", "table3", "table4"] if what is What.all else [what.value]
+    elif what is not What.book:
         experiment = prepare(settings, cache, dataset.value, root, make_encoder(settings, imagebind))
         if not experiment.dataset.tracks:  # labels of single annotators are not in every data set
             wanted = [name for name in wanted if name in ("table1", "table3")]
+            jobs = tables.jobs_of(wanted, range(seeds), range(baseline_seeds))
         if not wanted:
             raise DsamlError(
                 f"{dataset.value} has no labels of single annotators, so {what.value} cannot be computed on it"
             )
-        jobs = tables.jobs_of(wanted, range(seeds), range(baseline_seeds))
-        payload = tables.compute(experiment, jobs, folder)
+        tables.compute(experiment, jobs, folder)
+    if what is not What.book:
+        payload = read_result(folder / f"tables-{dataset.value}.json")
         for name, block in payload["blocks"].items():
             if block["rows"]:
                 console.print(table(block, f"{name}: CCC [95 % interval], RMSE"))
