@@ -129,7 +129,7 @@ def setup(profile: str, results: str, cache: str = "cache") -> None:
     from dsaml.config import get_profile
     from dsaml.reproduce import demo_results
 
-    print(f"no results in {results} yet: training the demo's models now, about ten minutes on two cores")
+    print(f"no results in {results} yet: training the demo's models now, about twelve minutes on two cores")
     demo_results(get_profile(profile), Path(results), Path(cache))
 
 
