@@ -1,7 +1,7 @@
-// Two things that screen readers stumble over in the theme and in the bibliography.
+// What screen readers stumble over in the theme and in the bibliography.
 document.addEventListener("DOMContentLoaded", () => {
-  // the name of the search button is the text that it shows
-  document.querySelectorAll(".search-button-field").forEach((button) => button.removeAttribute("aria-label"));
+  // the search button and the heads of hidden cells are named by the text that they show
+  document.querySelectorAll(".search-button-field, details.hide > summary").forEach((one) => one.removeAttribute("aria-label"));
   // the colour switch shows no text: the titles that its icons get later must not contradict its label
   document.querySelectorAll(".theme-switch-button").forEach((button) => {
     const quiet = () =>
