@@ -61,7 +61,7 @@ def adapted(experiment: Experiment, model: DSAML, adapt: str) -> dict[str, Any]:
 
 
 def measure(cache: Path, progress: Progress = lambda what: None) -> dict[str, Any]:
-    """Everything that ``data/bench/quality.json`` holds; about 20 minutes on 2 cores, resumable."""
+    """Everything that ``data/bench/quality.json`` holds; about 11 minutes on 2 cores, resumable."""
     experiment = prepare(PROFILE, cache)
     progress(f"D = {MODEL.dim}: {TRAINING.steps} supervised steps")
     model, validation = trained(experiment)

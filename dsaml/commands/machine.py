@@ -53,7 +53,7 @@ def bench(
         Path | None, typer.Option("--inputs", help="How fast the songs of this folder become features, instead.")
     ] = None,
     quality: Annotated[
-        bool, typer.Option("--quality", help="What adapting the head alone loses at D = 1024, instead; about 20 minutes.")
+        bool, typer.Option("--quality", help="What adapting the head alone loses at D = 1024, instead; about 11 minutes.")
     ] = False,
     checkpoint: Annotated[
         str | None, typer.Option("--checkpoint", help="With --inputs: ImageBind's weights, or the word random.")
