@@ -160,7 +160,7 @@ def example_curves(experiment: rp.Experiment, predictions: list[dict[str, Any]])
         (every[song, :, None] - every[song, None]).reshape(len(listeners), len(listeners), -1), axis=-1
     )
     first, second = np.unravel_index(distance.argmax(), distance.shape)
-    before = f"{rp.MAML_ANNOTATOR}, before"
+    before = player.BEFORE
     gains = []
     for row in predictions:
         for s, curves in row["songs"].items():
