@@ -178,7 +178,7 @@ class MCRNN(Baseline):
     def forward(self, x: Tensor, global_embedding: Tensor | None = None, stage: str = "audio") -> Output:
         if self.training:
             gain = 10 ** ((torch.rand(len(x), 1, 1, device=x.device) - 0.5) * 12 / 20)  # +- 6 dB
-            x = x * gain * (torch.randint(0, 2, gain.shape, device=x.device) * 2 - 1)  # (B, T, samples)
+            x = x * (gain * (torch.randint(0, 2, gain.shape, device=x.device) * 2 - 1))  # (B, T, samples)
         return super().forward(x, global_embedding, stage)
 
 
@@ -209,9 +209,8 @@ class DAMFF(Baseline):
 
     def slice_features(self, x: Tensor) -> Tensor:
         x = x.unsqueeze(1)
-        maps = torch.cat([scale(x) for scale in self.scales], 1)  # (N, scales * channels, time, mel)
-        maps = F.max_pool2d(maps.contiguous(memory_format=torch.channels_last), 2)  # the layout that pooling is fast in
-        maps = F.relu(self.norm(maps))  # (N, scales * channels, time / 2, mel / 2)
+        maps = [F.max_pool2d(scale(x).contiguous(memory_format=torch.channels_last), 2) for scale in self.scales]
+        maps = F.relu(self.norm(torch.cat(maps, 1)))  # (N, scales * channels, time / 2, mel / 2)
         pooled = torch.stack((maps.mean((2, 3)), maps.amax((2, 3))))  # (2, N, channels)
         maps = maps * self.excite(F.relu(self.squeeze(pooled))).sum(0).sigmoid()[..., None, None]
         maps = maps * self.spatial(torch.stack((maps.mean(1), maps.amax(1)), 1)).sigmoid()

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import torch
 import yaml
 
 from dsaml.config import get_profile
@@ -95,8 +94,9 @@ def read_grid(path: Path) -> list[GridRun]:
 def work(run: GridRun, out: Path, cache: Path) -> None:
     """Train and score one run; the result file is written last."""
     from dsaml import workflow
+    from dsaml.experiment import use_one_core
 
-    torch.set_num_threads(1)  # one run, one core
+    use_one_core()
     model, result = out / f"{run.name}.safetensors", out / f"{run.name}.json"
     workflow.train(run.dataset, run.root, model, run.profile, run.mode, run.seed, cache, run.imagebind)
     workflow.evaluate(model, run.dataset, run.root, result, cache, run.imagebind)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from joblib import delayed
 
 from dsaml import evaluation as ev
@@ -24,7 +23,7 @@ from dsaml import protocols
 from dsaml.baselines import BASELINES
 from dsaml.batches import SongStore
 from dsaml.config import MetaConfig, Profile
-from dsaml.experiment import Experiment, parallel, prepare, train_all
+from dsaml.experiment import Experiment, parallel, prepare, train_all, use_one_core
 from dsaml.model import DSAML
 from dsaml.recipes import (
     ABLATIONS,
@@ -157,7 +156,7 @@ def train_for(experiment: Experiment, jobs: Iterable[tuple[str, str, int]], work
 
 def _scored(experiment: Experiment, kind: str, name: str, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Scores from the cache, or computed and kept."""
-    torch.set_num_threads(1)
+    use_one_core()
     path = scores_file(experiment, kind, name, seed)
     if path.is_file():
         stored = json.loads(path.read_text(encoding="utf-8"))
