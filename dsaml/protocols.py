@@ -22,7 +22,7 @@ from dsaml.features import Features
 from dsaml.maml import engine, mode
 from dsaml.metrics import score
 from dsaml.tasks import Task
-from dsaml.training import cross_song_tasks
+from dsaml.training import chunks, cross_song_tasks
 from dsaml.windows import HOPS, WINDOW, predict_song
 
 SUPPORTS = 5  # one-song support sets per listener in cross-song
@@ -154,15 +154,16 @@ def prefix(
             for song in {task.query[0] for task in prefix_tasks(store)}:
                 local = model.local_features(features[song].log_mel[None])[0]
                 whole_songs[song] = Features(local, features[song].global_embedding)
-    for task in prefix_tasks(store):
-        song, who = task.query[0], task.annotator
-        weights = work.personalize(model, store.support([task]), config, steps)
-        own = {name: weight[0] for name, weight in weights.items()}
-        target = store.track(who, song).values[WINDOW:]
-        with torch.no_grad(), mode(model, config.test_mode):
-            whole = predict_song(forward_of(model, own, stage), whole_songs[song], released=released, hops=hops)
-        predicted = whole[WINDOW : WINDOW + len(target)].numpy()
-        scored.append((who, song, predicted, target[: len(predicted)]))
+    for part in chunks(prefix_tasks(store), config.tasks_at_once):
+        weights = work.personalize(model, store.support(part), config, steps)
+        for number, task in enumerate(part):
+            song, who = task.query[0], task.annotator
+            own = {name: weight[number] for name, weight in weights.items()}
+            target = store.track(who, song).values[WINDOW:]
+            with torch.no_grad(), mode(model, config.test_mode):
+                whole = predict_song(forward_of(model, own, stage), whole_songs[song], released=released, hops=hops)
+            predicted = whole[WINDOW : WINDOW + len(target)].numpy()
+            scored.append((who, song, predicted, target[: len(predicted)]))
     return _rows(method, seed, scored)
 
 

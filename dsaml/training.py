@@ -115,7 +115,7 @@ def predict_along(
     for index, task in enumerate(tasks):  # tasks of one batch have equally many songs
         by_size.setdefault((len(task.support), len(task.query)), []).append(index)
     for indices in by_size.values():
-        for part in _chunks(indices, config.tasks_at_once):
+        for part in chunks(indices, config.tasks_at_once):
             chosen = [tasks[index] for index in part]
             support, query = store.support(chosen), store.query(chosen)
             weights, before = None, 0
@@ -127,7 +127,8 @@ def predict_along(
     return {stop: [found[index] for index in range(len(tasks))] for stop, found in predictions.items()}
 
 
-def _chunks(items: list[T], size: int) -> Iterator[list[T]]:
+def chunks(items: list[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of at most ``size``."""
     for first in range(0, len(items), size):
         yield items[first : first + size]
 
@@ -183,7 +184,7 @@ def train_maml(
 
     def step_losses(step: int) -> Iterator[Tensor]:
         tasks = sampler.batch(step, config.tasks_per_step)
-        for part in _chunks(share(tasks), config.tasks_at_once):
+        for part in chunks(share(tasks), config.tasks_at_once):
             support, query = store.support(part), store.query(part)
             yield engine(config.engine).meta_loss(model, support, query, config).sum() / len(tasks)
             update_statistics(model, query, config)

@@ -1,20 +1,25 @@
 """From hand-made predictions through result files to tables and claims; verdicts follow the numbers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import META, make_store
+from conftest import META, MODEL, make_store
 
 from dsaml import claims, protocols, report, tables
 from dsaml import evaluation as ev
+from dsaml.annotations import Annotation
 from dsaml.baselines import BASELINES, BaselineConfig, make_baseline
-from dsaml.config import DEMO, PAPER
+from dsaml.batches import SongStore
+from dsaml.config import DEMO, PAPER, SupervisedConfig
+from dsaml.datasets import Dataset, Song, Split
 from dsaml.errors import DsamlError
 from dsaml.features import Features
+from dsaml.model import DSAML
 from dsaml.recipes import ABLATIONS, MAML_ANNOTATOR, MAML_MEAN, NON_META, WARM_START, digest, recipes
 from dsaml.results import provenance, write_result
 from dsaml.training import cross_song_tasks, train_maml, train_supervised
@@ -150,9 +155,6 @@ def test_baselines_take_dsamls_calls(name):
 def test_baselines_train_plainly_and_with_maml(name, store):
     config = BaselineConfig(name, width=0.25, slice_shape=(16, 64))
     wide = {s: Features(torch.randn(12, 16, 64), torch.zeros(1, 0)) for s in store.dataset.songs}
-    from dsaml.batches import SongStore
-    from dsaml.config import SupervisedConfig
-
     store = SongStore(store.dataset, wide, 12)
     model = make_baseline(config)
     plain = train_supervised(model, store, SupervisedConfig(steps=2, batch_size=3), seed=0, validate_every=2)
@@ -186,3 +188,41 @@ def test_protocols_are_named_and_scored():
     assert (own.ccc == 0).all() and set(own.annotator) == {"all"}
     assert protocols.prefix_tasks(store) == []  # no song is longer than a clip
     assert len(protocols.cross_song.__doc__) > 20
+
+
+def long_store(steps: int = 80) -> tuple[SongStore, dict[str, Features]]:
+    """Two test listeners with three songs of 40 s each, ready for the prefix protocol."""
+    rng = np.random.default_rng(1)
+    songs, people = ("a", "b", "c"), ("p", "q")
+    times = 15 + 0.5 * np.arange(steps)
+    features = {
+        s: Features(
+            torch.from_numpy(rng.normal(size=(steps, *MODEL.slice_shape)).astype(np.float32)), torch.zeros(1, MODEL.dim)
+        )
+        for s in songs
+    }
+    tracks = {
+        who: {s: Annotation(s, who, times, rng.uniform(-1, 1, (steps, 2))) for s in songs if (who, s) != ("q", "c")}
+        for who in people
+    }
+    empty = {"train": (), "validation": ()}
+    split = Split(empty | {"test": songs}, empty | {"test": people})
+    dataset = Dataset("synthetic", False, Path("memory"), {s: Song(s, None) for s in songs}, {}, tracks, split, (), {})
+    return SongStore(dataset, features), features
+
+
+@pytest.mark.parametrize("adapt", ["all", "no-adapter"])
+def test_prefix_adapts_every_listener_to_each_song_by_itself(adapt):
+    store, features = long_store()
+    torch.manual_seed(0)
+    model = DSAML(MODEL).eval()
+    config = replace(META, adapt=adapt, inner_lr=0.5)
+    together, alone = (
+        protocols.prefix(store, features, model, replace(config, tasks_at_once=n), "m", 0) for n in (4, 1)
+    )
+    assert set(zip(alone.annotator, alone.song, strict=True)) == {
+        (who, song) for who in "pq" for song in "abc" if (who, song) != ("q", "c")
+    }
+    pd.testing.assert_frame_equal(together, alone, rtol=1e-3, atol=1e-4)
+    unadapted = protocols.prefix(store, features, model, config, "m", 0, steps=0)
+    assert (unadapted.rmse - alone.rmse).abs().max() > 1e-3
