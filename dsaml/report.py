@@ -9,10 +9,13 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dsaml.bench.page import markdown
 from dsaml.results import read_result, stamp_line
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MARK = re.compile(r"<!-- (tables|claims): ([a-z0-9-]+) -->")
 DATASETS = {"deam": "DEAM", "pmemo": "PMEmo"}
@@ -25,14 +28,15 @@ VERDICTS = {
 }
 
 
-def interval(cell: Mapping[str, float]) -> str:
-    """Mean and 95 % interval."""
-    return f"{cell['mean']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]"
+def interval(cell: Mapping[str, float], sign: str = "") -> str:
+    """Mean, and below it the 95 % interval; with ``sign`` "+" every number has one."""
+    mean, low, high = (f"{cell[key]:{sign}.3f}".replace("-", "−") for key in ("mean", "low", "high"))
+    return f"{mean}<br><small>[{low}, {high}]</small>"
 
 
 def difference(cell: Mapping[str, float] | None) -> str:
     """A paired difference, or why there is none."""
-    return "not run" if cell is None else f"{cell['mean']:+.3f} [{cell['low']:+.3f}, {cell['high']:+.3f}]"
+    return "not run" if cell is None else interval(cell, "+")
 
 
 def paper_cells(published: Mapping[str, Any], row: str, dataset: str) -> str:
@@ -41,7 +45,7 @@ def paper_cells(published: Mapping[str, Any], row: str, dataset: str) -> str:
         name = f"{entry['model']} ({entry['note']})" if entry.get("note") else entry["model"]
         if name == row and dataset in entry:
             cells = entry[dataset]
-            return "; ".join(" / ".join(f"{cells[d][m]:.3f}" for d in DIMENSIONS) for m in ("ccc", "rmse"))
+            return "<br>".join(" / ".join(f"{cells[d][m]:.3f}" for d in DIMENSIONS) for m in ("ccc", "rmse"))
     return "not in the paper"
 
 
@@ -50,15 +54,15 @@ def _our_cells(block: Mapping[str, Any], name: str, seeds: int) -> list[str]:
         return [f"not run here: `reproduce {block['table']}`", "", "", ""]
     row = block["rows"][name]
     trained, had = name in (*block["paper_rows"].values(), *block["extra"]), block["seeds"][name]
-    note = f" ({had} of {seeds} seeds)" if trained and had < seeds else ""
+    note = f"<br><small>{had} of {seeds} seeds</small>" if trained and had < seeds else ""
     return [interval(row[d]["ccc"]) + note for d in DIMENSIONS] + [f"{row[d]['rmse']['mean']:.3f}" for d in DIMENSIONS]
 
 
 def table(block: Mapping[str, Any], published: Mapping[str, Any], seeds: int) -> str:
     """One table: the paper's rows beside ours, then the rows that the paper lacks."""
     datasets = [name for name in DATASETS if any(name in row for row in published["rows"])]
-    header = ["row", *(f"paper, {DATASETS[d]}: CCC a / v; RMSE a / v" for d in datasets)]
-    header += ["here: CCC arousal", "CCC valence", "RMSE arousal", "RMSE valence"]
+    header = ["row", *(f"paper, {DATASETS[d]}:<br>CCC a / v,<br>RMSE a / v" for d in datasets)]
+    header += ["here: CCC<br>arousal", "CCC<br>valence", "RMSE<br>arousal", "RMSE<br>valence"]
     lines, shown = [], set()
     for theirs, ours in block["paper_rows"].items():
         label = theirs if theirs == ours else f"{theirs} = {ours}"
@@ -73,15 +77,44 @@ def table(block: Mapping[str, Any], published: Mapping[str, Any], seeds: int) ->
 def _against(block: Mapping[str, Any]) -> str:
     rows = [
         [name, *(difference(cells[d]) for d in DIMENSIONS), *(f"{cells[d]['p_holm']:.3f}" for d in DIMENSIONS)]
-        + [f"{cells[d]['dz']:+.2f}" for d in DIMENSIONS]
+        + [f"{cells[d]['dz']:+.2f}".replace("-", "−") for d in DIMENSIONS]
         for name, cells in block["paired"].items()
     ]
-    header = ("minus", "arousal", "valence", "p arousal (Holm)", "p valence (Holm)", "dz arousal", "dz valence")
+    header = ("minus", "arousal", "valence", "p arousal<br>(Holm)", "p valence<br>(Holm)", "dz<br>arousal", "dz<br>valence")
     return markdown(header, rows) if rows else ""
 
 
-def tables_text(name: str, results: Path, published: Mapping[str, Any]) -> str:
-    """What stands under a heading of the tables page: one block, for each data set at hand."""
+def _picture(figure: Figure, file: Path, alt: str) -> str:
+    """Save a figure beside the page that shows it; the text that puts it there."""
+    from matplotlib import pyplot
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, metadata={"Date": None}, facecolor="white", bbox_inches="tight")
+    pyplot.close(figure)
+    return f"```{{image}} {file.parent.name}/{file.name}\n:alt: {alt}\n:width: 100%\n```"
+
+
+def _folded(title: str, text: str) -> str:
+    """Text that a reader opens."""
+    return f":::{{dropdown}} {title}\n{text}\n:::"
+
+
+def tables_text(name: str, results: Path, published: Mapping[str, Any], figures: Path) -> str:
+    """What stands under a heading of the tables page: one block, for each data set at hand.
+
+    Parameters
+    ----------
+    name : str
+        The block's name.
+    results : Path
+        Folder of the result files.
+    published : mapping
+        The paper's tables.
+    figures : Path
+        Folder beside the page, where its figures are put.
+    """
+    from dsaml.plots.curves import forest
+
     parts = []
     found = sorted(results.glob("tables-*.json"))
     for file in found:
@@ -92,10 +125,13 @@ def tables_text(name: str, results: Path, published: Mapping[str, Any]) -> str:
         parts += [
             f"**{file.stem.removeprefix('tables-')}** ({real}), protocol `{block['protocol']}`, {seeds} training seed(s), "
             f"{block['annotators']} annotator(s), {block['songs']} songs. Intervals resample {block['unit']}.",
-            table(block, published[block["table"]], seeds),
         ]
+        if block["rows"]:
+            alt = "CCC of each row with its 95 % interval, arousal on the left, valence on the right; the table has the numbers."
+            parts.append(_picture(forest(block["rows"]), figures / f"{name}-{file.stem}.svg", alt))
+        parts.append(table(block, published[block["table"]], seeds))
         if block["paired"]:
-            parts += [f"*{ours}* minus each other row, paired CCC differences:", _against(block)]
+            parts.append(_folded(f"{ours} minus each other row: paired CCC differences", _against(block)))
         parts.append(f"<small>{stamp_line(document)}</small>")
     have = {file.stem.removeprefix("tables-") for file in found}
     personal = not name.startswith(("table1", "table3"))
@@ -109,32 +145,53 @@ def tables_text(name: str, results: Path, published: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def claims_text(dataset: str, results: Path) -> str:
-    """The table of claims on one data set."""
+def _weakest(claim: Mapping[str, Any]) -> str:
+    """The difference with the lowest end of all: where a claim is nearest to failing, or fails most clearly."""
+    cells = [(row[d], d, row) for row in claim["comparisons"] for d in DIMENSIONS if row[d]]
+    if not cells:
+        return claim["needs"] or "not run"
+    cell, dimension, row = min(cells, key=lambda found: found[0]["low"])
+    return f"{difference(cell)}<br>{dimension}, {row['better']} minus {row['worse']}"
+
+
+def claims_text(dataset: str, results: Path, figures: Path) -> str:
+    """The claims on one data set: verdicts, a picture of all differences, and their numbers."""
+    from dsaml.plots.curves import evidence
+
     file = results / f"claims-{dataset}.json"
     if not file.is_file():
         return f"*Not run: `python -m dsaml reproduce all --dataset {dataset}` writes {file.name}.*"
     document = read_result(file)
-    rows = []
-    for claim in document["claims"]:
-        ours = "<br>".join(
-            f"{c['better']} − {c['worse']}: "
-            + (f"{difference(c['arousal'])}, {difference(c['valence'])}" if c["arousal"] else "not run")
-            for c in claim["comparisons"]
-        )
-        evidence = ours or claim["needs"]
-        command = f"`{claim['command']}`"
-        rows.append([claim["id"], claim["text"], claim["paper"], evidence, VERDICTS[claim["verdict"]], command])
-    header = ("", "claim", "the paper's evidence", "ours: paired CCC difference, arousal, valence", "verdict", "again")
-    return markdown(header, rows).replace("---:", ":---") + f"\n\n<small>{stamp_line(document)}</small>"
+    claims = document["claims"]
+    rows = [
+        [c["id"], c["text"], c["paper"], _weakest(c), VERDICTS[c["verdict"]], f"`{c['command'].split('dsaml ')[1]}`"]
+        for c in claims
+    ]
+    header = ("", "claim", "the paper's evidence", "ours: the weakest difference in CCC", "verdict", "python -m dsaml …")
+    every = [
+        [c["id"], row["better"], row["worse"], *(difference(row[d]) for d in DIMENSIONS)]
+        for c in claims
+        for row in c["comparisons"]
+    ]
+    numbers = markdown(("", "better", "minus", "arousal", "valence"), every)
+    parts = [markdown(header, rows).replace("---:", ":---")]
+    if any(row["arousal"] for c in claims for row in c["comparisons"]):
+        alt = "Paired CCC differences with 95 % intervals under each claim, arousal on the left, valence on the right."
+        parts += [
+            "Every difference behind a verdict, with its 95 % interval. Green lies above zero, orange below, grey across it:",
+            _picture(evidence(claims), figures / f"{file.stem}.svg", alt),
+        ]
+    parts += [_folded("The same in numbers", numbers), f"<small>{stamp_line(document)}</small>"]
+    return "\n\n".join(parts)
 
 
 def write_page(page: Path, results: Path, data: Path) -> None:
     """Fill the marks of a page, in place."""
     published = json.loads((data / "paper_tables.json").read_text(encoding="utf-8"))
+    figures = page.parent / "_figures"
     makers: dict[str, Callable[[str], str]] = {
-        "tables": lambda name: tables_text(name, results, published),
-        "claims": lambda name: claims_text(name, results),
+        "tables": lambda name: tables_text(name, results, published, figures),
+        "claims": lambda name: claims_text(name, results, figures),
     }
     text = page.read_text(encoding="utf-8")
     page.write_text(MARK.sub(lambda match: makers[match[1]](match[2]), text), encoding="utf-8")

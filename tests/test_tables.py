@@ -62,16 +62,24 @@ def test_hand_made_predictions_reach_table_and_claims_with_the_known_answer(tmp_
     stamp = provenance(DEMO, None, seeds=[0, 1], seconds=0, real=False)
     write_result(tmp_path / "tables-synthetic.json", {"blocks": blocks}, stamp)
     write_result(tmp_path / "claims-synthetic.json", {"claims": claims.judge_all(blocks)}, stamp)
-    text = report.tables_text("table4", tmp_path, PUBLISHED)
+    text = report.tables_text("table4", tmp_path, PUBLISHED, tmp_path / "figures")
     line = next(line for line in text.splitlines() if line.startswith("| Ours (trained without the personalized"))
-    assert MAML_MEAN in line and "0.357 / 0.080; 0.236 / 0.256" in line  # the paper's row of Table 4
+    assert MAML_MEAN in line and "0.357 / 0.080<br>0.236 / 0.256" in line  # the paper's row of Table 4
     assert report.interval(row) in line
     assert "not run here: `reproduce table4`" in text and "On DEAM: not run: needs DEAM." in text
     assert "cannot be run" in text
-    said = report.claims_text("synthetic", tmp_path)
-    lines = {line.split(" | ")[0].strip("| "): line for line in said.splitlines() if line.startswith("| C")}
+    said = report.claims_text("synthetic", tmp_path, tmp_path / "figures")
+    verdicts, numbers = said.split(":::{dropdown}")
+    lines = {line.split(" | ")[0].strip("| "): line for line in verdicts.splitlines() if line.startswith("| C")}
     assert "**holds**" in lines["C4a"] and "not run" in lines["C1"] and "answers of people" in lines["C7"]
-    assert "Not run" in report.claims_text("deam", tmp_path)
+    cells = blocks["table4"]["differences"][f"{MAML_ANNOTATOR} | {MAML_MEAN}"]
+    weakest = min(cells.values(), key=lambda cell: cell["low"])
+    assert report.difference(weakest) in lines["C4a"]
+    assert all(report.difference(cell) in numbers for cell in cells.values())
+    for page, name in ((text, "table4-tables-synthetic.svg"), (said, "claims-synthetic.svg")):
+        assert f"figures/{name}" in page and ":alt: " in page
+        assert (tmp_path / "figures" / name).read_text(encoding="utf-8").count("<path") > 20
+    assert "Not run" in report.claims_text("deam", tmp_path, tmp_path / "figures")
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")  # two rows that are the same have no effect size

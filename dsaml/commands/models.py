@@ -149,7 +149,7 @@ def reproduce(
 ) -> None:
     """From data to the paper's tables and the claims, with several seeds; stopped, it goes on where it was.
 
-    On 2 cores and the embedded corpus: all about an hour, book about 22 minutes (estimated). Then: book --no-compute.
+    On 2 cores and the embedded corpus: all about 40 minutes, book about 19 (estimated). Then: book --no-compute.
     """
     from dsaml import tables
     from dsaml.config import get_profile

@@ -134,6 +134,13 @@ def forest(rows: Mapping[str, Any], metric: str = "ccc") -> Figure:
     return figure
 
 
+def _difference(axis: Any, place: float, cell: Mapping[str, float]) -> None:
+    """A paired difference and its interval: green above zero, orange below, grey across it."""
+    color = PALETTE[2] if cell["low"] > 0 else PALETTE[3] if cell["high"] < 0 else "0.5"
+    axis.plot([cell["low"], cell["high"]], [place, place], color=color, lw=2)
+    axis.plot(cell["mean"], place, "o", color=color)
+
+
 def differences(against: Mapping[str, Any], method: str) -> Figure:
     """Paired differences ``method - other`` with their 95 % intervals; right of the line ``method`` is better."""
     figure, axes = plt.subplots(
@@ -141,13 +148,38 @@ def differences(against: Mapping[str, Any], method: str) -> Figure:
     )
     for axis, d in zip(axes, DIMENSIONS, strict=True):
         for k, cells in enumerate(against.values()):
-            cell = cells[d]
-            color = PALETTE[2] if cell["low"] > 0 else PALETTE[3] if cell["high"] < 0 else "0.5"
-            axis.plot([cell["low"], cell["high"]], [k, k], color=color, lw=2)
-            axis.plot(cell["mean"], k, "o", color=color)
+            _difference(axis, k, cells[d])
         axis.axvline(0, color="black", lw=0.8)
         axis.set(title=d, xlabel="paired CCC difference")
     axes[0].set_yticks(range(len(against)), list(against))
     axes[0].invert_yaxis()
     figure.suptitle(method + " minus …", fontsize=11)
+    return figure
+
+
+def evidence(claims: Sequence[Mapping[str, Any]]) -> Figure:
+    """Every paired difference behind the claims, claim by claim: what the verdicts are made of (``claims-*.json``)."""
+    shown = [claim for claim in claims if any(row["arousal"] for row in claim["comparisons"])]
+    labels: list[str] = []
+    cells: dict[int, Mapping[str, Any]] = {}
+    for claim in shown:
+        labels.append(f"{claim['id']}: {claim['verdict']}")
+        one = len({row["better"] for row in claim["comparisons"]}) == 1
+        for row in claim["comparisons"]:
+            if row["arousal"]:
+                cells[len(labels)] = row
+            labels.append(f"minus {row['worse']}" if one else f"{row['better']} minus {row['worse']}")
+    figure, axes = plt.subplots(
+        1, 2, figsize=(10, 0.25 * len(labels) + 1), sharey=True, sharex=True, layout="constrained"
+    )
+    for axis, d in zip(axes, DIMENSIONS, strict=True):
+        for place, row in cells.items():
+            _difference(axis, place, row[d])
+        axis.axvline(0, color="black", lw=0.8)
+        axis.set(title=d, xlabel="paired CCC difference")
+        axis.grid(axis="x", color="0.9")
+    axes[0].set_yticks(range(len(labels)), labels, fontsize=8)
+    for text in axes[0].get_yticklabels():
+        text.set_fontweight("normal" if "minus" in text.get_text() else "bold")
+    axes[0].set_ylim(len(labels) - 0.4, -0.6)
     return figure
