@@ -22,7 +22,7 @@ from dsaml.recipes import (
     NO_GLOBAL,
     NO_LOCAL,
     NON_META,
-    WARM_START,
+    SUPERVISED,
     baseline_name,
 )
 
@@ -64,7 +64,7 @@ CLAIMS = (
         "C1",
         "DSAML predicts averaged curves better than CRNN, DNN, MCRNN and DAMFF",
         "Table 1",
-        _against("table1", WARM_START, _BASELINES),
+        _against("table1", SUPERVISED, _BASELINES),
         "python -m dsaml reproduce table1",
     ),
     Claim(
@@ -79,7 +79,7 @@ CLAIMS = (
             f"C3{letter}",
             f"{what} helps",
             "Table 3",
-            _against("table3", WARM_START, (name,)),
+            _against("table3", SUPERVISED, (name,)),
             "python -m dsaml reproduce table3",
         )
         for letter, what, name in zip(
@@ -93,7 +93,7 @@ CLAIMS = (
         "C3e",
         "all four parts help where a song's emotion depends on what was heard 8 to 15 s before",
         "the text on Table 1: long-term dependencies",
-        _against("table3-long-range", WARM_START, tuple(ABLATIONS)),
+        _against("table3-long-range", SUPERVISED, tuple(ABLATIONS)),
         "python -m dsaml reproduce table3",
     ),
     Claim(

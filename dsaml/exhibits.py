@@ -85,7 +85,7 @@ def attention_maps(experiment: rp.Experiment, seed: int) -> dict[str, Any]:
     out: dict[str, Any] = {
         "targets": {"local": experiment.profile.model.alpha, "global": experiment.profile.model.beta}
     }
-    for label, name in (("with", rp.WARM_START), ("without", rp.NO_ATTENTION_LOSS)):
+    for label, name in (("with", rp.SUPERVISED), ("without", rp.NO_ATTENTION_LOSS)):
         model, history = experiment.model(name, seed)
         with torch.no_grad(), mode(model, "eval"):
             output = model(batch.x[0], batch.global_embedding[0])

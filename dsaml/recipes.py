@@ -19,7 +19,7 @@ from dsaml.baselines import BASELINES, Baseline, BaselineConfig, make_baseline
 from dsaml.config import MetaConfig, ModelConfig, Profile, SupervisedConfig
 from dsaml.model import DSAML
 
-WARM_START, NON_META = "warm start", "non-meta model"
+SUPERVISED, NON_META = "DSAML", "non-meta model"  # on averaged labels; the second one goes on from the first
 MAML_MEAN, MAML_ANNOTATOR = "MAML, mean-label tasks (Eq. 5)", "MAML, annotator tasks (Eq. 6)"
 ANNOTATOR_LABELS = "non-meta model on annotators' labels"
 NO_LOCAL, NO_GLOBAL = "w.o. Local-Attention", "w.o. Global-Attention"
@@ -59,8 +59,8 @@ def recipes(profile: Profile) -> dict[str, Recipe]:
     weights. A baseline's MAML begins with the baseline.
     """
     first = profile.warm_start or profile.supervised
-    start = WARM_START if profile.warm_start else None
-    out = {WARM_START: Recipe(profile.model, profile.warm_start)}
+    start = SUPERVISED if profile.warm_start else None
+    out = {SUPERVISED: Recipe(profile.model, first)}
     out |= {name: Recipe(dataclasses.replace(profile.model, **change), first) for name, change in ABLATIONS.items()}
     annotator = dataclasses.replace(profile.supervised, labels="annotator")
     out |= {

@@ -31,7 +31,7 @@ VERDICTS = {
 def interval(cell: Mapping[str, float], sign: str = "") -> str:
     """Mean, and below it the 95 % interval; with ``sign`` "+" every number has one."""
     mean, low, high = (f"{cell[key]:{sign}.3f}".replace("-", "−") for key in ("mean", "low", "high"))
-    return f"{mean}<br><small>[{low}, {high}]</small>"
+    return f"{mean}<br><small>[{low},\u00a0{high}]</small>"
 
 
 def difference(cell: Mapping[str, float] | None) -> str:
@@ -45,7 +45,7 @@ def paper_cells(published: Mapping[str, Any], row: str, dataset: str) -> str:
         name = f"{entry['model']} ({entry['note']})" if entry.get("note") else entry["model"]
         if name == row and dataset in entry:
             cells = entry[dataset]
-            return "<br>".join(" / ".join(f"{cells[d][m]:.3f}" for d in DIMENSIONS) for m in ("ccc", "rmse"))
+            return "<br>".join("\u00a0/\u00a0".join(f"{cells[d][m]:.3f}" for d in DIMENSIONS) for m in ("ccc", "rmse"))
     return "not in the paper"
 
 
@@ -61,7 +61,7 @@ def _our_cells(block: Mapping[str, Any], name: str, seeds: int) -> list[str]:
 def table(block: Mapping[str, Any], published: Mapping[str, Any], seeds: int) -> str:
     """One table: the paper's rows beside ours, then the rows that the paper lacks."""
     datasets = [name for name in DATASETS if any(name in row for row in published["rows"])]
-    header = ["row", *(f"paper, {DATASETS[d]}:<br>CCC a / v,<br>RMSE a / v" for d in datasets)]
+    header = ["row", *(f"paper, {DATASETS[d]}:<br>CCC\u00a0a\u00a0/\u00a0v,<br>RMSE\u00a0a\u00a0/\u00a0v" for d in datasets)]
     header += ["here: CCC<br>arousal", "CCC<br>valence", "RMSE<br>arousal", "RMSE<br>valence"]
     lines, shown = [], set()
     for theirs, ours in block["paper_rows"].items():
@@ -145,12 +145,13 @@ def tables_text(name: str, results: Path, published: Mapping[str, Any], figures:
     return "\n\n".join(parts)
 
 
-def _weakest(claim: Mapping[str, Any]) -> str:
-    """The difference with the lowest end of all: where a claim is nearest to failing, or fails most clearly."""
+def _deciding(claim: Mapping[str, Any]) -> str:
+    """The difference that decides: of a claim that does not hold the one farthest below zero, else the one that reaches lowest."""
     cells = [(row[d], d, row) for row in claim["comparisons"] for d in DIMENSIONS if row[d]]
     if not cells:
         return claim["needs"] or "not run"
-    cell, dimension, row = min(cells, key=lambda found: found[0]["low"])
+    end = "high" if any(cell["high"] < 0 for cell, _, _ in cells) else "low"
+    cell, dimension, row = min(cells, key=lambda found: found[0][end])
     return f"{difference(cell)}<br>{dimension}, {row['better']} minus {row['worse']}"
 
 
@@ -164,10 +165,10 @@ def claims_text(dataset: str, results: Path, figures: Path) -> str:
     document = read_result(file)
     claims = document["claims"]
     rows = [
-        [c["id"], c["text"], c["paper"], _weakest(c), VERDICTS[c["verdict"]], f"`{c['command'].split('dsaml ')[1]}`"]
+        [c["id"], c["text"], c["paper"], _deciding(c), VERDICTS[c["verdict"]], f"`{c['command'].split('dsaml ')[1]}`"]
         for c in claims
     ]
-    header = ("", "claim", "the paper's evidence", "ours: the weakest difference in CCC", "verdict", "python -m dsaml …")
+    header = ("", "claim", "the paper's evidence", "ours: the CCC difference that decides", "verdict", "python -m dsaml …")
     every = [
         [c["id"], row["better"], row["worse"], *(difference(row[d]) for d in DIMENSIONS)]
         for c in claims

@@ -32,7 +32,7 @@ from dsaml.recipes import (
     MAML_MEAN,
     NO_ATTENTION_LOSS,
     NON_META,
-    WARM_START,
+    SUPERVISED,
     baseline_name,
     digest,
 )
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 FINE_TUNED, SHIFTED = "non-meta model, fine-tuned", "non-meta model, shifted by the support mean"
 HEAD_ONLY = "MAML, annotator tasks, head only (ANIL)"
-DEMO_MODELS = (WARM_START, NO_ATTENTION_LOSS, NON_META, MAML_MEAN, MAML_ANNOTATOR)  # what make book trains
+DEMO_MODELS = (SUPERVISED, NO_ATTENTION_LOSS, NON_META, MAML_MEAN, MAML_ANNOTATOR)  # what make book trains
 BASELINE_MODELS = tuple(baseline_name(name, meta) for name in BASELINES for meta in (False, True))  # Table 2
 
 SELECTION_SUPPORTS = 2  # one-song support sets per validation listener, for the choice of the inner loop
@@ -200,7 +200,7 @@ def order_rows(table: pd.DataFrame) -> pd.DataFrame:
         *(label for name in BASELINES for label in _baseline_labels(name)),
         *(NON_META, SHIFTED, FINE_TUNED, ANNOTATOR_LABELS, label_of(ANNOTATOR_LABELS), MAML_MEAN),
         *(f"{MAML_ANNOTATOR}, before", HEAD_ONLY, MAML_ANNOTATOR, *(shots_label(n) for n in SHOTS[1:])),
-        *(*ABLATIONS, WARM_START, "population oracle", "personal oracle"),
+        *(*ABLATIONS, SUPERVISED, "population oracle", "personal oracle"),
     ]
     place = {name: k for k, name in enumerate(rank)}
     return table.sort_values("method", key=lambda names: names.map(place), kind="stable").reset_index(drop=True)

@@ -27,7 +27,7 @@ from dsaml.recipes import (
     MAML_MEAN,
     NO_ATTENTION_LOSS,
     NON_META,
-    WARM_START,
+    SUPERVISED,
     baseline_name,
 )
 from dsaml.results import provenance, write_result
@@ -55,7 +55,7 @@ class Block:
 
 
 SONGS = "songs, then training seeds"
-_TABLE1 = {"Ours": WARM_START} | {baseline_name(n): baseline_name(n) for n in reversed(BASELINES)}
+_TABLE1 = {"Ours": SUPERVISED} | {baseline_name(n): baseline_name(n) for n in reversed(BASELINES)}
 _TABLE2 = {"Ours": MAML_ANNOTATOR} | {
     key: value
     for n in reversed(BASELINES)
@@ -64,7 +64,7 @@ _TABLE2 = {"Ours": MAML_ANNOTATOR} | {
         (baseline_name(n), baseline_name(n)),
     )
 }
-_TABLE3 = {"Ours": WARM_START} | {f"Ours {name}": name for name in ABLATIONS}
+_TABLE3 = {"Ours": SUPERVISED} | {f"Ours {name}": name for name in ABLATIONS}
 _TABLE4 = {
     "Ours": MAML_ANNOTATOR,
     "Ours (trained without MAML)": ANNOTATOR_LABELS,
@@ -112,7 +112,7 @@ def jobs_of(tables: Sequence[str], seeds: Sequence[int], baseline_seeds: Sequenc
 
 def book_jobs(seeds: Sequence[int]) -> list[Job]:
     """The part of the tables that the book's own build computes: no model is trained for it alone."""
-    jobs = [("dmer", name, seed) for name in (WARM_START, NO_ATTENTION_LOSS) for seed in seeds]
+    jobs = [("dmer", name, seed) for name in (SUPERVISED, NO_ATTENTION_LOSS) for seed in seeds]
     return jobs + [("pdmer", name, seed) for name in (NON_META, MAML_MEAN, MAML_ANNOTATOR) for seed in seeds]
 
 
