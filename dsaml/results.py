@@ -150,5 +150,5 @@ def stamp_line(document: dict[str, Any]) -> str:
     return (
         f"{kind} · data set: {stamp['dataset'] or 'none'} · encoder: {stamp['encoder']} · profile: {stamp['profile']} "
         f"({stamp['configuration']}) · seeds: {', '.join(map(str, stamp['seeds']))} · {stamp['device']}, "
-        f"{stamp['seconds']} s · torch {stamp['packages']['torch']} · commit {commit}"
+        f"{stamp['seconds']} s for the last call · torch {stamp['packages']['torch']} · commit {commit}"
     )
