@@ -130,6 +130,9 @@ def tables_text(name: str, results: Path, published: Mapping[str, Any], figures:
             alt = "CCC of each row with its 95 % interval, arousal on the left, valence on the right; the table has the numbers."
             parts.append(_picture(forest(block["rows"]), figures / f"{name}-{file.stem}.svg", alt))
         parts.append(table(block, published[block["table"]], seeds))
+        if name == "table4" and document["gap_closed"]:
+            shares = " and ".join(f"{100 * share:.0f} % in {d}" for d, share in document["gap_closed"].items())
+            parts.append(f"Of the way from the population oracle to the personal one, *{ours}* goes {shares}.")
         if block["paired"]:
             parts.append(_folded(f"{ours} minus each other row: paired CCC differences", _against(block)))
         parts.append(f"<small>{stamp_line(document)}</small>")

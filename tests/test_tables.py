@@ -60,12 +60,13 @@ def test_hand_made_predictions_reach_table_and_claims_with_the_known_answer(tmp_
     ]  # CCC of y / 2 and y
     assert row["mean"] == pytest.approx(np.mean(known), abs=0.02)
     stamp = provenance(DEMO, None, seeds=[0, 1], seconds=0, real=False)
-    write_result(tmp_path / "tables-synthetic.json", {"blocks": blocks}, stamp)
+    gap = {"arousal": 0.25, "valence": 0.5}
+    write_result(tmp_path / "tables-synthetic.json", {"blocks": blocks, "gap_closed": gap}, stamp)
     write_result(tmp_path / "claims-synthetic.json", {"claims": claims.judge_all(blocks)}, stamp)
     text = report.tables_text("table4", tmp_path, PUBLISHED, tmp_path / "figures")
     line = next(line for line in text.splitlines() if line.startswith("| Ours (trained without the personalized"))
     assert MAML_MEAN in line and "0.357\u00a0/\u00a00.080<br>0.236\u00a0/\u00a00.256" in line  # the paper's row of Table 4
-    assert report.interval(row) in line
+    assert report.interval(row) in line and f"*{MAML_ANNOTATOR}* goes 25 % in arousal and 50 % in valence" in text
     assert "not run here: `reproduce table4`" in text and "On DEAM: not run: needs DEAM." in text
     assert "cannot be run" in text
     said = report.claims_text("synthetic", tmp_path, tmp_path / "figures")
