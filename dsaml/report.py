@@ -176,16 +176,17 @@ def claims_text(dataset: str, results: Path, figures: Path) -> str:
         [c["id"], row["better"], row["worse"], *(difference(row[d]) for d in DIMENSIONS)]
         for c in claims
         for row in c["comparisons"]
+        if row["arousal"]
     ]
-    numbers = markdown(("", "better", "minus", "arousal", "valence"), every)
     parts = [markdown(header, rows).replace("---:", ":---")]
-    if any(row["arousal"] for c in claims for row in c["comparisons"]):
+    if every:
         alt = "Paired CCC differences with 95 % intervals under each claim, arousal on the left, valence on the right."
         parts += [
             "Every difference behind a verdict, with its 95 % interval. Green lies above zero, orange below, grey across it:",
             _picture(evidence(claims), figures / f"{file.stem}.svg", alt),
+            _folded("The same in numbers", markdown(("", "better", "minus", "arousal", "valence"), every)),
         ]
-    parts += [_folded("The same in numbers", numbers), f"<small>{stamp_line(document)}</small>"]
+    parts.append(f"<small>{stamp_line(document)}</small>")
     return "\n\n".join(parts)
 
 
