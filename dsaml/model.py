@@ -92,7 +92,7 @@ class ConvBlock(nn.Module):
             x = F.conv2d(x, kernel, shift, padding=conv.padding)
             statistics = torch.var_mean(x.detach(), (0, 2, 3))
             x = F.batch_norm(x, None, None, weight, bias, True, 0.0, norm.eps)
-            return F.relu(F.max_pool2d(x.contiguous(memory_format=torch.channels_last), 2, padding=1)), *statistics
+            return F.relu(F.max_pool2d(x, 2, padding=1)), *statistics
 
         weights = (conv.weight, conv.bias, norm.weight, norm.bias)
         x, var, mean = checkpoint(work, x, *weights, use_reentrant=False, preserve_rng_state=False)
