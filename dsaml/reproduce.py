@@ -211,10 +211,9 @@ def _baseline_labels(name: str) -> tuple[str, str, str]:
 
 
 def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path, workers: int = 2) -> dict[str, Any]:
-    """Train the book's models, score them cross-song, write ``pdmer.json`` and ``scores.csv``; returns what was written."""
+    """Score the book's trained models cross-song, write ``pdmer.json`` and ``scores.csv``; returns what was written."""
     started = time.perf_counter()
     jobs = [("pdmer", name, seed) for seed in seeds for name in (MAML_ANNOTATOR, MAML_MEAN, NON_META)]
-    train_for(experiment, jobs, workers)
     models, chosen = score_all(experiment, jobs, workers)
     fixed = fixed_rows(experiment, seeds[0])["cross-song"]
     table = order_rows(pd.concat([*fixed, models[models.protocol == "cross-song"]], ignore_index=True))
@@ -264,9 +263,10 @@ def demo_results(
 
     seeds = profile.seeds if seeds is None else seeds
     experiment = prepare(profile, cache)
-    train_for(experiment, [*tables.book_jobs(seeds), *(jobs or ())])  # all at once: no core waits
+    jobs = jobs or tables.book_jobs(seeds)
+    train_for(experiment, {*tables.book_jobs(seeds), *jobs})  # all at once: no core waits
     payload = pdmer(experiment, seeds, results)
-    tables.compute(experiment, jobs or tables.book_jobs(seeds), results)
+    tables.compute(experiment, jobs, results)
     exhibits.write_all(experiment, payload, seeds[0], results)
     log.info("results in %s", results)
 

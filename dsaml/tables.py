@@ -184,9 +184,8 @@ def long_range_songs(experiment: Experiment) -> frozenset[str]:
 
 
 def compute(experiment: Experiment, jobs: Sequence[Job], results: Path, workers: int = 2) -> dict[str, Any]:
-    """Train, score and write ``tables-<data set>.json`` and ``claims-<data set>.json``; what is on disk is not repeated."""
+    """Score trained models, write ``tables-<data set>.json`` and ``claims-<data set>.json``; scores on disk are not repeated."""
     started = time.perf_counter()
-    rp.train_for(experiment, jobs, workers)
     scores, chosen = rp.score_all(experiment, jobs, workers)
     fixed = [
         table.assign(protocol=protocol)

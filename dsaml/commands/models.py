@@ -155,7 +155,7 @@ def reproduce(
     from dsaml.config import get_profile
     from dsaml.encoders import make_encoder
     from dsaml.experiment import prepare
-    from dsaml.reproduce import demo_results
+    from dsaml.reproduce import demo_results, train_for
     from dsaml.results import read_result
     from dsaml.workflow import table
 
@@ -183,6 +183,7 @@ def reproduce(
             raise DsamlError(
                 f"{dataset.value} has no labels of single annotators, so {what.value} cannot be computed on it"
             )
+        train_for(experiment, jobs)
         tables.compute(experiment, jobs, folder)
     if what is not What.book:
         payload = read_result(folder / f"tables-{dataset.value}.json")

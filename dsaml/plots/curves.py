@@ -161,8 +161,10 @@ def evidence(claims: Sequence[Mapping[str, Any]]) -> Figure:
     """Every paired difference behind the claims, claim by claim: what the verdicts are made of (``claims-*.json``)."""
     shown = [claim for claim in claims if any(row["arousal"] for row in claim["comparisons"])]
     labels: list[str] = []
+    heads: list[int] = []
     cells: dict[int, Mapping[str, Any]] = {}
     for claim in shown:
+        heads.append(len(labels))
         labels.append(f"{claim['id']}: {claim['verdict']}")
         one = len({row["better"] for row in claim["comparisons"]}) == 1
         for row in claim["comparisons"]:
@@ -179,7 +181,7 @@ def evidence(claims: Sequence[Mapping[str, Any]]) -> Figure:
         axis.set(title=d, xlabel="paired CCC difference")
         axis.grid(axis="x", color="0.9")
     axes[0].set_yticks(range(len(labels)), labels, fontsize=8)
-    for text in axes[0].get_yticklabels():
-        text.set_fontweight("normal" if "minus" in text.get_text() else "bold")
+    for head in heads:
+        axes[0].get_yticklabels()[head].set_fontweight("bold")
     axes[0].set_ylim(len(labels) - 0.4, -0.6)
     return figure
