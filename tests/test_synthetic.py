@@ -1,6 +1,7 @@
 """The embedded corpus: layout, determinism, structure of the listeners."""
 
 import dataclasses
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -101,13 +102,81 @@ def test_every_control_changes_the_sound():
         assert not np.allclose(render(changed, (), np.random.default_rng(0)), reference), CONTROLS[k]
 
 
-def test_a_folder_with_something_else_is_left_alone(tmp_path):
-    (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(DsamlError, match="not empty"):
-        synthetic.synthesize(tmp_path, TINY)
-    assert (tmp_path / "thesis.txt").read_text() == "precious"
+SMALLEST = dataclasses.replace(
+    TINY, train_songs=1, validation_songs=1, test_songs=1, long_songs=0, train_listeners=4, ratings_per_song=2
+)
+
+
+def _content(root):
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [
+        {},
+        {".unfinished": b""},
+        {"corpus.json": b'{"config": {}}'},
+        {"corpus.json": b'{"synthetic": true, "config": {}, "files": ["thesis.docx"]}'},
+        {"corpus.json": b'{"synthetic": true, "config": {}, "files": ["oracle/../thesis.csv"]}'},
+        {"corpus.json": b'{"synthetic": true, "config": {}, "files": "thesis.docx"}'},
+        {"corpus.json": b'{"synthetic": true, "config": {}, "files": []}'},
+        {"corpus.json": b"[1]"},
+        {"corpus.json": b"\xff"},
+        {".lock": b""},
+    ],
+)
+def test_a_folder_with_something_else_is_left_alone_whatever_lies_beside_it(tmp_path, marker):
+    for name, content in {"thesis.docx": b"precious", "thesis.csv": b"1,2", **marker}.items():
+        (tmp_path / name).write_bytes(content)
+    before = _content(tmp_path)
+    with pytest.raises(DsamlError, match=r"another folder|empty or new"):
+        synthetic.synthesize(tmp_path, SMALLEST)
+    assert _content(tmp_path) == before
     with pytest.raises(DsamlError, match=r"corpus\.json.*missing"):
         load_dataset("synthetic", tmp_path)
+
+
+def test_another_configuration_replaces_only_the_files_that_the_first_one_listed(tmp_path):
+    root = synthetic.synthesize(tmp_path / "corpus", dataclasses.replace(SMALLEST, test_songs=2), workers=1)
+    (root / "mine").mkdir()  # an empty folder of the user's
+    synthetic.synthesize(root, SMALLEST, workers=1)
+    files = set(_content(root)) - {".lock", "corpus.json"}
+    assert files == set(synthetic.describe(root)["files"]) and (root / "mine").is_dir()
+    (root / "oracle" / "notes.txt").write_text("precious")
+    before = _content(root)
+    with pytest.raises(DsamlError, match=r"holds oracle/notes\.txt.*nothing was touched"):
+        synthetic.synthesize(root, dataclasses.replace(SMALLEST, seed=1), workers=1)
+    assert _content(root) == before
+
+
+def test_a_file_that_became_a_link_is_never_followed(tmp_path):
+    root = synthetic.synthesize(tmp_path / "corpus", SMALLEST, workers=1)
+    precious = tmp_path / "thesis.docx"
+    precious.write_text("precious")
+    song = root / "DEAM_audio/MEMD_audio/1001.mp3"
+    song.unlink()
+    song.symlink_to(precious)
+    with pytest.raises(DsamlError, match="nothing was touched"):
+        synthetic.synthesize(root, dataclasses.replace(SMALLEST, seed=1), workers=1)
+    assert precious.read_text() == "precious" and song.is_symlink()
+
+
+def test_a_killed_run_is_finished_by_the_next_one_and_two_runs_wait_for_each_other(tmp_path):
+    root = tmp_path / "corpus"
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        synthetic.synthesize(root, SMALLEST, workers=1, progress=stop)
+    with pytest.raises(DsamlError, match="incomplete"):
+        synthetic.describe(root)
+    with ProcessPoolExecutor(2) as pool:
+        done = [pool.submit(synthetic.synthesize, root, SMALLEST, 1) for _ in range(2)]
+        assert [job.result() for job in done] == [root, root]
+    alone = synthetic.synthesize(tmp_path / "alone", SMALLEST, workers=1)
+    assert _content(root) == _content(alone)
 
 
 def test_calibration_has_the_spread_of_real_disagreement():

@@ -11,25 +11,39 @@ Nothing here is real, and every result computed on it says so.
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterable
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from dsaml.annotations import MEAN
 from dsaml.audio import encode
 from dsaml.datasets import deam
-from dsaml.datasets.base import Dataset, Split
+from dsaml.datasets.base import PARTS, Dataset, Split
 from dsaml.errors import DsamlError
+from dsaml.metrics import DIMENSIONS
 from dsaml.results import write_bytes_atomically
 from dsaml.synthesis import CONTROLS, SAMPLE_RATE, STEP, render
 
+log = logging.getLogger(__name__)
+
 LABEL_START = 15.0  # s
-MARKER = "corpus.json"
+MARKER = "corpus.json"  # lists every file of the corpus; written first, and again as complete when all are there
+LOCK = ".lock"  # held while a process writes the corpus
+AUDIO = Path("DEAM_audio", "MEMD_audio")
+_LABELS, _DYNAMIC = Path("DEAM_Annotations", "annotations"), "dynamic (per second annotations)"
+RATERS = _LABELS / "annotations per each rater" / _DYNAMIC
+AVERAGED = _LABELS / "annotations averaged per song" / _DYNAMIC
+ORACLE = Path("oracle")  # noise-free curves of validation and test songs
+_OWN_FILE = re.compile(r"(DEAM_audio|DEAM_Annotations|oracle)/([^/]+/)*\w+\.(mp3|csv)")  # what a corpus can hold
+_TEMPORARY = re.compile(rf"\.{re.escape(MARKER)}\..*")  # what a killed run leaves of the marker
 
 SHARED = {  # what everybody hears: weights of the controls
     "arousal": {"loudness": 0.55, "density": 0.25, "brightness": 0.10, "percussiveness": 0.35},
@@ -125,7 +139,7 @@ def true_curve(
     for bell in bells:
         lift[(times >= bell + 8.0) & (times < bell + 15.0)] = config.bell_lift
     columns = []
-    for d, dimension in enumerate(("arousal", "valence")):
+    for d, dimension in enumerate(DIMENSIONS):
         shared = sum(w * controls[:, CONTROLS.index(name)] for name, w in SHARED[dimension].items())
         personal = sum(w * controls[:, CONTROLS.index(name)] for name, w in PERSONAL[dimension].items())
         raw = np.tanh(config.shared_scale * shared + config.personal_scale * person.z[d] * personal + lift)
@@ -193,7 +207,7 @@ def synthesize(
     Parameters
     ----------
     root : path
-        Folder to write; made if needed. It must be empty or hold an embedded corpus.
+        Folder to write; made if needed. It must be empty or hold nothing but an embedded corpus, whose own files are replaced.
     config : CorpusConfig
     workers : int
         Processes that play and encode songs; the result does not depend on it.
@@ -203,41 +217,122 @@ def synthesize(
     Raises
     ------
     DsamlError
-        If the folder holds anything else.
+        If the folder holds anything that no earlier run wrote; nothing is touched then.
     """
     root = Path(root)
-    marker = root / MARKER
-    description = {"synthetic": True, "config": asdict(config)}
-    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8"))["config"] == description["config"]:
-        return root
-    unfinished = root / ".unfinished"
-    if root.is_dir() and any(root.iterdir()):
-        if not (marker.is_file() or unfinished.is_file()):
-            raise DsamlError(f"{root}: not empty and not an embedded corpus; give an empty or new folder")
-        shutil.rmtree(root)
-    audio = root / "DEAM_audio" / "MEMD_audio"
-    audio.mkdir(parents=True)
-    unfinished.touch()
     plans = _plans(config)
-    _write_labels(root, config, plans)
-    with ProcessPoolExecutor(workers) as pool:
-        jobs = [pool.submit(_write_audio, audio / f"{plan.song_id}.mp3", config, plan) for plan in plans]
-        for done, job in enumerate(as_completed(jobs), 1):
-            job.result()
-            progress(done, len(plans))
-    listeners = {part: [x.id for x in make_listeners(config, part)] for part in ("train", "validation", "test")}
-    songs = {part: [str(p.song_id) for p in plans if p.part == part] for part in ("train", "validation", "test")}
+    listeners = {part: [x.id for x in make_listeners(config, part)] for part in PARTS}
+    songs = {part: [str(p.song_id) for p in plans if p.part == part] for part in PARTS}
     bells = {str(p.song_id): b for p in plans if (b := make_controls(config, p.song_id, p.steps, p.flat)[1])}
+    description = {"synthetic": True, "config": asdict(config), "complete": True, "files": _files(plans)}
     description |= {"songs": songs, "annotators": listeners, "bells": bells}
-    write_bytes_atomically(marker, (json.dumps(description, indent=1) + "\n").encode())
-    unfinished.unlink()
+    description = json.loads(json.dumps(description))  # as it will be read again
+    _check_own(root)
+    with _alone(root):
+        if _check_own(root) == description:
+            return root
+        _remove_own(root)
+        _write_description(root, description | {"complete": False})
+        audio = root / AUDIO
+        audio.mkdir(parents=True, exist_ok=True)
+        _write_labels(root, config, plans)
+        with ProcessPoolExecutor(workers) as pool:
+            jobs = [pool.submit(_write_audio, audio / f"{plan.song_id}.mp3", config, plan) for plan in plans]
+            for done, job in enumerate(as_completed(jobs), 1):
+                job.result()
+                progress(done, len(plans))
+        _write_description(root, description)
     return root
+
+
+def _write_description(root: Path, description: dict) -> None:
+    write_bytes_atomically(root / MARKER, (json.dumps(description, indent=1) + "\n").encode())
+
+
+def _files(plans: list[_Plan]) -> list[str]:
+    """Every file of a corpus but the marker, relative to its root."""
+    files = [(AVERAGED / f"{dimension}.csv").as_posix() for dimension in DIMENSIONS]
+    for plan in plans:
+        files.append((AUDIO / f"{plan.song_id}.mp3").as_posix())
+        folders = (RATERS,) if plan.part == "train" else (RATERS, ORACLE)
+        files += [(folder / d / f"{plan.song_id}.csv").as_posix() for folder in folders for d in DIMENSIONS]
+    return files
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One process at a time writes into ``root``; a second one waits."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(root / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.warning("%s: another process is writing this corpus; waiting for it", root)
+            lock.acquire()
+    except OSError as error:
+        raise DsamlError(f"{root}: cannot be written ({error.strerror}); choose another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _own_files(root: Path) -> set[str] | None:
+    """What the marker of ``root`` says that an earlier run wrote; None without a marker of this module's making."""
+    try:
+        description = json.loads((root / MARKER).read_text(encoding="utf-8"))
+        files = description["files"]
+        mine = description["synthetic"] is True and isinstance(description["config"], dict)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    plain = isinstance(files, list) and all(isinstance(f, str) and _OWN_FILE.fullmatch(f) for f in files)
+    return set(files) if mine and plain else None
+
+
+def _check_own(root: Path) -> dict | None:
+    """The description of the corpus in ``root``, or None where there is nothing yet.
+
+    Raises
+    ------
+    DsamlError
+        If the folder holds anything that no earlier run wrote.
+    """
+    if not root.is_dir():
+        if root.exists() or root.is_symlink():
+            raise DsamlError(f"{root}: not a folder; give an empty or new one")
+        return None
+    own = _own_files(root)
+    found = [p for p in root.rglob("*") if not p.is_dir() or p.is_symlink()]
+    names = {p.relative_to(root).as_posix() for p in found}
+    temporary = {n for n in names if _TEMPORARY.fullmatch(n)}
+    if own is None and not names - {LOCK} - temporary:
+        return None
+    if own is None:
+        raise DsamlError(f"{root}: not empty and not an embedded corpus of this version; give an empty or new folder")
+    links = sorted(p.relative_to(root).as_posix() for p in found if p.is_symlink())
+    if foreign := sorted(names - own - {MARKER, LOCK} - temporary) or links:
+        raise DsamlError(
+            f"{root}: holds {foreign[0]}{f' and {len(foreign) - 1} more' if len(foreign) > 1 else ''}, which the embedded "
+            "corpus did not write; move it elsewhere or give another folder (nothing was touched)"
+        )
+    return json.loads((root / MARKER).read_text(encoding="utf-8"))
+
+
+def _remove_own(root: Path) -> None:
+    """Remove the files that an earlier run listed, and the folders that this leaves empty; the marker goes last."""
+    own = _own_files(root) or set()
+    for name in sorted(own):
+        (root / name).unlink(missing_ok=True)
+    folders = {parent for name in own for parent in Path(name).parents if parent.parts}
+    for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+        if (root / folder).is_dir() and not any((root / folder).iterdir()):
+            (root / folder).rmdir()
+    (root / MARKER).unlink(missing_ok=True)
 
 
 def _write_labels(root: Path, config: CorpusConfig, plans: list[_Plan]) -> None:
     listeners = {part: make_listeners(config, part) for part in ("train", "validation", "test")}
-    labels = root / "DEAM_Annotations" / "annotations"
-    rater_folder = labels / "annotations per each rater" / "dynamic (per second annotations)"
     means = []
     for plan in plans:
         controls, bells = make_controls(config, plan.song_id, plan.steps, plan.flat)
@@ -250,14 +345,13 @@ def _write_labels(root: Path, config: CorpusConfig, plans: list[_Plan]) -> None:
         ratings = {person.id: _rate(config, curves[person.id], plan.song_id, number) for number, person in everyone}
         means.append((plan.song_id, np.mean(list(ratings.values()), 0)))
         curves[MEAN] = true_curve(config, controls, bells, None)
-        for d, dimension in enumerate(("arousal", "valence")):
+        for d, dimension in enumerate(DIMENSIONS):
             name = Path(dimension) / f"{plan.song_id}.csv"
-            _csv(rater_folder / name, "WorkerId", ((who, values[:, d]) for who, values in ratings.items()))
+            _csv(root / RATERS / name, "WorkerId", ((who, values[:, d]) for who, values in ratings.items()))
             if plan.part != "train":
-                _csv(root / "oracle" / name, "WorkerId", ((who, values[:, d]) for who, values in curves.items()))
-    average = labels / "annotations averaged per song" / "dynamic (per second annotations)"
-    for d, dimension in enumerate(("arousal", "valence")):
-        _csv(average / f"{dimension}.csv", "song_id", ((song, values[:, d]) for song, values in means))
+                _csv(root / ORACLE / name, "WorkerId", ((who, values[:, d]) for who, values in curves.items()))
+    for d, dimension in enumerate(DIMENSIONS):
+        _csv(root / AVERAGED / f"{dimension}.csv", "song_id", ((song, values[:, d]) for song, values in means))
 
 
 def describe(root: str | Path) -> dict:
@@ -268,12 +362,13 @@ def describe(root: str | Path) -> dict:
     DsamlError
         If the folder holds no complete embedded corpus.
     """
-    marker = Path(root) / MARKER
-    if not marker.is_file():
+    description = None if _own_files(Path(root)) is None else json.loads((Path(root) / MARKER).read_text(encoding="utf-8"))
+    if description is None or not description.get("complete"):
         raise DsamlError(
-            f"{marker}: missing, so this is no complete embedded corpus; run 'python -m dsaml synthesize {root}'"
+            f"{Path(root) / MARKER}: missing or incomplete, so this is no complete embedded corpus; run "
+            f"'python -m dsaml synthesize {root}'"
         )
-    return json.loads(marker.read_text(encoding="utf-8"))
+    return description
 
 
 def load(root: str | Path) -> Dataset:
@@ -289,7 +384,7 @@ def load(root: str | Path) -> Dataset:
         songs={part: tuple(ids) for part, ids in description["songs"].items()},
         annotators={part: tuple(ids) for part, ids in description["annotators"].items()},
     )
-    return deam.load(root, split=split, name="synthetic", oracle=root / "oracle")
+    return deam.load(root, split=split, name="synthetic", oracle=root / ORACLE)
 
 
 def calibration(dataset: Dataset) -> pd.DataFrame:
