@@ -28,6 +28,9 @@ DIMENSIONS = ("arousal", "valence")
 METRICS = ("ccc", "pcc", "rmse")
 HIGHER_IS_BETTER = {"ccc": True, "pcc": True, "rmse": False}
 
+UNTRAINED = -1
+"""The seed of rows that come from no training: floors and true curves."""
+
 Predictor = Callable[[list[Task]], list[np.ndarray]]
 """From tasks to predictions: one (B, T, 2) array per task, for its query songs."""
 

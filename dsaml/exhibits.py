@@ -16,6 +16,7 @@ import torch
 from dsaml import evaluation as ev
 from dsaml import player
 from dsaml import reproduce as rp
+from dsaml import scoring as sc
 from dsaml.annotations import MEAN
 from dsaml.audio import encode, excerpt
 from dsaml.datasets import synthetic
@@ -124,15 +125,19 @@ def personal_predictions(experiment: rp.Experiment, payload: Mapping[str, Any], 
     put("truth", ev.truth(store, tasks))
     put("mean label", ev.truth(store, [Task(MEAN, t.support, t.query) for t in tasks]))
     for name, label in (
-        (rp.NON_META, rp.FINE_TUNED),
+        (rp.NON_META, sc.FINE_TUNED),
         (rp.MAML_MEAN, rp.MAML_MEAN),
         (rp.MAML_ANNOTATOR, rp.MAML_ANNOTATOR),
     ):
-        model, _ = experiment.model(name, seed)
+        model, _ = experiment.model(name, seed, adapted=name == rp.NON_META)
         chosen = payload["selection"][str(seed)][label]
-        config = rp.with_inner(experiment.meta(name), chosen["inner_lr"], chosen["inner_steps"])
+        adaptation = experiment.recipes[name].adaptation
+        config = sc.with_inner(adaptation, chosen["inner_lr"], chosen["inner_steps"])
         inputs = store.local(model) if config.adapt != "all" else store
         put(label, ev.model_predictor(model, inputs, config)(tasks))
+        if name == rp.NON_META:  # as it is, with the checkpoint that was best as it is
+            model, _ = experiment.model(name, seed)
+            inputs = store.local(model) if config.adapt != "all" else store
         if name != rp.MAML_MEAN:
             put(
                 f"{label}, before" if name == rp.MAML_ANNOTATOR else name,
@@ -206,7 +211,7 @@ def errors(predictions: list[dict[str, Any]]) -> dict[str, Any]:
         ``by_time``: for each method the RMSE of arousal and valence at each step, over all listeners and songs. ``by_annotator``:
         for each method and listener the mean CCC of both.
     """
-    methods = ("mean label", rp.FINE_TUNED, rp.MAML_MEAN, rp.MAML_ANNOTATOR)
+    methods = ("mean label", sc.FINE_TUNED, rp.MAML_MEAN, rp.MAML_ANNOTATOR)
     by_time, by_annotator = {}, {}
     for name in methods:
         pairs = [(row["annotator"], c[name], c["truth"]) for row in predictions for c in row["songs"].values()]
@@ -257,7 +262,7 @@ def numbers(experiment: rp.Experiment, payload: Mapping[str, Any]) -> dict[str, 
     """The numbers that prose uses, as text: ``{{ name }}`` on a page."""
     rows = {
         "population_oracle": "population oracle",
-        "finetuned": rp.FINE_TUNED,
+        "finetuned": sc.FINE_TUNED,
         "maml_mean": rp.MAML_MEAN,
         "maml_annotator": rp.MAML_ANNOTATOR,
         "personal_oracle": "personal oracle",
@@ -296,7 +301,7 @@ def write_slides(
     from dsaml.plots.errors import with_more_songs
 
     middle = curves["personalization"][1]  # the median case, not the best one
-    shots = {0: player.BEFORE} | {songs: rp.shots_label(songs) for songs in rp.SHOTS}
+    shots = {0: player.BEFORE} | {songs: sc.shots_label(songs) for songs in sc.SHOTS}
     drawn = {
         "before_after": figures.before_after(middle, curves["times"], player.BEFORE, rp.MAML_ANNOTATOR),
         "forest": figures.forest(payload["rows"]),

@@ -12,17 +12,19 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from joblib import Parallel, delayed
 
 from dsaml.baselines import WAVEFORM_RATE, Baseline, BaselineConfig
 from dsaml.batches import SongStore
-from dsaml.config import AudioConfig, MetaConfig, Profile
+from dsaml.closure import code_digest
+from dsaml.config import AudioConfig, MetaConfig, Profile, SupervisedConfig
 from dsaml.datasets import Dataset, Split, load_dataset, synthetic
 from dsaml.encoders import GlobalEncoder, make_encoder
 from dsaml.errors import DsamlError
@@ -30,12 +32,10 @@ from dsaml.features import FeatureCache, Features, waveform_slices
 from dsaml.loop import History, Run
 from dsaml.model import DSAML
 from dsaml.progress import counter, training_bar
-from dsaml.recipes import Recipe, digest, recipes
+from dsaml.recipes import Recipe, digest, passes, recipes
 from dsaml.training import train_maml, train_supervised
 
 log = logging.getLogger(__name__)
-
-TRAINING_CODE = ("batches", "layers", "loop", "losses", "maml", "model", "tasks", "training")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Experiment:
     ----------
     features : mapping of song id to Features
     runs : Path
-        Folder of the checkpoints, named by settings, data and training code.
+        Folder of the checkpoints, named by labels, features and code: see :func:`prepare`.
     run : Run
         Device, precision, logs of every training.
     """
@@ -80,34 +80,42 @@ class Experiment:
         """The same for any model by name."""
         return SongStore(self.dataset, self.inputs(name)).to(self.run.device)
 
-    def model(self, name: str, seed: int) -> tuple[DSAML | Baseline, History]:
-        """A model by name: trained now, or read from its checkpoint where it is finished."""
+    def checkpoint(self, name: str, seed: int) -> Path:
+        """Where a model is kept: named by its recipe, all that it starts from, and how it is computed."""
+        settings = f"{digest(self.recipes, name)} {self.profile.validate_every} {self.run.device} {self.run.precision}"
+        slug = "".join(c if c.isalnum() else "-" for c in name.lower())
+        return self.runs / f"{slug}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}-{seed}.pt"
+
+    def song_passes(self, name: str, seed: int) -> int:
+        """How many times a song went forward and backward through a model in training, its start included."""
+        recipe, steps = self.recipes[name], len(self.model(name, seed)[1].loss)
+        before = self.song_passes(recipe.start, seed) if recipe.start else 0
+        return before + (passes(recipe.training, steps) if recipe.training else 0)
+
+    def model(self, name: str, seed: int, adapted: bool = False) -> tuple[DSAML | Baseline, History]:
+        """A model by name: trained now, or read from its checkpoint where it is finished.
+
+        With ``adapted`` a model that is not meta-trained has the weights that were best after adaptation to validation
+        listeners, not as they are.
+        """
         recipe = self.recipes[name]
         model = self.model(recipe.start, seed)[0] if recipe.start else recipe.build(seed)
         config = recipe.training
         if config is None:
             return model, History()
-        train = train_maml if isinstance(config, MetaConfig) else train_supervised
+        train: Callable[..., History] = train_maml
+        if isinstance(config, SupervisedConfig):
+            train = partial(train_supervised, adaptation=recipe.adaptation, adapted=adapted)
         per_step, unit = (
             (config.tasks_per_step, "task") if isinstance(config, MetaConfig) else (config.batch_size, "song")
         )
-        slug = "".join(c if c.isalnum() else "-" for c in name.lower())
-        file = self.runs / f"{slug}-{digest(self.recipes, name)}-{seed}.pt"
+        file = self.checkpoint(name, seed)
         with training_bar(f"{name}, seed {seed}", per_step, unit) as progress:
             run = dataclasses.replace(self.run, checkpoint=file, progress=progress)
             history = train(
                 model, self.store_for(name), config, seed=seed, validate_every=self.profile.validate_every, run=run
             )
         return model, history
-
-    def meta(self, name: str) -> MetaConfig:
-        """How a model adapts to a listener: its own training's inner loop, or the profile's for one without MAML."""
-        config = self.recipes[name].training
-        if isinstance(config, MetaConfig):
-            return config
-        if isinstance(self.recipes[name].model, BaselineConfig):
-            return dataclasses.replace(self.profile.meta, adapt="all", engine="learn2learn", tasks_at_once=1)
-        return self.profile.meta
 
 
 def prepare(
@@ -151,14 +159,28 @@ def prepare(
     with counter("features") as progress:
         made = features.fill(songs, workers, progress)
     log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
-    total = hashlib.sha256(f"{profile.digest()} {features.encoder.fingerprint} {split}".encode())
-    for song in songs:
-        total.update(data.mean[song].values.tobytes())
-        total.update(made[song].log_mel.numpy().tobytes())
-    for name in TRAINING_CODE:
-        total.update((Path(__file__).parent / f"{name}.py").read_bytes())
-    runs = cache / "runs" / total.hexdigest()[:12]
-    return Experiment(profile, dataclasses.replace(data, split=split), made, runs)
+    data = dataclasses.replace(data, split=split)
+    runs = cache / "runs" / f"{content_digest(data, made)[:8]}-{code_digest('dsaml.experiment')[:8]}"
+    return Experiment(profile, data, made, runs)
+
+
+def content_digest(data: Dataset, features: Mapping[str, Features]) -> str:
+    """SHA-256 of everything in the data that a number can depend on: split, every label of everybody, true curves, features.
+
+    The version of torch counts too: its kernels round.
+    """
+    total = hashlib.sha256(f"{torch.__version__} {data.name} {data.real} {data.split}".encode())
+    sources = {"mean": {"": data.mean}, "tracks": data.tracks, "oracle": data.oracle}
+    for kind, people in sources.items():
+        for who in sorted(people):
+            for song in sorted(people[who]):
+                track = people[who][song]
+                total.update(f"{kind}\0{who}\0{song}\0{track.values.shape}".encode())
+                total.update(track.times.tobytes() + np.ascontiguousarray(track.values).tobytes())
+    for song in sorted(features):
+        for tensor in (features[song].log_mel, features[song].global_embedding):
+            total.update(f"{song}\0{tuple(tensor.shape)}".encode() + tensor.contiguous().numpy().tobytes())
+    return total.hexdigest()
 
 
 def use_one_core() -> None:

@@ -36,13 +36,20 @@ class History:
     loss : list of float
         Training loss of each step.
     validation : list of (step, mean CCC over both dimensions)
+        Step 0 is the model as it came.
     best_step : int
         Where validation was best; the weights of that step are the result.
+    adapted : list of (step, mean CCC over both dimensions)
+        The same after adaptation to each validation annotator, where a model that is not meta-trained is also scored so.
+    best_adapted : int
+        Where that was best.
     """
 
     loss: list[float] = field(default_factory=list)
     validation: list[tuple[int, float]] = field(default_factory=list)
     best_step: int = 0
+    adapted: list[tuple[int, float]] = field(default_factory=list)
+    best_adapted: int = 0
 
 
 @dataclass
@@ -175,8 +182,10 @@ def fit(
     validate_every: int,
     run: Run,
     shared: bool = True,
+    validate_adapted: Callable[[], float] | None = None,
+    adapted: bool = False,
 ) -> History:
-    """Train ``model`` in place; it ends in eval mode with the best validated weights.
+    """Train ``model`` in place; it ends in eval mode with the best validated weights, those it came with among them.
 
     Parameters
     ----------
@@ -188,6 +197,10 @@ def fit(
     shared : bool
         Whether several processes share each step's losses; otherwise each computes all of them, and they end with the first
         one's weights.
+    validate_adapted : callable, optional
+        A second score, after adaptation to a listener; its best weights are kept beside the first one's.
+    adapted : bool
+        Whether the model ends with the weights that were best by the second score.
 
     Raises
     ------
@@ -196,25 +209,39 @@ def fit(
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    history, best, best_score, start = History(), None, -math.inf, 0
+    scores = {"validation": validate} | ({"adapted": validate_adapted} if validate_adapted else {})
+    history, start = History(), 0
+    best: dict[str, Any] = dict.fromkeys(scores)  # weights, by what they are best at
     if run.resume and run.checkpoint is not None and run.checkpoint.is_file():
         state = read_checkpoint(run.checkpoint)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        history, best = History(**state["history"]), state["best"]
-        best_score, start = state["best_score"], state["step"]
+        history, best, start = History(**state["history"]), state["best"], state["step"]
+        if missing := set(scores) - set(best):
+            raise DsamlError(f"{run.checkpoint}: was written without {', '.join(missing)}; delete it and train again")
     wait_for_all()  # nobody writes a checkpoint that another one is about to read
 
     def save(step: int) -> None:
         if run.checkpoint is not None and ranks()[0] == 0:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-            _save(run.checkpoint, state | {"history": vars(history), "best": best, "best_score": best_score})
+            _save(run.checkpoint, state | {"history": vars(history), "best": best})
 
     def stopped_early(step: int) -> bool:
         patience = config.patience * validate_every
-        return bool(patience) and step - history.best_step >= patience
+        return bool(patience) and step - max(history.best_step, history.best_adapted) >= patience
+
+    def validate_all(step: int) -> None:
+        for name, score_now in scores.items():
+            curve: list[tuple[int, float]] = getattr(history, name)
+            score = from_first(score_now(), run.device)
+            if not curve or score > max(value for _, value in curve):
+                setattr(history, "best_step" if name == "validation" else "best_adapted", step)
+                best[name] = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+            curve.append((step, score))
 
     with arithmetic(run.device, run.precision), _interruptible() as interrupted, _event_log(run.logs, start) as event:
+        if not history.validation:
+            validate_all(0)
         for step in range(start, config.steps):
             if stopped_early(step):
                 break
@@ -226,12 +253,8 @@ def fit(
             _descend(step, step_losses, optimizer, parameters, config.clip_norm, history, shared)
             event("loss", history.loss[-1], step + 1)
             if (step + 1) % validate_every == 0 or step + 1 == config.steps:
-                score = from_first(validate(), run.device)
-                history.validation.append((step + 1, score))
-                event("validation CCC", score, step + 1)
-                if score > best_score:
-                    best_score, history.best_step = score, step + 1
-                    best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+                validate_all(step + 1)
+                event("validation CCC", history.validation[-1][1], step + 1)
             last = step + 1 == config.steps or stopped_early(step + 1)
             if (step + 1) % run.save_every == 0 or last or interrupted():
                 save(step + 1)
@@ -239,8 +262,7 @@ def fit(
             if interrupted() and not last:
                 kept = f"saved in {run.checkpoint}; the same command goes on" if run.checkpoint else "nothing is saved"
                 raise DsamlError(f"stopped after step {step + 1} of {config.steps}: {kept}")
-    if best is not None:
-        model.load_state_dict(best)
+    model.load_state_dict(best["adapted" if adapted else "validation"])
     if not shared:
         copy_from_first(model)
     model.eval()

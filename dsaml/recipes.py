@@ -10,11 +10,9 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-import dsaml.baselines
 from dsaml.baselines import BASELINES, Baseline, BaselineConfig, make_baseline
 from dsaml.config import MetaConfig, ModelConfig, Profile, SupervisedConfig
 from dsaml.model import DSAML
@@ -22,8 +20,11 @@ from dsaml.model import DSAML
 SUPERVISED, NON_META = "DSAML", "non-meta model"  # on averaged labels; the second one goes on from the first
 MAML_MEAN, MAML_ANNOTATOR = "MAML, mean-label tasks (Eq. 5)", "MAML, annotator tasks (Eq. 6)"
 ANNOTATOR_LABELS = "non-meta model on annotators' labels"
+NON_META_LONG = "non-meta model, MAML's passes"  # as many passes through songs as MAML makes
+ANNOTATOR_LABELS_LONG = "non-meta model on annotators' labels, MAML's passes"
 NO_LOCAL, NO_GLOBAL = "w.o. Local-Attention", "w.o. Global-Attention"
 NO_ATTENTION_LOSS, NO_ADAPTER = "w.o. Attention-Loss", "w.o. Adapter"
+RELEASED_POSITIONS = "DSAML, positions as released"  # where the profile has others
 ABLATIONS = {
     NO_LOCAL: {"local_attention": False},
     NO_GLOBAL: {"global_attention": False},
@@ -39,6 +40,7 @@ class Recipe:
     model: ModelConfig | BaselineConfig
     training: SupervisedConfig | MetaConfig | None  # None: random weights
     start: str | None = None  # the recipe whose weights it begins with; None: random ones
+    adaptation: MetaConfig | None = None  # how it adapts to a listener; None where it is never scored so
 
     def build(self, seed: int) -> DSAML | Baseline:
         """The model with random weights that follow from ``seed``."""
@@ -51,37 +53,49 @@ def baseline_name(name: str, meta: bool = False) -> str:
     return f"{name.upper()}, MAML" if meta else name.upper()
 
 
+def passes(config: SupervisedConfig | MetaConfig, steps: int | None = None) -> int:
+    """How many times a song goes forward and backward through the model in so many steps (by default, in all of them)."""
+    steps = config.steps if steps is None else steps
+    if isinstance(config, SupervisedConfig):
+        return steps * config.batch_size
+    return steps * config.tasks_per_step * (config.inner_steps * config.support_songs + config.query_songs)
+
+
 def recipes(profile: Profile) -> dict[str, Recipe]:
     """All recipes of a profile.
 
     DSAML and its ablations train on averaged labels first (``warm_start``; in the paper's profile ``supervised``, for it has no
     warm start); the non-meta models go on with supervised steps, the two kinds of MAML with meta-steps, all from the same
-    weights. A baseline's MAML begins with the baseline.
+    weights. A baseline's MAML begins with the baseline. The non-meta models also exist with MAML's number of passes and, as
+    in MAML, an adapter that is left alone where MAML leaves it alone; these do not stop early.
     """
     first = profile.warm_start or profile.supervised
     start = SUPERVISED if profile.warm_start else None
     out = {SUPERVISED: Recipe(profile.model, first)}
     out |= {name: Recipe(dataclasses.replace(profile.model, **change), first) for name, change in ABLATIONS.items()}
-    annotator = dataclasses.replace(profile.supervised, labels="annotator")
-    out |= {
-        NON_META: Recipe(profile.model, profile.supervised, start),
-        ANNOTATOR_LABELS: Recipe(profile.model, annotator, start),
-        MAML_MEAN: Recipe(profile.model, dataclasses.replace(profile.meta, tasks="random"), start),
-        MAML_ANNOTATOR: Recipe(profile.model, dataclasses.replace(profile.meta, tasks="annotator"), start),
-    }
+    out[RELEASED_POSITIONS] = Recipe(dataclasses.replace(profile.model, positions="relative-key"), first)
+    plain, meta = profile.supervised, dataclasses.replace(profile.meta, tasks="annotator")
+    long = dataclasses.replace(
+        plain, steps=passes(meta) // plain.batch_size, patience=0, train_adapter=meta.train_adapter
+    )
+    for name, training in ((NON_META, plain), (NON_META_LONG, long)):
+        out[name] = Recipe(profile.model, training, start, meta)
+    for name, training in ((ANNOTATOR_LABELS, plain), (ANNOTATOR_LABELS_LONG, long)):
+        out[name] = Recipe(profile.model, dataclasses.replace(training, labels="annotator"), start, meta)
+    for name, training in ((MAML_MEAN, dataclasses.replace(meta, tasks="random")), (MAML_ANNOTATOR, meta)):
+        out[name] = Recipe(profile.model, training, start, training)
     meta = dataclasses.replace(
-        profile.meta,
-        tasks="annotator",
+        meta,
         adapt="all",
-        engine="learn2learn",
         train_adapter=True,
         tasks_at_once=1,
         steps=profile.baseline_steps,
+        tasks_per_step=profile.baseline_tasks,
     )
     for name in BASELINES:
         model = BaselineConfig(name, profile.baseline_width, profile.model.slice_shape)
-        out[baseline_name(name)] = Recipe(model, first)
-        out[baseline_name(name, meta=True)] = Recipe(model, meta, baseline_name(name))
+        out[baseline_name(name)] = Recipe(model, first, None, meta)
+        out[baseline_name(name, meta=True)] = Recipe(model, meta, baseline_name(name), meta)
     return out
 
 
@@ -89,8 +103,6 @@ def digest(every: Mapping[str, Recipe], name: str) -> str:
     """First 8 hex digits of a hash of a recipe and everything that it starts from."""
     recipe = every[name]
     total = hashlib.sha256(repr(recipe).encode())
-    if isinstance(recipe.model, BaselineConfig):
-        total.update(Path(dsaml.baselines.__file__).read_bytes())
     if recipe.start:
         total.update(digest(every, recipe.start).encode())
     return total.hexdigest()[:8]

@@ -16,6 +16,7 @@ import pandas as pd
 
 from dsaml import evaluation as ev
 from dsaml import reproduce as rp
+from dsaml import scoring as sc
 from dsaml.baselines import BASELINES
 from dsaml.claims import judge_all, wanted
 from dsaml.datasets import synthetic
@@ -23,14 +24,18 @@ from dsaml.experiment import Experiment
 from dsaml.recipes import (
     ABLATIONS,
     ANNOTATOR_LABELS,
+    ANNOTATOR_LABELS_LONG,
     MAML_ANNOTATOR,
     MAML_MEAN,
     NO_ATTENTION_LOSS,
     NON_META,
+    NON_META_LONG,
+    RELEASED_POSITIONS,
     SUPERVISED,
     baseline_name,
 )
 from dsaml.results import provenance, write_result
+from dsaml.scoring import Job
 
 ORACLES = ("population oracle", "personal oracle")
 FLOORS = ("constant (training mean)", "the song's own mean (oracle)", "support mean", "last support value")
@@ -71,43 +76,38 @@ _TABLE4 = {
     "Ours (trained without the personalized task construction)": MAML_MEAN,
     "Ours (trained without MAML; trained without the personalized task construction)": NON_META,
 }
-_FINE_TUNED = (rp.FINE_TUNED, rp.label_of(ANNOTATOR_LABELS))
-_SHOTS = (f"{MAML_ANNOTATOR}, before", rp.HEAD_ONLY, *(rp.shots_label(n) for n in rp.SHOTS[1:]))
+_LONG = (NON_META_LONG, ANNOTATOR_LABELS_LONG)  # with MAML's number of song passes
+_FINE_TUNED = tuple(sc.label_of(name) for name in (NON_META, ANNOTATOR_LABELS, *_LONG))
+_MORE = (*_LONG, *_FINE_TUNED)
+_SHOTS = (sc.BEFORE, sc.HEAD_ONLY, sc.AS_TRAINED, *(sc.shots_label(n) for n in sc.SHOTS[1:]))
 
 BLOCKS = (
     Block("table1", "table1", "dmer", _TABLE1, unit=SONGS),
-    Block("table2", "table2", "cross-song", _TABLE2, tuple(rp.label_of(baseline_name(n)) for n in reversed(BASELINES))),
-    Block("table3", "table3", "dmer", _TABLE3, unit=SONGS),
+    Block("table2", "table2", "cross-song", _TABLE2, tuple(sc.label_of(baseline_name(n)) for n in reversed(BASELINES))),
+    Block("table3", "table3", "dmer", _TABLE3, (RELEASED_POSITIONS,), unit=SONGS),
     Block("table3-long-range", "table3", "dmer", _TABLE3, only_long_range=True, unit=SONGS),
-    Block("table4", "table4", "cross-song", _TABLE4, (*_FINE_TUNED, rp.SHIFTED, *_SHOTS)),
-    Block("table4-prefix", "table4", "prefix", _TABLE4, _FINE_TUNED),
+    Block("table4", "table4", "cross-song", _TABLE4, (*_MORE, sc.SHIFTED, *_SHOTS)),
+    Block("table4-prefix", "table4", "prefix", _TABLE4, _MORE),
 )
 
 
-Job = tuple[str, str, int]
-"""Kind of score ("dmer" or "pdmer"), model, training seed."""
-
-
-def jobs_of(tables: Sequence[str], seeds: Sequence[int], baseline_seeds: Sequence[int]) -> list[Job]:
+def jobs_of(tables: Sequence[str], seeds: Sequence[int]) -> list[Job]:
     """What has to be trained and scored for some tables.
 
     Parameters
     ----------
     tables : sequence of str
         "table1" to "table4".
-    seeds, baseline_seeds : sequence of int
-        Training seeds; fewer for the baselines under PDMER, whose meta-training takes one task after the other.
+    seeds : sequence of int
+        Training seeds.
     """
     dmer: dict[str, None] = {}
     dmer |= dict.fromkeys(_TABLE1.values()) if "table1" in tables else {}
-    dmer |= dict.fromkeys(_TABLE3.values()) if "table3" in tables else {}
-    pdmer = dict.fromkeys(_TABLE4.values()) if "table4" in tables else {}
-    pdmer |= {MAML_ANNOTATOR: None} if "table2" in tables else {}
+    dmer |= dict.fromkeys((*_TABLE3.values(), RELEASED_POSITIONS)) if "table3" in tables else {}
+    pdmer = dict.fromkeys((*_TABLE4.values(), *_LONG)) if "table4" in tables else {}
+    pdmer |= dict.fromkeys((MAML_ANNOTATOR, *sc.BASELINE_MODELS)) if "table2" in tables else {}
     jobs = [("dmer", name, seed) for name in dmer for seed in seeds]
-    jobs += [("pdmer", name, seed) for name in pdmer for seed in seeds]
-    if "table2" in tables:
-        jobs += [("pdmer", name, seed) for name in rp.BASELINE_MODELS for seed in baseline_seeds]
-    return jobs
+    return jobs + [("pdmer", name, seed) for name in pdmer for seed in seeds]
 
 
 def book_jobs(seeds: Sequence[int]) -> list[Job]:
@@ -186,10 +186,10 @@ def long_range_songs(experiment: Experiment) -> frozenset[str]:
 def compute(experiment: Experiment, jobs: Sequence[Job], results: Path, workers: int = 2) -> dict[str, Any]:
     """Score trained models, write ``tables-<data set>.json`` and ``claims-<data set>.json``; scores on disk are not repeated."""
     started = time.perf_counter()
-    scores, chosen = rp.score_all(experiment, jobs, workers)
+    scores, chosen = sc.score_all(experiment, jobs, workers)
     fixed = [
         table.assign(protocol=protocol)
-        for protocol, parts in rp.fixed_rows(experiment, jobs[0][2]).items()
+        for protocol, parts in sc.fixed_rows(experiment).items()
         for table in parts
         if len(table)
     ]

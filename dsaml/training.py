@@ -29,7 +29,15 @@ def mean_ccc(predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> float:
 
 
 def train_supervised(
-    model: DSAML, store: SongStore, config: SupervisedConfig, *, seed: int, validate_every: int, run: Run | None = None
+    model: DSAML,
+    store: SongStore,
+    config: SupervisedConfig,
+    *,
+    seed: int,
+    validate_every: int,
+    run: Run | None = None,
+    adaptation: MetaConfig | None = None,
+    adapted: bool = False,
 ) -> History:
     """Plain training on averaged labels, or on every annotator's own (``config.labels``); validated on averaged labels.
 
@@ -41,6 +49,11 @@ def train_supervised(
         Of songs and dropout.
     validate_every : int
         Steps.
+    adaptation : MetaConfig, optional
+        How the model will adapt to a listener: it is then also validated as MAML is, after adaptation to each validation
+        annotator.
+    adapted : bool
+        Whether the model ends with the weights that were best by that second score.
 
     Raises
     ------
@@ -49,6 +62,9 @@ def train_supervised(
     """
     run = run or Run()
     model, store = model.to(run.device), store.to(run.device)
+    plain = store
+    if not config.train_adapter:
+        store = _leave_adapter(model, store)
     split = store.dataset.split.songs
     train, held_out = split["train"], split["validation"]
     labels = store.batch([MEAN], [held_out])
@@ -64,18 +80,56 @@ def train_supervised(
         chosen = [pairs[i] for i in rng.permutation(len(pairs))[: config.batch_size]]
         batch = store.batch([who for who, _ in chosen], [[song] for _, song in chosen])
         x, embedding, target = (part.squeeze(1) for part in (batch.x, batch.global_embedding, batch.target))
-        yield total_loss(model(x, embedding), target, config.loss, model.config)
+        yield total_loss(model(x, embedding, store.stage), target, config.loss, model.config)
 
     def validate() -> float:
         with torch.no_grad(), mode(model, "eval"):
-            return mean_ccc([model(labels.x[0], labels.global_embedding[0]).prediction], [labels.target[0]])
+            return mean_ccc([model(labels.x[0], labels.global_embedding[0], store.stage).prediction], [labels.target[0]])
 
-    return fit(model, step_losses, validate, config, seed=seed, validate_every=validate_every, run=run, shared=False)
+    second = None
+    if adaptation is not None and (held := validation_tasks(plain, adaptation)):
+        truth = query_labels(plain, held)
+
+        def second() -> float:
+            ready = plain if adaptation.adapt == "all" else store if store is not plain else plain.local(model)
+            return mean_ccc(predict_tasks(model, ready, held, adaptation), truth)
+
+    try:
+        return fit(
+            model,
+            step_losses,
+            validate,
+            config,
+            seed=seed,
+            validate_every=validate_every,
+            run=run,
+            shared=False,
+            validate_adapted=second,
+            adapted=adapted and second is not None,
+        )
+    finally:
+        _release_adapter(model)
 
 
-def validation_tasks(store: SongStore, supports: int = 2) -> list[Task]:
-    """Fixed cross-song tasks of the validation annotators: ``supports`` one-song support sets each, the rest as query."""
-    return cross_song_tasks(store, "validation", supports)
+def _leave_adapter(model: DSAML, store: SongStore) -> SongStore:
+    """Take the adapter out of training; a store of its features, computed once per song."""
+    if model.adapter is None:
+        return store
+    model.adapter.requires_grad_(False)
+    return store.local(model)
+
+
+def _release_adapter(model: DSAML) -> None:
+    if model.adapter is not None:
+        model.adapter.requires_grad_(True)
+
+
+def validation_tasks(store: SongStore, config: MetaConfig) -> list[Task]:
+    """Fixed cross-song tasks of the validation annotators: two one-song support sets each, the rest as query.
+
+    A model whose tasks are computed one by one has one support set for each annotator, to keep validation short.
+    """
+    return cross_song_tasks(store, "validation", 2 if config.tasks_at_once > 1 else 1)
 
 
 def cross_song_tasks(store: SongStore, part: str, supports: int, songs_per_support: int = 1) -> list[Task]:
@@ -171,11 +225,9 @@ def train_maml(
         sources = {MEAN: dataset.mean}
     tracks = {who: {s: t for s, t in every.items() if s in songs} for who, every in sources.items()}
     sampler = TaskSampler(tracks, config.tasks, config.support_songs, config.query_songs, seed)
-    fixed = model.adapter if not config.train_adapter else None
-    if fixed is not None:
-        fixed.requires_grad_(False)
-        store = store.local(model)
-    held_out = validation_tasks(store)
+    if not config.train_adapter:
+        store = _leave_adapter(model, store)
+    held_out = validation_tasks(store, config)
     if not held_out:
         raise DsamlError(
             f"{dataset.root}: no validation annotator rated two songs of {store.steps} steps; change the split"
@@ -195,5 +247,4 @@ def train_maml(
     try:
         return fit(model, step_losses, validate, config, seed=seed, validate_every=validate_every, run=run)
     finally:
-        if fixed is not None:
-            fixed.requires_grad_(True)
+        _release_adapter(model)

@@ -12,18 +12,19 @@ import pandas as pd
 from rich.table import Table
 
 from dsaml import evaluation as ev
-from dsaml import protocols
-from dsaml import reproduce as rp
+from dsaml import protocols, recipes
 from dsaml.config import Profile, get_profile
 from dsaml.distributed import processes, ranks
 from dsaml.encoders import GlobalEncoder, make_encoder
 from dsaml.errors import DsamlError
+from dsaml.experiment import prepare
 from dsaml.export import load_model, save_model
 from dsaml.loop import Run, check_device
 from dsaml.results import provenance, write_result
+from dsaml.scoring import select_inner
 from dsaml.training import cross_song_tasks
 
-MODELS = {"dmer": rp.NON_META, "pdmer": rp.MAML_ANNOTATOR}
+MODELS = {"dmer": recipes.NON_META, "pdmer": recipes.MAML_ANNOTATOR}
 
 
 def encoder_factory(imagebind: Path | None) -> Callable[[Profile], GlobalEncoder]:
@@ -56,7 +57,7 @@ def train(
         raise DsamlError(f"{out}: a model file ends in .safetensors; change --out")
     with processes(check_device(run.device)) as device:
         run = dataclasses.replace(run, device=device)
-        experiment = rp.prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
+        experiment = prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
         experiment = dataclasses.replace(experiment, run=run)
         if mode == "pdmer" and not experiment.dataset.tracks:
             raise DsamlError(
@@ -82,12 +83,12 @@ def evaluate(
     """
     model, profile, about = load_model(checkpoint)
     started = time.perf_counter()
-    experiment = rp.prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
+    experiment = prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
     store = experiment.store
     tasks = cross_song_tasks(store, "test", protocols.SUPPORTS)
     if not tasks:
         raise DsamlError(f"{root}: no test annotators, so PDMER cannot be scored; 'floors' needs averaged labels only")
-    config, grid = rp.select_inner(store, model, profile.meta)
+    config, grid = select_inner(store, model, profile.meta)
     name = checkpoint.stem
     rows = ev.floor_predictors(store) | ev.oracle_predictors(store)
     rows |= {

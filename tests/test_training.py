@@ -9,7 +9,14 @@ from conftest import META, MODEL, SUPERVISED
 from dsaml.errors import DsamlError
 from dsaml.loop import Run, read_checkpoint
 from dsaml.model import DSAML
-from dsaml.training import cross_song_tasks, train_maml, train_supervised
+from dsaml.training import (
+    cross_song_tasks,
+    mean_ccc,
+    predict_tasks,
+    query_labels,
+    train_maml,
+    train_supervised,
+)
 
 
 def _model() -> DSAML:
@@ -66,7 +73,7 @@ def test_a_finished_run_is_read_and_not_trained_again(store, tmp_path):
 def test_the_best_validated_weights_are_kept(store):
     history = train_supervised(_model(), store, SUPERVISED, seed=0, validate_every=3)
     assert history.best_step == max(history.validation, key=lambda pair: pair[1])[0]
-    assert [step for step, _ in history.validation] == [3, 6, 9, 12]
+    assert [step for step, _ in history.validation] == [0, 3, 6, 9, 12]
     assert len(history.loss) == SUPERVISED.steps
 
 
@@ -122,3 +129,51 @@ def test_cross_song_tasks_spread_the_support_songs(store):
     for task in tasks:
         assert not set(task.support) & set(task.query) and len(task.query) == 5
     assert len({task.support for task in tasks if task.annotator == "test-0"}) == 3
+
+
+def test_step_0_is_a_candidate_and_wins_where_training_only_harms(store):
+    model = _model()
+    train_supervised(model, store, dataclasses.replace(SUPERVISED, learning_rate=0.02), seed=0, validate_every=3)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    harmful = dataclasses.replace(SUPERVISED, learning_rate=30.0)
+    history = train_supervised(model, store, harmful, seed=0, validate_every=4)
+    assert history.best_step == 0 and [step for step, _ in history.validation] == [0, 4, 8, 12]
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    harmless = dataclasses.replace(META, learning_rate=0.0)
+    assert train_maml(_model(), store, harmless, seed=0, validate_every=4).best_step == 0
+
+
+def test_a_model_is_chosen_by_what_it_is_scored_by(store, tmp_path):
+    """As it is, or after adaptation to validation listeners: two checkpoints of one training."""
+    config = dataclasses.replace(SUPERVISED, learning_rate=0.02, steps=24)
+    inner = dataclasses.replace(META, inner_lr=0.2)
+    run = Run(checkpoint=tmp_path / "run.pt", resume=True)
+    chosen = {}
+    for adapted in (False, True):
+        model = _model()
+        history = train_supervised(
+            model, store, config, seed=0, validate_every=3, run=run, adaptation=inner, adapted=adapted
+        )
+        chosen[adapted] = model
+    assert len(history.adapted) == len(history.validation) == 9
+    assert history.best_adapted == max(history.adapted, key=lambda pair: pair[1])[0]
+    tasks = cross_song_tasks(store, "validation", 2)
+    for adapted, model in chosen.items():
+        steps = META.inner_steps if adapted else 0
+        score = mean_ccc(predict_tasks(model, store, tasks, inner, steps), query_labels(store, tasks))
+        assert not adapted or score == pytest.approx(max(s for _, s in history.adapted), abs=1e-6)
+    assert history.best_adapted != history.best_step  # here the two differ, so the models do
+    assert not torch.equal(chosen[False].predictor.output.weight, chosen[True].predictor.output.weight)
+    alone = train_supervised(_model(), store, config, seed=0, validate_every=3)
+    assert alone.validation == history.validation and alone.adapted == []
+
+
+def test_an_adapter_that_is_left_alone_stays_as_it_came(store):
+    model = _model()
+    before = {name: p.clone() for name, p in model.adapter.named_parameters()}
+    head = model.predictor.output.weight.clone()
+    config = dataclasses.replace(SUPERVISED, train_adapter=False, learning_rate=0.02, steps=24)
+    train_supervised(model, store, config, seed=0, validate_every=3, adaptation=META)
+    assert not torch.equal(head, model.predictor.output.weight)
+    assert all(torch.equal(before[name], p) for name, p in model.adapter.named_parameters())
+    assert all(p.requires_grad for p in model.parameters())

@@ -138,9 +138,6 @@ def reproduce(
         Path | None, typer.Option("--root", help="The data set's own folder; the embedded corpus needs none.")
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Training seeds 0, 1, …", min=1)] = 3,
-    baseline_seeds: Annotated[
-        int, typer.Option("--baseline-seeds", help="Of the four baselines in Table 2, which are slow.", min=1)
-    ] = 1,
     results: Annotated[
         Path | None, typer.Option("--results", help="Folder of the result files; results/PROFILE by default.")
     ] = None,
@@ -155,22 +152,19 @@ def reproduce(
     from dsaml.config import get_profile
     from dsaml.encoders import make_encoder
     from dsaml.experiment import prepare
-    from dsaml.reproduce import demo_results, train_for
+    from dsaml.reproduce import demo_results
     from dsaml.results import read_result
+    from dsaml.scoring import train_for
     from dsaml.workflow import table
 
     settings = get_profile(profile)
     folder = results or Path("results") / profile
-    if baseline_seeds not in (1, seeds):
-        raise DsamlError(
-            f"--baseline-seeds is {baseline_seeds}: it has to be 1 or --seeds ({seeds}), so that rows can be paired"
-        )
     if dataset is not DatasetName.synthetic and root is None:
         raise DsamlError(f"--root is missing: the folder of {dataset.value}")
     if dataset is not DatasetName.synthetic and what is What.book:
         raise DsamlError(f"book: its pages show the embedded corpus, not {dataset.value}; ask for all, or for one table")
     wanted = ["table1", "table2", "table3", "table4"] if what is What.all else [what.value]
-    jobs = tables.jobs_of(wanted, range(seeds), range(baseline_seeds)) if what is not What.book else None
+    jobs = tables.jobs_of(wanted, range(seeds)) if what is not What.book else None
     if what in (What.all, What.book) and dataset is DatasetName.synthetic:
         demo_results(settings, folder, cache, tuple(range(seeds)), jobs)
         console.print(table(read_result(folder / "pdmer.json")))
@@ -178,7 +172,7 @@ def reproduce(
         experiment = prepare(settings, cache, dataset.value, root, make_encoder(settings, imagebind))
         if not experiment.dataset.tracks:  # labels of single annotators are not in every data set
             wanted = [name for name in wanted if name in ("table1", "table3")]
-            jobs = tables.jobs_of(wanted, range(seeds), range(baseline_seeds))
+            jobs = tables.jobs_of(wanted, range(seeds))
         if not wanted:
             raise DsamlError(
                 f"{dataset.value} has no labels of single annotators, so {what.value} cannot be computed on it"
