@@ -99,7 +99,8 @@ class BiLSTM(nn.LSTM):
             weights = [getattr(self, name) for name in self._flat_weights_names]
             flat = input.flatten(0, -3)  # (rows, T, in)
             zero = flat.new_zeros(2, flat.shape[0], self.hidden_size)
-            out = torch.lstm(flat, (zero, zero), weights, True, 1, 0.0, self.training, True, True)[0]
+            train = torch.is_grad_enabled()  # not dropout's mode: cuDNN has no gradient of what it computed for use alone
+            out = torch.lstm(flat, (zero, zero), weights, True, 1, 0.0, train, True, True)[0]
             return out.view(*input.shape[:-1], 2 * self.hidden_size)
         w_in = torch.stack((self.weight_ih_l0, self.weight_ih_l0_reverse), 1)  # (tasks, 2, 4H, in)
         w_hidden = torch.stack((self.weight_hh_l0, self.weight_hh_l0_reverse), 1).flatten(0, 1).mT  # (tasks*2, H, 4H)

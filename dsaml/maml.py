@@ -12,10 +12,11 @@ from types import ModuleType
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from dsaml.config import MetaConfig
+from dsaml.distributed import sum_over_ranks
 from dsaml.errors import DsamlError
 from dsaml.losses import total_loss
 from dsaml.model import DSAML, Output
@@ -167,15 +168,56 @@ def meta_loss(model: DSAML, support: Batch, query: Batch, config: MetaConfig) ->
         return total_loss(run(model, weights, query), query.target, config.loss, model.config)
 
 
-@torch.no_grad()
-def update_statistics(model: DSAML, query: Batch, config: MetaConfig) -> None:
-    """Let the base model's batch statistics follow the songs, where each task normalises with its own (``adapt="all"``).
+class BatchStatistics:
+    """What one meta-step tells about the base model's batch statistics, where each task normalises with its own (``adapt="all"``).
 
-    Without it the statistics that ``test_mode="eval"`` reads would stay as they were initialised.
+    Each task's mean and variance count alike, whatever chunk or process computed it, and together they are one update: the
+    result depends on neither. Without it the statistics that ``test_mode="eval"`` reads would stay as they were initialised.
     """
-    if query.stage == "audio" and config.adapt == "all" and config.query_mode == "train":
-        with mode(model, "train"):
-            model.local_features(query.x.flatten(0, 1))
+
+    def __init__(self, model: DSAML, config: MetaConfig):
+        wanted = config.adapt == "all" and config.query_mode == "train"
+        self.model = model
+        self.norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)] if wanted else []
+        self.total: Tensor | None = None  # of this process's tasks: (mean, variance) of every layer in turn
+
+    def _flat(self) -> Tensor:
+        return torch.cat([part for norm in self.norms for part in (norm.running_mean, norm.running_var)])
+
+    def _put(self, flat: Tensor) -> None:
+        parts = iter(flat.split([norm.num_features for norm in self.norms for _ in range(2)]))
+        for norm in self.norms:
+            norm.running_mean.copy_(next(parts))
+            norm.running_var.copy_(next(parts))
+
+    @torch.no_grad()
+    def add(self, query: Batch) -> None:
+        """Count the tasks of a chunk, with the base weights."""
+        if not self.norms or query.stage != "audio":
+            return
+        before = self._flat()
+        settings = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in self.norms]
+        try:
+            for norm in self.norms:
+                norm.momentum = 1.0  # a pass leaves the statistics of its own batch
+            with mode(self.model, "train"):
+                for x in query.x:
+                    self.model.local_features(x)
+                    self.total = self._flat() + (0 if self.total is None else self.total)
+        finally:
+            for norm, (momentum, batches) in zip(self.norms, settings, strict=True):
+                norm.momentum = momentum
+                norm.num_batches_tracked.copy_(batches)
+            self._put(before)
+
+    @torch.no_grad()
+    def update(self, tasks: int) -> None:
+        """Move the running statistics once, towards the mean over all ``tasks`` of the step, in all processes."""
+        if self.total is None:
+            return
+        self._put(torch.lerp(self._flat(), sum_over_ranks(self.total) / tasks, self.norms[0].momentum))
+        for norm in self.norms:
+            norm.num_batches_tracked += 1
 
 
 def personalize(

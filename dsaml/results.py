@@ -6,8 +6,9 @@ import json
 import math
 import os
 import platform
+import secrets
+import stat
 import subprocess
-import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -99,18 +100,53 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def check_replaceable(path: Path) -> Path:
+    """Where a file called ``path`` is really written: a link stays, and the file that it points to is replaced.
+
+    Raises
+    ------
+    DsamlError
+        If it is a folder, a device, a pipe, a socket, or a link that leads nowhere but to itself.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        kind = os.stat(target).st_mode
+    except FileNotFoundError:
+        return target
+    except OSError as error:
+        raise DsamlError(f"{path}: cannot be written ({error.strerror}); choose another name") from error
+    if not stat.S_ISREG(kind):
+        what = "a folder" if stat.S_ISDIR(kind) else "a device, a pipe or a socket"
+        raise DsamlError(f"{path}: is {what}, not a file; choose another name")
+    return target
+
+
 def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Write through a temporary file in the same folder, then rename: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write through a temporary file in the same folder, then rename: a reader never sees half a file.
+
+    A new file gets the mode that the umask asks for, a replaced one keeps its own.
+
+    Raises
+    ------
+    DsamlError
+        See :func:`check_replaceable`.
+    OSError
+        If the disk is full or the folder cannot be written; what was there before is then still there.
+    """
+    target = check_replaceable(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
     try:
         with os.fdopen(handle, "wb") as stream:
+            if target.exists():
+                os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -16,7 +16,7 @@ from dsaml.distributed import share
 from dsaml.errors import DsamlError
 from dsaml.loop import History, Run, fit
 from dsaml.losses import sequence_scores, total_loss
-from dsaml.maml import engine, mode, update_statistics
+from dsaml.maml import BatchStatistics, engine, mode
 from dsaml.model import DSAML
 from dsaml.tasks import Task, TaskSampler
 
@@ -236,10 +236,12 @@ def train_maml(
 
     def step_losses(step: int) -> Iterator[Tensor]:
         tasks = sampler.batch(step, config.tasks_per_step)
+        statistics = BatchStatistics(model, config)
         for part in chunks(share(tasks), config.tasks_at_once):
             support, query = store.support(part), store.query(part)
             yield engine(config.engine).meta_loss(model, support, query, config).sum() / len(tasks)
-            update_statistics(model, query, config)
+            statistics.add(query)
+        statistics.update(len(tasks))
 
     def validate() -> float:
         return mean_ccc(predict_tasks(model, store, held_out, config), truth)

@@ -1,5 +1,6 @@
 """Long runs: real kills, Ctrl-C, full disks, early stopping, logs, precision, several processes."""
 
+import copy
 import dataclasses
 import errno
 import multiprocessing
@@ -18,11 +19,12 @@ from dsaml.config import MetaConfig
 from dsaml.distributed import processes, share
 from dsaml.errors import DsamlError
 from dsaml.loop import Run, arithmetic, check_device, read_checkpoint
-from dsaml.maml import Batch, update_statistics
+from dsaml.maml import Batch, BatchStatistics
 from dsaml.model import DSAML
 from dsaml.training import train_maml, train_supervised
 
 PLAIN = dataclasses.replace(MODEL, dropout=0.0, positions="sinusoidal")
+EVERYTHING = dataclasses.replace(META, adapt="all", train_adapter=True)  # as in the paper
 
 
 def _model(config=MODEL) -> DSAML:
@@ -152,27 +154,41 @@ def test_a_device_that_is_not_there_is_one_sentence():
             check_device("cuda")
 
 
-def test_tasks_at_once_change_time_and_not_the_result():
+@pytest.mark.parametrize("config", [META, EVERYTHING])
+def test_tasks_at_once_change_time_and_not_the_result(config):
     results = []
     for at_once in (1, 2, 3):
         model = _model(PLAIN).double()
-        config = dataclasses.replace(META, tasks_at_once=at_once)
-        train_maml(model, _exact_store(), config, seed=0, validate_every=12)
+        changed = dataclasses.replace(config, tasks_at_once=at_once)
+        train_maml(model, _exact_store(), changed, seed=0, validate_every=12)
         results.append(model)
     for other in results[1:]:
-        for a, b in zip(results[0].parameters(), other.parameters(), strict=True):
-            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+        for (name, a), b in zip(results[0].state_dict().items(), other.state_dict().values(), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4, msg=name)
 
 
 def test_batch_statistics_follow_the_songs_when_everything_adapts():
     model = _model()
-    x = 3 + torch.randn(1, 4, 12, *MODEL.slice_shape)
-    batch = Batch(x, torch.zeros(1, 4, 1, MODEL.dim), torch.zeros(1, 4, 12, 2))
-    before = model.adapter.block1.norm.running_mean.clone()
-    update_statistics(model, batch, MetaConfig(adapt="head"))
-    assert torch.equal(before, model.adapter.block1.norm.running_mean)
-    update_statistics(model, batch, MetaConfig(adapt="all"))
-    assert not torch.equal(before, model.adapter.block1.norm.running_mean)
+    x = 3 + torch.randn(3, 4, 12, *MODEL.slice_shape)
+    batch = Batch(x, torch.zeros(3, 4, 1, MODEL.dim), torch.zeros(3, 4, 12, 2))
+    before = copy.deepcopy(model.state_dict())
+    norm = model.adapter.block1.norm
+
+    def one_step(config: MetaConfig) -> None:
+        statistics = BatchStatistics(model, config)
+        statistics.add(batch)
+        assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+        statistics.update(3)
+
+    one_step(MetaConfig(adapt="head"))
+    assert torch.equal(before["adapter.block1.norm.running_mean"], norm.running_mean)
+    one_step(MetaConfig(adapt="all"))
+    with torch.no_grad():
+        out = model.adapter.block1.conv(x.flatten(1, 2).unsqueeze(2).flatten(0, 1)).unflatten(0, (3, -1))
+    mean, var = out.mean((1, 3, 4)).mean(0), out.transpose(1, 2).flatten(2).var(2).mean(0)  # over the tasks
+    torch.testing.assert_close(norm.running_mean, 0.1 * mean)
+    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * var)
+    assert norm.num_batches_tracked == 1 and norm.momentum == 0.1
 
 
 def _exact_store():
@@ -180,7 +196,7 @@ def _exact_store():
     return make_store().to(torch.float64)
 
 
-def _rank(rank: int, size: int, port: int, folder: str) -> None:
+def _rank(rank: int, size: int, port: int, folder: str, config: MetaConfig) -> None:
     """What torchrun starts: one of several processes of the same training."""
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
@@ -190,8 +206,8 @@ def _rank(rank: int, size: int, port: int, folder: str) -> None:
         model = _model(PLAIN).double()
         run = Run(checkpoint=Path(folder) / "run.pt", save_every=4)
         train_supervised(model, _exact_store(), SUPERVISED, seed=5, validate_every=4)
-        history = train_maml(model, _exact_store(), META, seed=5, validate_every=4, run=run)
-        torch.save({"model": model.state_dict(), "loss": history.loss}, Path(folder) / f"{rank}.pt")
+        history = train_maml(model, _exact_store(), config, seed=5, validate_every=4, run=run)
+        torch.save({"model": model.state_dict(), "history": vars(history)}, Path(folder) / f"{rank}.pt")
 
 
 def _free_port() -> int:
@@ -200,10 +216,11 @@ def _free_port() -> int:
         return one.getsockname()[1]
 
 
-def test_two_processes_equal_one(tmp_path, one_thread):
+@pytest.mark.parametrize("config", [META, EVERYTHING])
+def test_two_processes_equal_one(tmp_path, one_thread, config):
     port = _free_port()
     context = multiprocessing.get_context("spawn")
-    ranks = [context.Process(target=_rank, args=(rank, 2, port, str(tmp_path))) for rank in range(2)]
+    ranks = [context.Process(target=_rank, args=(rank, 2, port, str(tmp_path), config)) for rank in range(2)]
     for process in ranks:
         process.start()
     for process in ranks:
@@ -211,10 +228,12 @@ def test_two_processes_equal_one(tmp_path, one_thread):
     assert [process.exitcode for process in ranks] == [0, 0]
     alone = _model(PLAIN).double()
     train_supervised(alone, _exact_store(), SUPERVISED, seed=5, validate_every=4)
-    history = train_maml(alone, _exact_store(), META, seed=5, validate_every=4)
+    history = train_maml(alone, _exact_store(), config, seed=5, validate_every=4)
     for rank in range(2):
         state = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert state["loss"] == pytest.approx(history.loss, abs=1e-6)
+        assert state["history"]["loss"] == pytest.approx(history.loss, abs=1e-6)
+        for (step, score), (expected_step, expected) in zip(state["history"]["validation"], history.validation, strict=True):
+            assert step == expected_step and score == pytest.approx(expected, abs=1e-6)
         for name, tensor in alone.state_dict().items():
             torch.testing.assert_close(state["model"][name], tensor, atol=1e-6, rtol=1e-5)
     assert read_checkpoint(tmp_path / "run.pt")["step"] == META.steps

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dsaml.config import ModelConfig, released
 from dsaml.errors import DsamlError
-from dsaml.layers import Dropout
+from dsaml.layers import BiLSTM, Dropout
 from dsaml.losses import diagonal_attention_loss, mse_loss, score_loss, sequence_scores, total_loss
 from dsaml.model import DSAML, RELEASED_NAMES, ConvBlock, band_mask, load_released, parameter_table
 
@@ -235,3 +235,20 @@ def test_dropout_drops_its_share_and_keeps_the_mean(p):
     assert torch.allclose(out[out != 0], torch.tensor(1 / (1 - p)))
     assert abs(out.mean().item() - 1) < 0.01
     assert dropout.eval()(ones) is ones
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_fused_lstm_keeps_what_a_gradient_needs_in_either_mode(training, monkeypatch):
+    """With ``train=False`` cuDNN refuses to differentiate, and the inner loop runs in eval mode."""
+    fused, asked = torch.lstm, []
+
+    def spy(*arguments):
+        asked.append(arguments[6])
+        return fused(*arguments)
+
+    monkeypatch.setattr(torch, "lstm", spy)
+    lstm = BiLSTM(4, 3).train(training)
+    lstm(torch.randn(2, 5, 4))
+    with torch.no_grad():
+        lstm(torch.randn(2, 5, 4))
+    assert asked == [True, False]

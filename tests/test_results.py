@@ -1,6 +1,9 @@
 """Result files: stamps, atomic writing, refusals."""
 
 import json
+import os
+import socket
+import stat
 
 import numpy as np
 import pytest
@@ -39,6 +42,45 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         write_bytes_atomically(path, b"new")
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("umask, mode", [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_the_umask_decides_the_mode_of_a_new_file(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_bytes_atomically(tmp_path / "new", b"text")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == mode
+
+
+def test_a_replaced_file_keeps_its_mode_and_a_link_stays_a_link(tmp_path):
+    path, link, dangling = tmp_path / "deep" / "r.json", tmp_path / "link", tmp_path / "dangling"
+    write_bytes_atomically(path, b"old")
+    path.chmod(0o640)
+    link.symlink_to(path)
+    dangling.symlink_to(tmp_path / "later" / "file")
+    write_bytes_atomically(link, b"new")
+    write_bytes_atomically(dangling, b"first")
+    assert path.read_bytes() == b"new" and link.is_symlink() and stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert (tmp_path / "later" / "file").read_bytes() == b"first" and dangling.is_symlink()
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "socket", "device", "loop"])
+def test_what_is_no_file_is_never_replaced(kind, tmp_path):
+    path = tmp_path / "out"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        socket.socket(socket.AF_UNIX).bind(str(path))
+    else:
+        path.symlink_to(os.devnull if kind == "device" else path)
+    before = path.lstat()
+    with pytest.raises(DsamlError, match=r"out: (is a (folder|device)|cannot be written \(.*\)).*choose another name"):
+        write_bytes_atomically(path, b"text")
+    assert path.lstat() == before and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
