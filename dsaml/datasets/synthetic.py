@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from dsaml.annotations import MEAN
 from dsaml.audio import encode
+from dsaml.closure import code_digest
 from dsaml.datasets import deam
 from dsaml.datasets.base import PARTS, Dataset, Split
 from dsaml.errors import DsamlError
@@ -225,6 +226,7 @@ def synthesize(
     songs = {part: [str(p.song_id) for p in plans if p.part == part] for part in PARTS}
     bells = {str(p.song_id): b for p in plans if (b := make_controls(config, p.song_id, p.steps, p.flat)[1])}
     description = {"synthetic": True, "config": asdict(config), "complete": True, "files": _files(plans)}
+    description["code"] = code_digest("dsaml.datasets.synthetic")
     description |= {"songs": songs, "annotators": listeners, "bells": bells}
     description = json.loads(json.dumps(description))  # as it will be read again
     if _check_own(root) == description:
