@@ -1,4 +1,4 @@
-"""A profile on a data set: features in memory, every trained model a checkpoint on disk.
+"""A profile on a data set: every trained model a checkpoint on disk.
 
 A second call, or a call after a kill, trains only what is missing.
 """
@@ -17,21 +17,17 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from joblib import Parallel, delayed
 
 from dsaml.baselines import WAVEFORM_RATE, Baseline, BaselineConfig
 from dsaml.batches import SongStore
-from dsaml.closure import code_digest
 from dsaml.config import AudioConfig, MetaConfig, Profile, SupervisedConfig
-from dsaml.datasets import Dataset, Split, load_dataset, synthetic
-from dsaml.encoders import GlobalEncoder, make_encoder
-from dsaml.errors import DsamlError
-from dsaml.features import FeatureCache, Features, waveform_slices
+from dsaml.datasets import Dataset
+from dsaml.features import Features, waveform_slices
 from dsaml.loop import History, Run
 from dsaml.model import DSAML
-from dsaml.progress import counter, training_bar
+from dsaml.progress import training_bar
 from dsaml.recipes import Recipe, digest, passes, recipes
 from dsaml.training import train_maml, train_supervised
 
@@ -116,71 +112,6 @@ class Experiment:
                 model, self.store_for(name), config, seed=seed, validate_every=self.profile.validate_every, run=run
             )
         return model, history
-
-
-def prepare(
-    profile: Profile,
-    cache: Path,
-    dataset: str = "synthetic",
-    root: Path | None = None,
-    encoder: GlobalEncoder | None = None,
-    workers: int = 2,
-) -> Experiment:
-    """A data set with its features; by default the embedded corpus, which is made under ``cache`` if it is not there.
-
-    Songs without audio are left out, with a count in the log.
-
-    Raises
-    ------
-    DsamlError
-        If the data set or its audio is unusable.
-    """
-    started = time.perf_counter()
-    if root is None:
-        with counter("corpus") as progress:
-            root = synthetic.synthesize(cache / "corpus", workers=workers, progress=progress)
-    data = load_dataset(dataset, root)
-    features = FeatureCache(cache / "features", profile.audio, encoder or make_encoder(profile, None))
-    wanted = [song for part in data.split.songs.values() for song in part if song in data.mean]
-    songs = {
-        s: (data.songs[s], len(data.mean[s])) for s in wanted if s in data.songs and data.songs[s].audio is not None
-    }
-    if len(songs) < len(wanted):
-        log.warning(
-            "%d of %d songs have no audio under %s and are left out", len(wanted) - len(songs), len(wanted), root
-        )
-    split = Split(
-        {part: tuple(s for s in ids if s in songs) for part, ids in data.split.songs.items()}, data.split.annotators
-    )
-    if empty := [part for part, ids in split.songs.items() if not ids]:
-        raise DsamlError(
-            f"{root}: no song with audio and labels in the part {', '.join(empty)}; 'check' lists what is missing"
-        )
-    with counter("features") as progress:
-        made = features.fill(songs, workers, progress)
-    log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
-    data = dataclasses.replace(data, split=split)
-    runs = cache / "runs" / f"{content_digest(data, made)[:8]}-{code_digest('dsaml.experiment')[:8]}"
-    return Experiment(profile, data, made, runs)
-
-
-def content_digest(data: Dataset, features: Mapping[str, Features]) -> str:
-    """SHA-256 of everything in the data that a number can depend on: split, every label of everybody, true curves, features.
-
-    The version of torch counts too: its kernels round.
-    """
-    total = hashlib.sha256(f"{torch.__version__} {data.name} {data.real} {data.split}".encode())
-    sources = {"mean": {"": data.mean}, "tracks": data.tracks, "oracle": data.oracle}
-    for kind, people in sources.items():
-        for who in sorted(people):
-            for song in sorted(people[who]):
-                track = people[who][song]
-                total.update(f"{kind}\0{who}\0{song}\0{track.values.shape}".encode())
-                total.update(track.times.tobytes() + np.ascontiguousarray(track.values).tobytes())
-    for song in sorted(features):
-        for tensor in (features[song].log_mel, features[song].global_embedding):
-            total.update(f"{song}\0{tuple(tensor.shape)}".encode() + tensor.contiguous().numpy().tobytes())
-    return total.hexdigest()
 
 
 def use_one_core() -> None:

@@ -15,7 +15,8 @@ from dsaml import evaluation as ev
 from dsaml import protocols
 from dsaml.baselines import BASELINES
 from dsaml.config import Profile
-from dsaml.experiment import Experiment, prepare
+from dsaml.experiment import Experiment
+from dsaml.prepare import prepare
 from dsaml.recipes import (
     ABLATIONS,
     ANNOTATOR_LABELS,

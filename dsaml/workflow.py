@@ -17,9 +17,9 @@ from dsaml.config import Profile, get_profile
 from dsaml.distributed import processes, ranks
 from dsaml.encoders import GlobalEncoder, make_encoder
 from dsaml.errors import DsamlError
-from dsaml.experiment import prepare
 from dsaml.export import load_model, save_model
 from dsaml.loop import Run, check_device
+from dsaml.prepare import prepare
 from dsaml.results import provenance, write_result
 from dsaml.scoring import select_inner
 from dsaml.training import cross_song_tasks

@@ -16,7 +16,7 @@ import dataclasses, json, sys
 from pathlib import Path
 from dsaml.config import DEMO
 from dsaml.datasets import synthetic
-from dsaml.experiment import prepare
+from dsaml.prepare import prepare
 from dsaml.recipes import SUPERVISED
 from dsaml.scoring import score_all, scores_file, train_for
 

@@ -18,9 +18,10 @@ from dsaml import evaluation as ev
 from dsaml.bench.common import machine
 from dsaml.bench.engine import ADAPT, Progress
 from dsaml.config import DEMO, PAPER, MetaConfig, SupervisedConfig
-from dsaml.experiment import Experiment, prepare
+from dsaml.experiment import Experiment
 from dsaml.loop import Run
 from dsaml.model import DSAML
+from dsaml.prepare import prepare
 from dsaml.training import cross_song_tasks, mean_ccc, predict_tasks, query_labels, train_supervised
 
 TRAINING = SupervisedConfig(steps=80, batch_size=16, learning_rate=3e-4, clip_norm=1.0, schedule="cosine", patience=4)

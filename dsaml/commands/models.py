@@ -151,7 +151,7 @@ def reproduce(
     from dsaml import tables
     from dsaml.config import get_profile
     from dsaml.encoders import make_encoder
-    from dsaml.experiment import prepare
+    from dsaml.prepare import prepare
     from dsaml.reproduce import demo_results
     from dsaml.results import read_result
     from dsaml.scoring import train_for
