@@ -7,7 +7,7 @@ paired differences between the paper's method and every other row, Holm-correcte
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,12 @@ def payload_of(scores: pd.DataFrame, long_range: frozenset[str]) -> dict[str, An
     return {block.name: block_payload(block, scores, long_range) for block in BLOCKS}
 
 
+def mean_passes(about: Mapping[str, Mapping[str, Any]], rows: Iterable[str]) -> dict[str, int]:
+    """How many times a song went through each trained row's model in training, on average over seeds."""
+    found = {row: [of_seed[row]["song_passes"] for of_seed in about.values() if row in of_seed] for row in rows}
+    return {row: round(sum(counts) / len(counts)) for row, counts in found.items() if counts}
+
+
 def long_range_songs(experiment: Experiment) -> frozenset[str]:
     """Songs with a bell, whose effect comes 8 to 15 s later; known for the embedded corpus only."""
     if experiment.dataset.name != "synthetic":
@@ -186,7 +192,7 @@ def long_range_songs(experiment: Experiment) -> frozenset[str]:
 def compute(experiment: Experiment, jobs: Sequence[Job], results: Path, workers: int = 2) -> dict[str, Any]:
     """Score trained models, write ``tables-<data set>.json`` and ``claims-<data set>.json``; scores on disk are not repeated."""
     started = time.perf_counter()
-    scores, chosen = sc.score_all(experiment, jobs, workers)
+    scores, about = sc.score_all(experiment, jobs, workers)
     fixed = [
         table.assign(protocol=protocol)
         for protocol, parts in sc.fixed_rows(experiment).items()
@@ -197,7 +203,9 @@ def compute(experiment: Experiment, jobs: Sequence[Job], results: Path, workers:
     gap = None
     if experiment.dataset.oracle and MAML_ANNOTATOR in blocks["table4"]["rows"]:
         gap = ev.gap_closed(blocks["table4"]["rows"], MAML_ANNOTATOR)
-    payload = {"blocks": blocks, "selection": chosen, "gap_closed": gap}
+    for block in blocks.values():
+        block["song_passes"] = mean_passes(about, block["rows"])
+    payload = {"blocks": blocks, "selection": about, "gap_closed": gap}
     name, seconds = experiment.dataset.name, time.perf_counter() - started
     stamp = provenance(experiment.profile, experiment.dataset, seeds=sorted({seed for *_, seed in jobs}), seconds=seconds)
     write_result(results / f"tables-{name}.json", payload, stamp)

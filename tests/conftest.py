@@ -34,18 +34,18 @@ def store() -> SongStore:
     return make_store()
 
 
-def make_store() -> SongStore:
+def make_store(steps: int = STEPS) -> SongStore:
     """24 songs of 12 steps, 6 listeners in two camps; an oracle without noise."""
     rng = np.random.default_rng(0)
     parts = {"train": range(12), "validation": range(12, 18), "test": range(18, 24)}
     songs = {part: tuple(f"s{k:02d}" for k in ids) for part, ids in parts.items()}
     annotators = {part: tuple(f"{part}-{k}" for k in range(2)) for part in parts}
-    times = 15 + 0.5 * np.arange(STEPS)
+    times = 15 + 0.5 * np.arange(steps)
     features, mean, tracks, oracle = {}, {}, {}, {"all": {}}
     for part, ids in songs.items():
         for song in ids:
-            control = np.cumsum(rng.normal(size=STEPS)) * 0.2
-            noise = rng.normal(0, 0.1, (STEPS, *MODEL.slice_shape))
+            control = np.cumsum(rng.normal(size=steps)) * 0.2
+            noise = rng.normal(0, 0.1, (steps, *MODEL.slice_shape))
             log_mel = torch.tensor(control[:, None, None] + noise, dtype=torch.float32)
             features[song] = Features(
                 log_mel, torch.randn(1, MODEL.dim, generator=torch.Generator().manual_seed(len(features)))
@@ -60,4 +60,4 @@ def make_store() -> SongStore:
             oracle["all"][song] = Annotation(song, "all", times, np.stack([0.3 * control, 0 * control], 1))
     listed = {song: Song(song, None) for ids in songs.values() for song in ids}
     dataset = Dataset("synthetic", False, Path("memory"), listed, mean, tracks, Split(songs, annotators), (), oracle)
-    return SongStore(dataset, features, STEPS)
+    return SongStore(dataset, features, steps)
