@@ -14,12 +14,11 @@ import numpy as np
 import torch
 
 from dsaml import evaluation as ev
-from dsaml import player
+from dsaml import player, structure
 from dsaml import reproduce as rp
 from dsaml import scoring as sc
 from dsaml.annotations import MEAN
 from dsaml.audio import encode, excerpt
-from dsaml.datasets import synthetic
 from dsaml.maml import mode
 from dsaml.metrics import score
 from dsaml.results import provenance, write_result
@@ -61,7 +60,7 @@ def write_all(experiment: rp.Experiment, payload: Mapping[str, Any], seed: int, 
     write_result(results / "errors.json", errors(predictions), stamp())
     write_result(results / "player.json", player.write(experiment, predictions, results / "player"), stamp())
     write_result(results / "study_curves.json", study_curves(experiment, predictions), stamp())
-    spread = synthetic.calibration(experiment.dataset)
+    spread = structure.calibration(experiment.dataset)
     write_result(
         results / "corpus.json", {"spread": spread.to_dict("index"), "songs": corpus_counts(experiment)}, stamp()
     )
@@ -273,7 +272,7 @@ def numbers(experiment: rp.Experiment, payload: Mapping[str, Any]) -> dict[str, 
             out[f"{name}_{d}"] = f"{payload['rows'][row][d]['ccc']['mean']:.3f}"
     for d, share in (payload["gap_closed"] or {}).items():
         out[f"gap_closed_{d}"] = f"{100 * share:.0f} %"
-    for row, cells in synthetic.calibration(experiment.dataset).to_dict("index").items():
+    for row, cells in structure.calibration(experiment.dataset).to_dict("index").items():
         key = {"step": "disagreement", "within-song": "within_train" if "training" in row else "within_test"}[
             row.split()[0]
         ]

@@ -24,6 +24,7 @@ ELSEWHERE = {
     "unpacked folder with --root",
     "folder": "a folder is your own data: 'python -m dsaml template DIR' shows its layout",
     "synthetic": "the embedded corpus is generated: 'python -m dsaml synthesize DIR'",
+    "stress": "the stress test is generated: 'python -m dsaml synthesize DIR --population continuous'",
 }
 BLOCK = 1 << 18  # bytes
 TIMEOUT = 30  # s without a byte

@@ -21,7 +21,7 @@ from dsaml.errors import DsamlError
 from dsaml.metrics import Scores
 from dsaml.results import write_bytes_atomically
 
-PREFIX_STEPS = {"deam": 60, "synthetic": 60, "pmemo": 20, "folder": 20}
+PREFIX_STEPS = {"deam": 60, "synthetic": 60, "stress": 60, "pmemo": 20, "folder": 20}
 """Labels at 2 Hz that the prefix protocol gives away: 30 s as in the released code; 10 s where songs are short."""
 
 NAMES = {

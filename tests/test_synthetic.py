@@ -9,7 +9,7 @@ import soundfile as sf
 
 from dsaml.annotations import MEAN
 from dsaml.datasets import load_dataset, synthetic
-from dsaml.datasets.synthetic import CorpusConfig, Listener, make_controls, make_listeners, true_curve
+from dsaml.datasets.population import CorpusConfig, Listener, make_controls, make_listeners, true_curve
 from dsaml.errors import DsamlError
 from dsaml.synthesis import CONTROLS, SAMPLE_RATE, render
 

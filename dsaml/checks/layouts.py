@@ -134,7 +134,7 @@ def _check_raters(found: Findings, steps: Mapping[str, int]) -> None:
 
 
 def check_synthetic(found: Findings) -> None:
-    """The embedded corpus: DEAM's layout and a ``corpus.json``."""
+    """An embedded corpus: DEAM's layout and a ``corpus.json``."""
     marker = found.root / "corpus.json"
     if not marker.is_file():
         found.error(marker, "missing, so the corpus is not complete; write it with 'python -m dsaml synthesize'")
@@ -250,4 +250,10 @@ def _check_splits(found: Findings, path: Path, there: Mapping[str, set[str]]) ->
         found.error(path, f"is no JSON ({error}); see the README of 'python -m dsaml template'")
 
 
-CHECKS = {"deam": check_deam, "pmemo": check_pmemo, "folder": check_folder, "synthetic": check_synthetic}
+CHECKS = {
+    "deam": check_deam,
+    "pmemo": check_pmemo,
+    "folder": check_folder,
+    "synthetic": check_synthetic,
+    "stress": check_synthetic,
+}

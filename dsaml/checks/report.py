@@ -102,7 +102,7 @@ def check(
 
     Parameters
     ----------
-    name : {"deam", "pmemo", "folder", "synthetic"}
+    name : {"deam", "pmemo", "folder", "synthetic", "stress"}
     root : path
     labels_only : bool
         Say nothing about audio: enough for floors. Otherwise every file is decoded to its end.

@@ -19,6 +19,7 @@ class DatasetName(str, Enum):
     pmemo = "pmemo"
     folder = "folder"
     synthetic = "synthetic"
+    stress = "stress"
 
 
 class EncoderName(str, Enum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,13 @@ import typer
 from dsaml.commands.common import DatasetName, DatasetOption, EncoderName, ProfileOption, RootOption, console
 
 app = typer.Typer()
+
+
+class PopulationName(str, Enum):
+    """Who listens in an embedded corpus."""
+
+    two_signs = "two-signs"
+    continuous = "continuous"
 
 
 @app.command()
@@ -152,12 +160,18 @@ def synthesize(
     directory: Annotated[Path, typer.Argument(help="A new or empty folder, or an embedded corpus.")],
     seed: Annotated[int, typer.Option("--seed", help="Everything follows from it.")] = 0,
     workers: Annotated[int, typer.Option("--workers", help="Processes.")] = 2,
+    population: Annotated[
+        PopulationName,
+        typer.Option("--population", help="Who listens: two-signs (default), or continuous: the data set stress."),
+    ] = PopulationName.two_signs,
 ) -> None:
     """Write the embedded corpus (synthetic songs and listeners) in DEAM's own layout; about a minute."""
-    from dsaml.datasets.synthetic import CorpusConfig
+    from dataclasses import replace
+
+    from dsaml.datasets.population import CONFIGS
     from dsaml.datasets.synthetic import synthesize as write
     from dsaml.progress import counter
 
     with counter("corpus") as progress:
-        path = write(directory, CorpusConfig(seed=seed), workers, progress)
+        path = write(directory, replace(CONFIGS[population.value], seed=seed), workers, progress)
     console.print(str(path), soft_wrap=True, highlight=False)

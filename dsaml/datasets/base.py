@@ -55,9 +55,9 @@ class Dataset:
     Attributes
     ----------
     name : str
-        "deam", "pmemo", "folder" or "synthetic".
+        "deam", "pmemo", "folder", "synthetic" or "stress".
     real : bool
-        False for the embedded corpus; it follows into every result file.
+        False for the embedded corpora; it follows into every result file.
     root : Path
     songs : mapping of song id to Song
     mean : mapping of song id to Annotation
@@ -82,7 +82,7 @@ class Dataset:
     oracle: Mapping[str, Mapping[str, Annotation]] = field(default_factory=dict)
 
 
-LOADERS = ("deam", "pmemo", "folder", "synthetic")
+LOADERS = ("deam", "pmemo", "folder", "synthetic", "stress")
 
 
 def load_dataset(name: str, root: str | Path) -> Dataset:

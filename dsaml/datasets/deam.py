@@ -10,6 +10,7 @@ import numpy as np
 
 from dsaml.annotations import MEAN, Annotation
 from dsaml.datasets.base import Dataset, Exclusion, Song, Split
+from dsaml.datasets.population import DATASETS
 from dsaml.datasets.splits import committed, select_annotators
 from dsaml.datasets.tables import Wide, read_wide, require
 
@@ -155,7 +156,7 @@ def load(
         Default: ids above 2000 are test, the rest by ``data/splits/deam.json``; annotators by their id's hash.
     name : str
     real : bool
-        A root with a ``corpus.json`` is the embedded corpus, which is never called real whatever is passed here.
+        A root with a ``corpus.json`` is an embedded corpus, which is never called real whatever is passed here.
     oracle : Path, optional
         A folder with ``{arousal,valence}/<song>.csv`` of noise-free curves.
     min_songs : mapping, optional
@@ -173,8 +174,9 @@ def load(
     """
     root, marker = Path(root), Path(root) / "corpus.json"
     if marker.is_file():
-        name, real = "synthetic", False
-        split = split or _corpus_split(marker)
+        real = False
+        name, its_split = _corpus(marker)
+        split = split or its_split
     mean, exclusions = read_mean(root)
     songs_by_part = split.songs if split else committed("deam", mean, is_test)
     audio = audio_files(audio_folder(root))
@@ -212,11 +214,12 @@ def load(
     )
 
 
-def _corpus_split(marker: Path) -> Split | None:
-    """The split that an embedded corpus carries in its ``corpus.json``; None if it carries none."""
+def _corpus(marker: Path) -> tuple[str, Split | None]:
+    """The name and the split that an embedded corpus carries in its ``corpus.json``; None if it carries no split."""
     try:
         description = json.loads(marker.read_text(encoding="utf-8"))
         songs, annotators = ({part: tuple(v) for part, v in description[k].items()} for k in ("songs", "annotators"))
+        population = description.get("config", {}).get("population", "two-signs")
+        return DATASETS[population], Split(songs, annotators)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return Split(songs, annotators)
+        return DATASETS["two-signs"], None

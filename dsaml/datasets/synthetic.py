@@ -1,11 +1,7 @@
-"""The embedded corpus: procedural songs and simulated listeners, written in DEAM's own layout.
+"""The embedded corpora: procedural songs and simulated listeners (:mod:`dsaml.datasets.population`), in DEAM's own layout.
 
-A listener's curve is ``tanh(s u_d + kappa z_d q_d + bell)`` for each dimension d, delayed by a personal lag, with a small gain and
-offset and smooth noise. ``u_d`` is what everybody shares; ``q_d`` uses controls that the *other* dimension's shared part
-needs, and its sign ``z_d`` is the person: one listener finds loud and percussive music pleasant, another unpleasant. The
-averaged label therefore loses exactly what makes a listener that listener.
-
-Nothing here is real, and every result computed on it says so.
+"synthetic" is the default; "stress" has the same songs and the harder population. Nothing here is real, and every result
+computed on it says so.
 """
 
 from __future__ import annotations
@@ -20,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from filelock import FileLock, Timeout
 
 from dsaml.annotations import MEAN
@@ -28,138 +23,34 @@ from dsaml.audio import encode
 from dsaml.closure import code_digest
 from dsaml.datasets import deam
 from dsaml.datasets.base import PARTS, Dataset, Split
+from dsaml.datasets.population import (
+    DATASETS,
+    LABEL_START,
+    TWO_SIGNS,
+    CorpusConfig,
+    Population,
+    make_controls,
+    make_listeners,
+    make_session,
+    rate,
+    true_curve,
+)
 from dsaml.errors import DsamlError
 from dsaml.metrics import DIMENSIONS
 from dsaml.results import write_bytes_atomically
-from dsaml.synthesis import CONTROLS, SAMPLE_RATE, STEP, render
+from dsaml.synthesis import SAMPLE_RATE, STEP, render
 
 log = logging.getLogger(__name__)
 
-LABEL_START = 15.0  # s
 MARKER = "corpus.json"  # lists every file of the corpus; written first, and again as complete when all are there
 LOCK = ".lock"  # held while a process writes the corpus
 AUDIO = Path("DEAM_audio", "MEMD_audio")
 _LABELS, _DYNAMIC = Path("DEAM_Annotations", "annotations"), "dynamic (per second annotations)"
 RATERS = _LABELS / "annotations per each rater" / _DYNAMIC
 AVERAGED = _LABELS / "annotations averaged per song" / _DYNAMIC
-ORACLE = Path("oracle")  # noise-free curves of validation and test songs
+ORACLE = Path("oracle")  # what each listener heard before rating it: validation and test songs
 _OWN_FILE = re.compile(r"(DEAM_audio|DEAM_Annotations|oracle)/([^/]+/)*\w+\.(mp3|csv)")  # what a corpus can hold
 _TEMPORARY = re.compile(rf"\.{re.escape(MARKER)}\..*")  # what a killed run leaves of the marker
-
-SHARED = {  # what everybody hears: weights of the controls
-    "arousal": {"loudness": 0.55, "density": 0.25, "brightness": 0.10, "percussiveness": 0.35},
-    "valence": {"mode": 0.45, "consonance": 0.42, "register": 0.35},
-}
-PERSONAL = {  # what listeners disagree about, with the sign z = +1 or -1
-    "arousal": {"register": 0.75, "consonance": -0.65},
-    "valence": {"loudness": 0.85, "percussiveness": 0.80},
-}
-
-
-@dataclass(frozen=True)
-class CorpusConfig:
-    """Size and statistics of the embedded corpus."""
-
-    seed: int = 0  # everything follows from it
-    train_songs: int = 160  # 45 s clips, ids from 1001
-    validation_songs: int = 20  # 45 s clips, ids after the training clips
-    test_songs: int = 20  # 45 s songs, ids from 2001
-    long_songs: int = 6  # 90-150 s songs, ids after the test songs
-    train_listeners: int = 40
-    validation_listeners: int = 8
-    test_listeners: int = 20
-    ratings_per_song: int = 12  # listeners per training clip; validation and test listeners rate all their songs
-    shared_scale: float = 1.0  # s
-    personal_scale: float = 0.82  # kappa
-    level_spread: float = 0.85  # song levels of the controls are uniform in +- this
-    flat_share: float = 0.5  # share of training clips that hardly move, as most DEAM clips do
-    flat_motion: float = 0.06  # SD of a section around the song's level, in such clips
-    motion: float = 0.4  # the same in all other songs
-    bell_share: float = 0.25  # share of songs with a bell
-    bell_lift: float = 0.35  # what the bell adds 8-15 s later, before tanh
-    noise: float = 0.04  # SD of the rating noise (AR(1) at 2 Hz)
-
-
-@dataclass(frozen=True)
-class Listener:
-    """One simulated person: z, gain and offset for (arousal, valence); lag in seconds."""
-
-    id: str
-    z: tuple[float, float]
-    gain: tuple[float, float]
-    offset: tuple[float, float]
-    lag: float
-
-
-def make_listeners(config: CorpusConfig, part: str) -> list[Listener]:
-    """Listeners of one part; the four sign combinations are balanced."""
-    count = {"train": config.train_listeners, "validation": config.validation_listeners, "test": config.test_listeners}[
-        part
-    ]
-    rng = np.random.default_rng([config.seed, 1, len(part)])
-    listeners = []
-    for number in range(count):
-        signs = np.array([(-1, -1), (-1, 1), (1, -1), (1, 1)][number % 4])
-        listeners.append(
-            Listener(
-                id=f"{part}-{number + 1:02d}",
-                z=tuple(signs * rng.normal(1.0, 0.12, 2)),
-                gain=tuple(rng.normal(1.0, 0.08, 2)),
-                offset=tuple(rng.normal(0.0, 0.04, 2)),
-                lag=float(rng.uniform(1.0, 2.5)),
-            )
-        )
-    return listeners
-
-
-def make_controls(config: CorpusConfig, song_id: int, steps: int, flat: bool) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Controls (steps, 7) every 0.5 s from the start of the song, and the bell times in seconds."""
-    rng = np.random.default_rng([config.seed, 2, song_id])
-    level = rng.uniform(-config.level_spread, config.level_spread, len(CONTROLS))
-    motion = config.flat_motion if flat else config.motion
-    controls, filled = np.empty((steps, len(CONTROLS))), 0
-    while filled < steps:
-        length = int(rng.integers(10, 23))  # sections of 5 to 11 s
-        controls[filled : filled + length] = np.clip(level + motion * rng.normal(size=len(CONTROLS)), -1, 1)
-        filled += length
-    kernel = np.ones(3) / 3  # sections fade into each other over 1.5 s
-    padded = np.pad(controls, ((1, 1), (0, 0)), mode="edge")
-    smooth = np.stack([np.convolve(padded[:, k], kernel, "valid") for k in range(len(CONTROLS))], 1)
-    has_bell = rng.random() < config.bell_share and not flat
-    bells = tuple(float(b) for b in np.arange(rng.uniform(16.0, 26.0), steps * STEP - 12.0, 40.0)) if has_bell else ()
-    return smooth, bells
-
-
-def true_curve(
-    config: CorpusConfig, controls: np.ndarray, bells: tuple[float, ...], listener: Listener | None
-) -> np.ndarray:
-    """Noise-free arousal and valence on the labelled part, shape (steps - 30, 2); ``None`` is the population (z = 0)."""
-    person = listener or Listener(MEAN, (0.0, 0.0), (1.0, 1.0), (0.0, 0.0), 1.75)
-    times = np.arange(len(controls)) * STEP
-    lift = np.zeros(len(controls))
-    for bell in bells:
-        lift[(times >= bell + 8.0) & (times < bell + 15.0)] = config.bell_lift
-    columns = []
-    for d, dimension in enumerate(DIMENSIONS):
-        shared = sum(w * controls[:, CONTROLS.index(name)] for name, w in SHARED[dimension].items())
-        personal = sum(w * controls[:, CONTROLS.index(name)] for name, w in PERSONAL[dimension].items())
-        raw = np.tanh(config.shared_scale * shared + config.personal_scale * person.z[d] * personal + lift)
-        delayed, state, rate = np.empty_like(raw), raw[0], 1 - np.exp(-STEP / (person.lag / 2))
-        for step, value in enumerate(raw):  # a first-order lag: attention follows the music late
-            state += rate * (value - state)
-            delayed[step] = state
-        columns.append(np.clip(person.gain[d] * delayed + person.offset[d], -1, 1))
-    return np.stack(columns, 1)[int(LABEL_START / STEP) :]
-
-
-def _rate(config: CorpusConfig, curve: np.ndarray, song_id: int, listener_number: int) -> np.ndarray:
-    """The curve as the listener wrote it down: smooth noise added, clipped to the scale."""
-    rng = np.random.default_rng([config.seed, 3, song_id, listener_number])
-    noise, keep = rng.normal(size=curve.shape), 0.7
-    for step in range(1, len(noise)):
-        noise[step] = keep * noise[step - 1] + np.sqrt(1 - keep**2) * noise[step]
-    return np.clip(curve + config.noise * noise, -1, 1)
-
 
 @dataclass(frozen=True)
 class _Plan:
@@ -199,7 +90,7 @@ def _csv(path: Path, first_column: str, rows: Iterable[tuple[str | int, np.ndarr
 
 def synthesize(
     root: str | Path,
-    config: CorpusConfig = CorpusConfig(),
+    config: CorpusConfig = TWO_SIGNS,
     workers: int = 2,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
@@ -344,8 +235,12 @@ def _write_labels(root: Path, config: CorpusConfig, plans: list[_Plan]) -> None:
             rng = np.random.default_rng([config.seed, 6, plan.song_id])
             chosen = rng.permutation(len(everyone))[: config.ratings_per_song]
             everyone = [everyone[i] for i in sorted(chosen)]
-        curves = {person.id: true_curve(config, controls, bells, person) for _, person in everyone}
-        ratings = {person.id: _rate(config, curves[person.id], plan.song_id, number) for number, person in everyone}
+        curves, ratings = {}, {}
+        for number, person in everyone:
+            session = make_session(config, plan.song_id, number)
+            curves[person.id] = true_curve(config, controls, bells, person, session)
+            size = tuple(np.multiply(person.range, session.range))
+            ratings[person.id] = rate(config, curves[person.id], plan.song_id, number, size)
         means.append((plan.song_id, np.mean(list(ratings.values()), 0)))
         curves[MEAN] = true_curve(config, controls, bells, None)
         for d, dimension in enumerate(DIMENSIONS):
@@ -374,39 +269,23 @@ def describe(root: str | Path) -> dict:
     return description
 
 
-def load(root: str | Path) -> Dataset:
+def load(root: str | Path, population: Population = "two-signs") -> Dataset:
     """Load an embedded corpus through the DEAM loader, with its split and its true curves (``oracle``).
+
+    The oracle is what the listener heard before rating it, moods included: the best that anything can do.
 
     Raises
     ------
     DsamlError
-        If the corpus is missing or incomplete.
+        If the corpus is missing or incomplete, or holds the other population.
     """
     root, description = Path(root), describe(root)
+    there = description["config"].get("population", "two-signs")
+    if there != population:
+        name = DATASETS.get(there, "of another version")
+        raise DsamlError(f"{root}: holds the data set {name}, not {DATASETS[population]}; give that name or another folder")
     split = Split(
         songs={part: tuple(ids) for part, ids in description["songs"].items()},
         annotators={part: tuple(ids) for part, ids in description["annotators"].items()},
     )
-    return deam.load(root, split=split, name="synthetic", oracle=root / ORACLE)
-
-
-def calibration(dataset: Dataset) -> pd.DataFrame:
-    """Spread of the labels, to lay beside the real data sets'.
-
-    Returns
-    -------
-    DataFrame
-        Rows: step disagreement (SD over annotators), within-song SD of averaged labels for clips and for full songs;
-        columns arousal and valence.
-    """
-    groups: dict[str, list[np.ndarray]] = {}
-    for tracks in dataset.tracks.values():
-        for song_id, track in tracks.items():
-            groups.setdefault(song_id, []).append(track.values)
-    spread = [np.std([v[:60] for v in values], axis=0).mean(0) for values in groups.values() if len(values) > 2]
-    rows = {"step disagreement (SD over annotators)": np.mean(spread, 0)}
-    parts = {"training clips": dataset.split.songs["train"], "test songs": dataset.split.songs["test"]}
-    for name, ids in parts.items():
-        inside = [dataset.mean[i].values.std(0) for i in ids if i in dataset.mean]
-        rows[f"within-song SD of the averaged label, {name}"] = np.mean(inside, 0)
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["arousal", "valence"])
+    return deam.load(root, split=split, name=DATASETS[population], oracle=root / ORACLE)
