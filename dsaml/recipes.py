@@ -22,6 +22,8 @@ from dsaml.model import DSAML
 SUPERVISED, NON_META = "DSAML", "non-meta model"  # on averaged labels; the second one goes on from the first
 MAML_MEAN, MAML_ANNOTATOR = "MAML, mean-label tasks (Eq. 5)", "MAML, annotator tasks (Eq. 6)"
 ANNOTATOR_LABELS = "non-meta model on annotators' labels"
+NON_META_LONG = "non-meta model, MAML's passes"  # as many passes through songs as MAML makes
+ANNOTATOR_LABELS_LONG = "non-meta model on annotators' labels, MAML's passes"
 NO_LOCAL, NO_GLOBAL = "w.o. Local-Attention", "w.o. Global-Attention"
 NO_ATTENTION_LOSS, NO_ADAPTER = "w.o. Attention-Loss", "w.o. Adapter"
 ABLATIONS = {

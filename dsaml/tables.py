@@ -23,16 +23,18 @@ from dsaml.experiment import Experiment
 from dsaml.recipes import (
     ABLATIONS,
     ANNOTATOR_LABELS,
+    ANNOTATOR_LABELS_LONG,
     MAML_ANNOTATOR,
     MAML_MEAN,
     NO_ATTENTION_LOSS,
     NON_META,
+    NON_META_LONG,
     SUPERVISED,
     baseline_name,
 )
 from dsaml.results import provenance, write_result
 
-ORACLES = ("population oracle", "personal oracle")
+ORACLES = ("population oracle", "personal oracle", ev.AVERAGE_CURVE, ev.AVERAGE_CURVE_SPREAD, ev.OWN_CURVE)
 FLOORS = ("constant (training mean)", "the song's own mean (oracle)", "support mean", "last support value")
 
 
@@ -72,6 +74,7 @@ _TABLE4 = {
     "Ours (trained without MAML; trained without the personalized task construction)": NON_META,
 }
 _FINE_TUNED = (rp.FINE_TUNED, rp.label_of(ANNOTATOR_LABELS))
+_LONG = tuple(row for name in (NON_META_LONG, ANNOTATOR_LABELS_LONG) for row in (name, rp.label_of(name)))
 _SHOTS = (f"{MAML_ANNOTATOR}, before", rp.HEAD_ONLY, *(rp.shots_label(n) for n in rp.SHOTS[1:]))
 
 BLOCKS = (
@@ -79,8 +82,8 @@ BLOCKS = (
     Block("table2", "table2", "cross-song", _TABLE2, tuple(rp.label_of(baseline_name(n)) for n in reversed(BASELINES))),
     Block("table3", "table3", "dmer", _TABLE3, unit=SONGS),
     Block("table3-long-range", "table3", "dmer", _TABLE3, only_long_range=True, unit=SONGS),
-    Block("table4", "table4", "cross-song", _TABLE4, (*_FINE_TUNED, rp.SHIFTED, *_SHOTS)),
-    Block("table4-prefix", "table4", "prefix", _TABLE4, _FINE_TUNED),
+    Block("table4", "table4", "cross-song", _TABLE4, (*_FINE_TUNED, *_LONG, rp.SHIFTED, *_SHOTS)),
+    Block("table4-prefix", "table4", "prefix", _TABLE4, (*_FINE_TUNED, *_LONG)),
 )
 
 
@@ -199,7 +202,9 @@ def compute(experiment: Experiment, jobs: Sequence[Job], results: Path, workers:
         gap = ev.gap_closed(blocks["table4"]["rows"], MAML_ANNOTATOR)
     payload = {"blocks": blocks, "selection": chosen, "gap_closed": gap}
     name, seconds = experiment.dataset.name, time.perf_counter() - started
-    stamp = provenance(experiment.profile, experiment.dataset, seeds=sorted({seed for *_, seed in jobs}), seconds=seconds)
+    stamp = provenance(
+        experiment.profile, experiment.dataset, seeds=sorted({seed for *_, seed in jobs}), seconds=seconds
+    )
     write_result(results / f"tables-{name}.json", payload, stamp)
     write_result(results / f"claims-{name}.json", {"claims": judge_all(blocks)}, stamp)
     return payload
