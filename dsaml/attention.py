@@ -86,10 +86,11 @@ def separation_block(table: pd.DataFrame) -> dict[str, Any]:
         name: rows.pivot(index="seed", columns="song", values=SEPARATION).to_numpy()[:, :, None]  # (seeds, songs, 1)
         for name, rows in table.groupby("method", sort=False)
     }
-    first, second = (cubes[name] for name in METHODS)
+    first, second = (cubes[name] for name in METHODS)  # the same seeds and songs on both sides
+    change = ev.interval(first - second) | {"seeds": "several" if len(first) > 1 else "one"}
     return {
         "rows": {name: {SEPARATION: ev.interval(values)} for name, values in cubes.items()},
-        "differences": {f"{METHODS[0]} | {METHODS[1]}": {SEPARATION: ev.interval(first - second)}},
+        "differences": {f"{METHODS[0]} | {METHODS[1]}": {SEPARATION: change}},
         "seeds": {name: len(values) for name, values in cubes.items()},
         "songs": table.song.nunique(),
         "unit": "songs and training seeds",

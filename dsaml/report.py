@@ -152,7 +152,8 @@ def tables_text(name: str, results: Path, published: Mapping[str, Any], figures:
         parts.append(table(block, published[block["table"]], seeds))
         if name == "table4" and document["gap_closed"]:
             shares = " and ".join(f"{100 * share:.0f} % in {d}" for d, share in document["gap_closed"].items())
-            parts.append(f"Of the way from the population oracle to the personal one, *{ours}* goes {shares}.")
+            way = "Of the way from the average listener's true curve, at its best spread, to the listener's own"
+            parts.append(f"{way}, *{ours}* goes {shares}.")
         if block["paired"]:
             parts.append(_folded(f"{ours} minus each other row: paired CCC differences", _against(block)))
         parts.append(f"<small>{stamp_line(document)}</small>")
