@@ -26,6 +26,9 @@ from dsaml.training import predict_tasks
 
 DIMENSIONS = ("arousal", "valence")
 METRICS = ("ccc", "pcc", "rmse")
+AVERAGE_CURVE = "the average listener's true curve"
+AVERAGE_CURVE_SPREAD = "the average listener's true curve, best spread"
+OWN_CURVE = "the listener's own true curve"
 HIGHER_IS_BETTER = {"ccc": True, "pcc": True, "rmse": False}
 
 UNTRAINED = -1

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from dsaml import attention, player, structure
 from dsaml import evaluation as ev
-from dsaml import player, structure
 from dsaml import reproduce as rp
 from dsaml import scoring as sc
 from dsaml.annotations import MEAN
 from dsaml.audio import encode, excerpt
-from dsaml.maml import mode
 from dsaml.metrics import score
 from dsaml.results import provenance, write_result
 from dsaml.tasks import Task
@@ -53,7 +51,8 @@ def write_all(experiment: rp.Experiment, payload: Mapping[str, Any], seed: int, 
 
     training = training_histories(experiment, seed)
     write_result(results / "training.json", training, stamp())
-    write_result(results / "attention.json", attention_maps(experiment, seed), stamp())
+    maps = attention_maps(experiment, seed)
+    write_result(results / "attention.json", maps, stamp())
     predictions = personal_predictions(experiment, payload, seed)
     curves = example_curves(experiment, predictions)
     write_result(results / "curves.json", curves, stamp())
@@ -64,7 +63,8 @@ def write_all(experiment: rp.Experiment, payload: Mapping[str, Any], seed: int, 
     write_result(
         results / "corpus.json", {"spread": spread.to_dict("index"), "songs": corpus_counts(experiment)}, stamp()
     )
-    write_result(results / "numbers.json", numbers(experiment, payload), stamp())
+    words = numbers(experiment, payload) | {"figure4_finding": attention.finding(maps)}
+    write_result(results / "numbers.json", words, stamp())
     write_opening(experiment, curves, results / "index")
     write_slides(payload, curves, training, results / "index")
 
@@ -75,32 +75,29 @@ def training_histories(experiment: rp.Experiment, seed: int) -> dict[str, Any]:
 
 
 def attention_maps(experiment: rp.Experiment, seed: int) -> dict[str, Any]:
-    """Last-layer maps of both scales, averaged over heads and over all 45 s test songs, with and without Eq. 3.
+    """Last-layer maps of both scales, averaged over heads and over the test songs' first 30 s, with and without Eq. 3.
 
-    Also each song's own maps for the first test song, and the mean of the diagonals beside their targets.
+    Also the maps of the first test song, the mean of the diagonals beside their targets, and the separation of the scales.
     """
-    store, split = experiment.store, experiment.dataset.split.songs
-    songs = [s for s in split["test"] if experiment.dataset.songs[s].clip]
-    batch = store.batch([MEAN], [songs])
+    store, step_seconds = experiment.store, experiment.profile.audio.step_seconds
+    songs = attention.songs_shown(store)
     out: dict[str, Any] = {
         "targets": {"local": experiment.profile.model.alpha, "global": experiment.profile.model.beta}
     }
     for label, name in (("with", rp.SUPERVISED), ("without", rp.NO_ATTENTION_LOSS)):
         model, history = experiment.model(name, seed)
-        with torch.no_grad(), mode(model, "eval"):
-            output = model(batch.x[0], batch.global_embedding[0])
-        row: dict[str, Any] = {"validation_ccc": max(s for _, s in history.validation)}
-        for scale, maps in (("local", output.attention_local), ("global", output.attention_global)):
-            last = maps[:, -1].mean(1).cpu()  # (songs, T, T)
-            distance = torch.arange(last.shape[-1])
-            reach = (last * (distance[:, None] - distance).abs()).sum(-1).mean() * experiment.profile.audio.step_seconds
-            row[scale] = {
-                "mean_map": _round(last.mean(0)),
-                "song_map": _round(last[0]),
-                "diagonal": float(last.diagonal(dim1=-2, dim2=-1).mean()),
-                "mean_distance_seconds": float(reach),
+        found = attention.last_maps(model, store)
+        out[label] = {
+            "validation_ccc": max(s for _, s in history.validation),
+            "separation_seconds": float(attention.separation(found, step_seconds).mean()),
+        }
+        for scale, maps in found.items():
+            out[label][scale] = {
+                "mean_map": _round(maps.mean(0)),
+                "song_map": _round(maps[0]),
+                "diagonal": float(maps.diagonal(dim1=-2, dim2=-1).mean()),
+                "mean_distance_seconds": float(attention.mean_distance(maps, step_seconds).mean()),
             }
-        out[label] = row
     return out | {"song": songs[0], "songs": len(songs)}
 
 
@@ -266,7 +263,8 @@ def numbers(experiment: rp.Experiment, payload: Mapping[str, Any]) -> dict[str, 
         "maml_annotator": rp.MAML_ANNOTATOR,
         "personal_oracle": "personal oracle",
     }
-    out = {"headline": rp.verdict(payload), "seeds": str(len(payload["selection"]))}
+    seeds = len(payload["selection"])
+    out = {"headline": rp.verdict(payload), "seeds": "one training seed" if seeds == 1 else f"{seeds} training seeds"}
     for name, row in rows.items():
         for d in ev.DIMENSIONS:
             out[f"{name}_{d}"] = f"{payload['rows'][row][d]['ccc']['mean']:.3f}"

@@ -213,10 +213,10 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
         floors.write_page(target / "book" / "floors.md", root / "data")
     if (target / "book" / "speed.md").is_file():
         bench_page.write_page(target / "book" / "speed.md", root / "data" / "bench")
-    for name in ("tables", "claims"):
+    for name in ("tables", "claims", "paper"):
         if (target / "book" / f"{name}.md").is_file():
             report.write_page(target / "book" / f"{name}.md", results, root / "data")
-    values = numbers(results) | facts(root / "data")
+    values = numbers(results) | facts(root / "data") | report.claim_words()
     fill(sorted((target / "book").rglob("*.md")), values, target)
     shutil.copy(root / "_toc.yml", target / "_toc.yml")
     _configure(root / "_config.yml", target / "_config.yml", script is not None)

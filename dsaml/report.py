@@ -1,4 +1,4 @@
-"""The pages of tables and claims, from result files: ``tables-*.json`` and ``claims-*.json`` of a profile.
+"""The pages of tables and claims, from result files: ``tables-*.json`` and ``claims-*.json`` of a profile; the list of claims.
 
 A cell without a number says why there is none, and which command would fill it.
 """
@@ -12,14 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsaml.bench.page import markdown
+from dsaml.published import notes
 from dsaml.results import read_result, stamp_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MARK = re.compile(r"<!-- (tables|claims): ([a-z0-9-]+) -->")
+    from dsaml.claims import Claim
+
+MARK = re.compile(r"<!-- (tables|claims|paper): ([a-z0-9-]+) -->")
+CLAIMS_LIST = "<!-- claims-list -->"
 DATASETS = {"deam": "DEAM", "pmemo": "PMEmo"}
 DIMENSIONS = ("arousal", "valence")
+UNITS = {"separation": "separation in seconds"}  # of differences that are not CCC
+WHERE = {
+    "figure4": "[the attention maps](../notebooks/02_attention_maps.ipynb)",
+    "study": "[the study](../notebooks/05_subjective_study.ipynb): its statistics, on simulated answers",
+}
 VERDICTS = {
     "holds": "**holds**",
     "does not hold": "**does not hold**",
@@ -61,7 +70,10 @@ def _our_cells(block: Mapping[str, Any], name: str, seeds: int) -> list[str]:
 def table(block: Mapping[str, Any], published: Mapping[str, Any], seeds: int) -> str:
     """One table: the paper's rows beside ours, then the rows that the paper lacks."""
     datasets = [name for name in DATASETS if any(name in row for row in published["rows"])]
-    header = ["row", *(f"paper, {DATASETS[d]}:<br>CCC\u00a0a\u00a0/\u00a0v,<br>RMSE\u00a0a\u00a0/\u00a0v" for d in datasets)]
+    header = [
+        "row",
+        *(f"paper, {DATASETS[d]}:<br>CCC\u00a0a\u00a0/\u00a0v,<br>RMSE\u00a0a\u00a0/\u00a0v" for d in datasets),
+    ]
     header += ["here: CCC<br>arousal", "CCC<br>valence", "RMSE<br>arousal", "RMSE<br>valence"]
     lines, shown = [], set()
     for theirs, ours in block["paper_rows"].items():
@@ -80,7 +92,15 @@ def _against(block: Mapping[str, Any]) -> str:
         + [f"{cells[d]['dz']:+.2f}".replace("-", "−") for d in DIMENSIONS]
         for name, cells in block["paired"].items()
     ]
-    header = ("minus", "arousal", "valence", "p arousal<br>(Holm)", "p valence<br>(Holm)", "dz<br>arousal", "dz<br>valence")
+    header = (
+        "minus",
+        "arousal",
+        "valence",
+        "p arousal<br>(Holm)",
+        "p valence<br>(Holm)",
+        "dz<br>arousal",
+        "dz<br>valence",
+    )
     return markdown(header, rows) if rows else ""
 
 
@@ -132,7 +152,8 @@ def tables_text(name: str, results: Path, published: Mapping[str, Any], figures:
         parts.append(table(block, published[block["table"]], seeds))
         if name == "table4" and document["gap_closed"]:
             shares = " and ".join(f"{100 * share:.0f} % in {d}" for d, share in document["gap_closed"].items())
-            parts.append(f"Of the way from the population oracle to the personal one, *{ours}* goes {shares}.")
+            way = "Of the way from the average listener's true curve, at its best spread, to the listener's own"
+            parts.append(f"{way}, *{ours}* goes {shares}.")
         if block["paired"]:
             parts.append(_folded(f"{ours} minus each other row: paired CCC differences", _against(block)))
         parts.append(f"<small>{stamp_line(document)}</small>")
@@ -150,41 +171,67 @@ def tables_text(name: str, results: Path, published: Mapping[str, Any], figures:
 
 def _deciding(claim: Mapping[str, Any]) -> str:
     """The difference that decides: of a claim that does not hold the one farthest below zero, else the one that reaches lowest."""
-    cells = [(row[d], d, row) for row in claim["comparisons"] for d in DIMENSIONS if row[d]]
+    cells = [(cell, name, row) for row in claim["comparisons"] for name, cell in (row["cells"] or {}).items()]
     if not cells:
         return claim["needs"] or "not run"
-    end = "high" if any(cell["high"] < 0 for cell, _, _ in cells) else "low"
-    cell, dimension, row = min(cells, key=lambda found: found[0][end])
-    return f"{difference(cell)}<br>{dimension}, {row['better']} minus {row['worse']}"
+    end = "high" if claim["verdict"] == "does not hold" else "low"
+    cell, name, row = min(cells, key=lambda found: found[0][end])
+    return f"{difference(cell)}<br>{UNITS.get(name, name)}, {row['better']} minus {row['worse']}"
+
+
+def _where(claim: Claim) -> str:
+    """Where in the book a claim's numbers are."""
+    block = claim.comparisons[0].block if claim.comparisons else "study"
+    return WHERE.get(block) or f"[Table {block.removeprefix('table')[0]}](tables.md)"
+
+
+def claims_list() -> str:
+    """Every claim with its evidence in the paper and its place in this book."""
+    from dsaml.claims import CLAIMS  # imports torch
+
+    header = ("", "claim", "the paper's evidence", "here")
+    return markdown(header, [[c.id, c.text, c.evidence, _where(c)] for c in CLAIMS]).replace("---:", ":---")
+
+
+def claim_words() -> dict[str, str]:
+    """For the prose: ``{{ claims.C1 }}`` is the claim's id and wording."""
+    from dsaml.claims import CLAIMS
+
+    return {f"claims.{claim.id}": f"{claim.id} (*{claim.text}*)" for claim in CLAIMS}
 
 
 def claims_text(dataset: str, results: Path, figures: Path) -> str:
     """The claims on one data set: verdicts, a picture of all differences, and their numbers."""
+    from dsaml.claims import CLAIMS
     from dsaml.plots.curves import evidence
 
     file = results / f"claims-{dataset}.json"
     if not file.is_file():
         return f"*Not run: `python -m dsaml reproduce all --dataset {dataset}` writes {file.name}.*"
     document = read_result(file)
-    claims = document["claims"]
+    judged = document["claims"]
+    if [(c["id"], c["text"]) for c in judged] != [(c.id, c.text) for c in CLAIMS]:
+        return f"*{file.name} judges another list of claims: `python -m dsaml reproduce all --dataset {dataset}` writes it anew.*"
     rows = [
-        [c["id"], c["text"], c["paper"], _deciding(c), VERDICTS[c["verdict"]], f"`{c['command'].split('dsaml ')[1]}`"]
-        for c in claims
+        [c.id, c.text, c.evidence, _deciding(found), VERDICTS[found["verdict"]], f"`{c.command.split('dsaml ')[1]}`"]
+        for c, found in zip(CLAIMS, judged, strict=True)
     ]
-    header = ("", "claim", "the paper's evidence", "ours: the CCC difference that decides", "verdict", "python -m dsaml …")
+    header = ("", "claim", "the paper's evidence", "here: the difference that decides", "verdict", "python -m dsaml …")
     every = [
-        [c["id"], row["better"], row["worse"], *(difference(row[d]) for d in DIMENSIONS)]
-        for c in claims
+        [c["id"], row["better"], row["worse"], UNITS.get(name, name), difference(cell)]
+        for c in judged
         for row in c["comparisons"]
-        if row["arousal"]
+        for name, cell in (row["cells"] or {}).items()
     ]
-    parts = [markdown(header, rows).replace("---:", ":---")]
+    of_ccc = [c for c in judged if not any(set(row["cells"] or {}) & set(UNITS) for row in c["comparisons"])]
+    seeds = len(document["provenance"]["seeds"])
+    parts = [f"With {seeds} training seed{'s' if seeds > 1 else ''}.", markdown(header, rows).replace("---:", ":---")]
     if every:
         alt = "Paired CCC differences with 95 % intervals under each claim, arousal on the left, valence on the right."
         parts += [
-            "Every difference behind a verdict, with its 95 % interval. Green lies above zero, orange below, grey across it:",
-            _picture(evidence(claims), figures / f"{file.stem}.svg", alt),
-            _folded("The same in numbers", markdown(("", "better", "minus", "arousal", "valence"), every)),
+            "Every CCC difference behind a verdict, with its 95 % interval. Green lies above zero, orange below, grey across it:",
+            _picture(evidence(of_ccc), figures / f"{file.stem}.svg", alt),
+            _folded("The same in numbers", markdown(("", "better", "minus", "", "difference"), every)),
         ]
     parts.append(f"<small>{stamp_line(document)}</small>")
     return "\n\n".join(parts)
@@ -197,6 +244,9 @@ def write_page(page: Path, results: Path, data: Path) -> None:
     makers: dict[str, Callable[[str], str]] = {
         "tables": lambda name: tables_text(name, results, published, figures),
         "claims": lambda name: claims_text(name, results, figures),
+        "paper": lambda name: notes(published, name),
     }
-    text = page.read_text(encoding="utf-8")
-    page.write_text(MARK.sub(lambda match: makers[match[1]](match[2]), text), encoding="utf-8")
+    text = MARK.sub(lambda match: makers[match[1]](match[2]), page.read_text(encoding="utf-8"))
+    if CLAIMS_LIST in text:
+        text = text.replace(CLAIMS_LIST, claims_list())
+    page.write_text(text, encoding="utf-8")

@@ -37,7 +37,7 @@ from dsaml.recipes import (
 from dsaml.results import provenance, write_result
 from dsaml.scoring import Job
 
-ORACLES = ("population oracle", "personal oracle")
+ORACLES = ("population oracle", "personal oracle", ev.AVERAGE_CURVE, ev.AVERAGE_CURVE_SPREAD, ev.OWN_CURVE)
 FLOORS = ("constant (training mean)", "the song's own mean (oracle)", "support mean", "last support value")
 
 
@@ -207,7 +207,9 @@ def compute(experiment: Experiment, jobs: Sequence[Job], results: Path, workers:
         block["song_passes"] = mean_passes(about, block["rows"])
     payload = {"blocks": blocks, "selection": about, "gap_closed": gap}
     name, seconds = experiment.dataset.name, time.perf_counter() - started
-    stamp = provenance(experiment.profile, experiment.dataset, seeds=sorted({seed for *_, seed in jobs}), seconds=seconds)
+    stamp = provenance(
+        experiment.profile, experiment.dataset, seeds=sorted({seed for *_, seed in jobs}), seconds=seconds
+    )
     write_result(results / f"tables-{name}.json", payload, stamp)
     write_result(results / f"claims-{name}.json", {"claims": judge_all(blocks)}, stamp)
     return payload

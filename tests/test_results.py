@@ -1,9 +1,11 @@
 """Result files: stamps, atomic writing, refusals."""
 
-import json
+import dataclasses
 import os
 import socket
 import stat
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,8 +96,28 @@ def test_bad_result_files_get_one_sentence(tmp_path, content, words):
         read_result(tmp_path / "r.json")
 
 
+def other(value: Any) -> Any:
+    """Another value of the same kind."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return 2 * value + (not value)
+    return f"{value}x" if isinstance(value, str) else (*value, *value[:1])
+
+
+def variants(settings: Any) -> Iterator[tuple[str, Any]]:
+    """The settings with each single field changed, however deep, and the field's name."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        inside = variants(value) if dataclasses.is_dataclass(value) else [("", other(value))]
+        for name, changed in inside:
+            yield f"{field.name}.{name}", dataclasses.replace(settings, **{field.name: changed})
+
+
 def test_the_digest_follows_every_setting():
-    changed = json.loads(json.dumps(DEMO.digest()))
-    assert changed == DEMO.digest() != get_profile("paper").digest()
+    changed = {name: profile.digest() for name, profile in variants(DEMO)}
+    assert {"model.dim.", "meta.inner_lr.", "audio.pool.", "seeds.", "warm_start.steps."} <= set(changed)
+    assert len({DEMO.digest(), *changed.values()}) == 1 + len(changed)
+    assert dataclasses.replace(DEMO).digest() == DEMO.digest()
     with pytest.raises(DsamlError, match="choose one of: demo, paper"):
         get_profile("big")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import META, MODEL, make_store
 
-from dsaml import claims, protocols, report, tables
+from dsaml import attention, claims, protocols, report, tables
 from dsaml import evaluation as ev
 from dsaml.annotations import Annotation
 from dsaml.baselines import BASELINES, BaselineConfig, make_baseline
@@ -78,17 +78,19 @@ def test_hand_made_predictions_reach_table_and_claims_with_the_known_answer(tmp_
     write_result(tmp_path / "claims-synthetic.json", {"claims": claims.judge_all(blocks)}, stamp)
     text = report.tables_text("table4", tmp_path, PUBLISHED, tmp_path / "figures")
     line = next(line for line in text.splitlines() if line.startswith("| Ours (trained without the personalized"))
-    assert MAML_MEAN in line and "0.357\u00a0/\u00a00.080<br>0.236\u00a0/\u00a00.256" in line  # the paper's row of Table 4
+    assert (
+        MAML_MEAN in line and "0.357\u00a0/\u00a00.080<br>0.236\u00a0/\u00a00.256" in line
+    )  # the paper's row of Table 4
     assert report.interval(row) in line and f"*{MAML_ANNOTATOR}* goes 25 % in arousal and 50 % in valence" in text
     assert "not run here: `reproduce table4`" in text and "On DEAM: not run: needs DEAM." in text
     assert "cannot be run" in text
     said = report.claims_text("synthetic", tmp_path, tmp_path / "figures")
     verdicts, numbers = said.split(":::{dropdown}")
     lines = {line.split(" | ")[0].strip("| "): line for line in verdicts.splitlines() if line.startswith("| C")}
-    assert "**holds**" in lines["C4a"] and "not run" in lines["C1"] and "answers of people" in lines["C7"]
+    assert "**holds**" in lines["C11"] and "not run" in lines["C2"] and "answers of people" in lines["C15"]
     cells = blocks["table4"]["differences"][f"{MAML_ANNOTATOR} | {MAML_MEAN}"]
     deciding = min(cells.values(), key=lambda cell: cell["low"])
-    assert report.difference(deciding) in lines["C4a"]
+    assert report.difference(deciding) in lines["C11"]
     assert all(report.difference(cell) in numbers for cell in cells.values())
     for page, name in ((text, "table4-tables-synthetic.svg"), (said, "claims-synthetic.svg")):
         assert f"figures/{name}" in page and ":alt: " in page
@@ -102,11 +104,11 @@ def test_a_claim_flips_with_the_numbers():
     for share in (0.5, 1.0, 1.6):
         blocks = tables.payload_of(_predicted(GOOD | {MAML_ANNOTATOR: 1.0, MAML_MEAN: share}), frozenset())
         verdicts = {claim["id"]: claim["verdict"] for claim in claims.judge_all(blocks)}
-        found.append(verdicts["C4a"])
+        found.append(verdicts["C11"])
     swapped = GOOD | {MAML_ANNOTATOR: 0.5, MAML_MEAN: 1.0}
     blocks = tables.payload_of(_predicted(swapped), frozenset())
     verdicts = {claim["id"]: claim["verdict"] for claim in claims.judge_all(blocks)}
-    assert found[0] == claims.HOLDS and found[1] == claims.UNDECIDED and verdicts["C4a"] == claims.FAILS
+    assert found[0] == claims.HOLDS and found[1] == claims.UNDECIDED and verdicts["C11"] == claims.FAILS
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,7 @@ def test_every_row_of_the_paper_has_its_place():
 def test_every_claim_compares_rows_that_a_table_has():
     known = {
         block.name: {*block.rows.values(), *block.extra, *tables.ORACLES, *tables.FLOORS} for block in tables.BLOCKS
-    }
+    } | {attention.BLOCK: set(attention.METHODS)}
     for claim in claims.CLAIMS:
         for comparison in claim.comparisons:
             assert {comparison.better, comparison.worse} <= known[comparison.block], claim.id
@@ -238,6 +240,12 @@ def test_protocols_are_named_and_scored():
     own = floors[floors.method == "the song's own mean (oracle)"]
     assert (own.ccc == 0).all() and set(own.annotator) == {"all"}
     assert protocols.prefix_tasks(store) == []  # no song is longer than a clip
+    constant = floors[floors.method == "constant (training mean)"]
+    assert (constant.rmse.to_numpy() >= own.rmse.to_numpy()).all()  # a song's own mean is its best constant
+    split = store.dataset.split
+    table = protocols.cross_song(store, DSAML(MODEL).eval(), META, "m", 7, supports=2)
+    assert set(table.annotator) == set(split.annotators["test"]) and set(table.song) == set(split.songs["test"])
+    assert len(table) == 2 * 6 * 2 and set(table.seed) == {7}  # a row for each listener, song and dimension
 
 
 def long_store(steps: int = 80) -> tuple[SongStore, dict[str, Features]]:

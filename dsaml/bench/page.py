@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 MARK = re.compile(r"<!-- bench: ([a-z-]+) -->")
-ADAPT = {"all": "everything", "no-adapter": "all but the adapter", "head": "head only (ANIL)"}
+ADAPT = {"all": "everything", "no-adapter": "all but the adapter", "head": "the head only"}
 
 
 def service(engine: dict[str, Any], listeners: int = 1_000_000) -> dict[str, dict[str, float]]:

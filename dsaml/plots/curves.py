@@ -82,6 +82,16 @@ def before_after(case: Mapping[str, Any], times: Sequence[float], before: str, a
     return figure
 
 
+def case_in_words(case: Mapping[str, Any]) -> str:
+    """What :func:`before_after` shows, for those who cannot see it: from the case's own numbers."""
+    before, after = case["ccc_before"], case["ccc_after"]
+    did = "better" if after > before else "worse" if after < before else "no different"
+    return (
+        f"Own labels of one listener and the prediction before and after adaptation, for arousal and valence. Percentile "
+        f"{case['percentile']} of the gain: adaptation makes it {did}, CCC {before:.2f} before and {after:.2f} after."
+    )
+
+
 def plane(case: Mapping[str, Any], before: str, after: str) -> Figure:
     """The same curves as trajectories in the valence-arousal plane; a dot marks the start."""
     figure, axis = plt.subplots(figsize=(4.6, 4.6), layout="constrained")
@@ -159,7 +169,7 @@ def differences(against: Mapping[str, Any], method: str) -> Figure:
 
 def evidence(claims: Sequence[Mapping[str, Any]]) -> Figure:
     """Every paired difference behind the claims, claim by claim: what the verdicts are made of (``claims-*.json``)."""
-    shown = [claim for claim in claims if any(row["arousal"] for row in claim["comparisons"])]
+    shown = [claim for claim in claims if any(row["cells"] for row in claim["comparisons"])]
     labels: list[str] = []
     heads: list[int] = []
     cells: dict[int, Mapping[str, Any]] = {}
@@ -168,15 +178,15 @@ def evidence(claims: Sequence[Mapping[str, Any]]) -> Figure:
         labels.append(f"{claim['id']}: {claim['verdict']}")
         one = len({row["better"] for row in claim["comparisons"]}) == 1
         for row in claim["comparisons"]:
-            if row["arousal"]:
-                cells[len(labels)] = row
+            if row["cells"]:
+                cells[len(labels)] = row["cells"]
             labels.append(f"minus {row['worse']}" if one else f"{row['better']} minus {row['worse']}")
     figure, axes = plt.subplots(
         1, 2, figsize=(10, 0.25 * len(labels) + 1), sharey=True, sharex=True, layout="constrained"
     )
     for axis, d in zip(axes, DIMENSIONS, strict=True):
-        for place, row in cells.items():
-            _difference(axis, place, row[d])
+        for place, found in cells.items():
+            _difference(axis, place, found[d])
         axis.axvline(0, color="black", lw=0.8)
         axis.set(title=d, xlabel="paired CCC difference")
         axis.grid(axis="x", color="0.9")
