@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from dsaml import attention
 from dsaml import evaluation as ev
 from dsaml import reproduce as rp
 from dsaml import scoring as sc
@@ -203,6 +204,10 @@ def compute(experiment: Experiment, jobs: Sequence[Job], results: Path, workers:
     gap = None
     if experiment.dataset.oracle and MAML_ANNOTATOR in blocks["table4"]["rows"]:
         gap = ev.gap_closed(blocks["table4"]["rows"], MAML_ANNOTATOR)
+    shown = sorted({seed for kind, name, seed in jobs if kind == "dmer" and name == NO_ATTENTION_LOSS})
+    if shown:
+        frames = [attention.attention_separation(experiment, seed) for seed in shown]
+        blocks[attention.BLOCK] = attention.separation_block(pd.concat(frames))
     for block in blocks.values():
         block["song_passes"] = mean_passes(about, block["rows"])
     payload = {"blocks": blocks, "selection": about, "gap_closed": gap}
