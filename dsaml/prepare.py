@@ -18,6 +18,7 @@ import torch
 from dsaml.closure import code_digest
 from dsaml.config import Profile
 from dsaml.datasets import Dataset, Split, load_dataset, synthetic
+from dsaml.datasets.population import STRESS, TWO_SIGNS
 from dsaml.encoders import GlobalEncoder, make_encoder
 from dsaml.errors import DsamlError
 from dsaml.experiment import Experiment
@@ -25,6 +26,9 @@ from dsaml.features import FeatureCache, Features
 from dsaml.progress import counter
 
 log = logging.getLogger(__name__)
+
+EMBEDDED = {"synthetic": ("corpus", TWO_SIGNS), "stress": ("stress", STRESS)}
+"""The data sets that are made here: their folder in the cache, and their configuration."""
 
 
 def prepare(
@@ -35,7 +39,7 @@ def prepare(
     encoder: GlobalEncoder | None = None,
     workers: int = 2,
 ) -> Experiment:
-    """A data set with its features; by default the embedded corpus, which is made under ``cache`` if it is not there.
+    """A data set with its features; without ``root`` an embedded one is made under ``cache`` if it is not there.
 
     Songs without audio are left out, with a count in the log.
 
@@ -46,8 +50,11 @@ def prepare(
     """
     started = time.perf_counter()
     if root is None:
+        if dataset not in EMBEDDED:
+            raise DsamlError(f"{dataset}: its folder is missing; give it with --root")
+        folder, config = EMBEDDED[dataset]
         with counter("corpus") as progress:
-            root = synthetic.synthesize(cache / "corpus", workers=workers, progress=progress)
+            root = synthetic.synthesize(cache / folder, config, workers=workers, progress=progress)
     data = load_dataset(dataset, root)
     features = FeatureCache(cache / "features", profile.audio, encoder or make_encoder(profile, None))
     wanted = [song for part in data.split.songs.values() for song in part if song in data.mean]

@@ -111,6 +111,11 @@ def jobs_of(tables: Sequence[str], seeds: Sequence[int]) -> list[Job]:
     return jobs + [("pdmer", name, seed) for name in pdmer for seed in seeds]
 
 
+def stress_jobs(seeds: Sequence[int]) -> list[Job]:
+    """What is trained and scored on the stress test's population: the rows that the argument of Table 4 is about."""
+    return [("pdmer", name, seed) for name in (NON_META, MAML_MEAN, MAML_ANNOTATOR) for seed in seeds]
+
+
 def book_jobs(seeds: Sequence[int]) -> list[Job]:
     """The part of the tables that the book's own build computes: no model is trained for it alone."""
     jobs = [("dmer", name, seed) for name in (SUPERVISED, NO_ATTENTION_LOSS) for seed in seeds]

@@ -123,12 +123,13 @@ class What(str, Enum):
     table2 = "table2"
     table3 = "table3"
     table4 = "table4"
+    stress = "stress"
 
 
 @app.command()
 def reproduce(
     what: Annotated[
-        What, typer.Argument(help="all, a table of the paper, or book: what the book's own pages show.")
+        What, typer.Argument(help="all; a table of the paper; book: what its pages show; stress: a harder population.")
     ] = What.all,
     profile: ProfileOption = "demo",
     dataset: Annotated[
@@ -152,23 +153,23 @@ def reproduce(
     from dsaml.config import get_profile
     from dsaml.encoders import make_encoder
     from dsaml.prepare import prepare
-    from dsaml.reproduce import demo_results
+    from dsaml.reproduce import demo_results, stress_results
     from dsaml.results import read_result
     from dsaml.scoring import train_for
     from dsaml.workflow import table
 
     settings = get_profile(profile)
     folder = results or Path("results") / profile
-    if dataset is not DatasetName.synthetic and root is None:
+    if dataset not in (DatasetName.synthetic, DatasetName.stress) and root is None:
         raise DsamlError(f"--root is missing: the folder of {dataset.value}")
-    if dataset is not DatasetName.synthetic and what is What.book:
-        raise DsamlError(f"book: its pages show the embedded corpus, not {dataset.value}; ask for all, or for one table")
+    if dataset is not DatasetName.synthetic and what in (What.book, What.stress):
+        raise DsamlError(f"{what.value}: is about embedded corpora, not {dataset.value}; ask for all, or for one table")
     wanted = ["table1", "table2", "table3", "table4"] if what is What.all else [what.value]
-    jobs = tables.jobs_of(wanted, range(seeds)) if what is not What.book else None
+    jobs = tables.jobs_of(wanted, range(seeds)) if what not in (What.book, What.stress) else None
     if what in (What.all, What.book) and dataset is DatasetName.synthetic:
         demo_results(settings, folder, cache, tuple(range(seeds)), jobs)
         console.print(table(read_result(folder / "pdmer.json")))
-    elif what is not What.book:
+    elif what is not What.stress:
         experiment = prepare(settings, cache, dataset.value, root, make_encoder(settings, imagebind))
         if not experiment.dataset.tracks:  # labels of single annotators are not in every data set
             wanted = [name for name in wanted if name in ("table1", "table3")]
@@ -179,11 +180,14 @@ def reproduce(
             )
         train_for(experiment, jobs)
         tables.compute(experiment, jobs, folder)
-    if what is not What.book:
-        payload = read_result(folder / f"tables-{dataset.value}.json")
+    if what is What.stress or (what is What.all and dataset is DatasetName.synthetic):
+        stress_results(settings, folder, cache, tuple(range(seeds)))
+    shown = [] if what is What.book else ["stress"] if what is What.stress else [dataset.value]
+    for data in shown + ["stress"] * (what is What.all and dataset is DatasetName.synthetic):
+        payload = read_result(folder / f"tables-{data}.json")
         for name, block in payload["blocks"].items():
             if block["rows"]:
-                console.print(table(block, f"{name}: CCC [95 % interval], RMSE"))
+                console.print(table(block, f"{name} ({data}): CCC [95 % interval], RMSE"))
 
 
 class Variant(str, Enum):
