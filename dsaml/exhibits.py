@@ -256,11 +256,12 @@ def corpus_counts(experiment: rp.Experiment) -> dict[str, Any]:
 def numbers(experiment: rp.Experiment, payload: Mapping[str, Any]) -> dict[str, str]:
     """The numbers that prose uses, as text: ``{{ name }}`` on a page."""
     rows = {
-        "population_oracle": "population oracle",
+        "average_curve": ev.AVERAGE_CURVE,
+        "average_curve_spread": ev.AVERAGE_CURVE_SPREAD,
         "finetuned": rp.FINE_TUNED,
         "maml_mean": rp.MAML_MEAN,
         "maml_annotator": rp.MAML_ANNOTATOR,
-        "personal_oracle": "personal oracle",
+        "own_curve": ev.OWN_CURVE,
     }
     out = {"headline": rp.verdict(payload), "seeds": str(len(payload["selection"]))}
     for name, row in rows.items():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsaml.bench.page import markdown
+from dsaml.evaluation import AVERAGE_CURVE_SPREAD, OWN_CURVE
 from dsaml.results import read_result, stamp_line
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 MARK = re.compile(r"<!-- (tables|claims): ([a-z0-9-]+) -->")
 DATASETS = {"deam": "DEAM", "pmemo": "PMEmo"}
-DIMENSIONS = ("arousal", "valence")
+DIMENSIONS, METRICS = ("arousal", "valence"), ("ccc", "pcc", "rmse")
 VERDICTS = {
     "holds": "**holds**",
     "does not hold": "**does not hold**",
@@ -35,17 +36,25 @@ def interval(cell: Mapping[str, float], sign: str = "") -> str:
 
 
 def difference(cell: Mapping[str, float] | None) -> str:
-    """A paired difference, or why there is none."""
-    return "not run" if cell is None else interval(cell, "+")
+    """A paired difference, and whether it lacks the seeds' share of the uncertainty; or why there is none."""
+    if cell is None:
+        return "not run"
+    return interval(cell, "+") + ("<br><small>seeds: unknown</small>" if cell["seeds"] == "unknown" else "")
+
+
+def p_value(cell: Mapping[str, Any]) -> str:
+    """The Holm-corrected p-value; where p could not be smaller, what it is below."""
+    digits = 3 if cell["p_holm"] >= 0.001 else 4
+    return ("< " if cell["p"] <= cell["p_floor"] else "") + f"{cell['p_holm']:.{digits}f}"
 
 
 def paper_cells(published: Mapping[str, Any], row: str, dataset: str) -> str:
-    """The paper's CCC and RMSE of a row, arousal / valence."""
+    """The paper's CCC, PCC and RMSE of a row, arousal / valence."""
     for entry in published["rows"]:
         name = f"{entry['model']} ({entry['note']})" if entry.get("note") else entry["model"]
         if name == row and dataset in entry:
             cells = entry[dataset]
-            return "<br>".join("\u00a0/\u00a0".join(f"{cells[d][m]:.3f}" for d in DIMENSIONS) for m in ("ccc", "rmse"))
+            return "<br>".join("\u00a0/\u00a0".join(f"{cells[d][m]:.3f}" for d in DIMENSIONS) for m in METRICS)
     return "not in the paper"
 
 
@@ -55,14 +64,17 @@ def _our_cells(block: Mapping[str, Any], name: str, seeds: int) -> list[str]:
     row = block["rows"][name]
     trained, had = name in (*block["paper_rows"].values(), *block["extra"]), block["seeds"][name]
     note = f"<br><small>{had} of {seeds} seeds</small>" if trained and had < seeds else ""
-    return [interval(row[d]["ccc"]) + note for d in DIMENSIONS] + [f"{row[d]['rmse']['mean']:.3f}" for d in DIMENSIONS]
+    return [interval(row[d]["ccc"]) + note for d in DIMENSIONS] + [
+        "\u00a0/\u00a0".join(f"{row[d][m]['mean']:.3f}" for d in DIMENSIONS).replace("-", "−") for m in ("pcc", "rmse")
+    ]
 
 
 def table(block: Mapping[str, Any], published: Mapping[str, Any], seeds: int) -> str:
     """One table: the paper's rows beside ours, then the rows that the paper lacks."""
     datasets = [name for name in DATASETS if any(name in row for row in published["rows"])]
-    header = ["row", *(f"paper, {DATASETS[d]}:<br>CCC\u00a0a\u00a0/\u00a0v,<br>RMSE\u00a0a\u00a0/\u00a0v" for d in datasets)]
-    header += ["here: CCC<br>arousal", "CCC<br>valence", "RMSE<br>arousal", "RMSE<br>valence"]
+    both = "\u00a0a\u00a0/\u00a0v"
+    header = ["row", *(f"paper, {DATASETS[d]}:<br>CCC{both},<br>PCC{both},<br>RMSE{both}" for d in datasets)]
+    header += ["here: CCC<br>arousal", "CCC<br>valence", f"PCC<br>{both}", f"RMSE<br>{both}"]
     lines, shown = [], set()
     for theirs, ours in block["paper_rows"].items():
         label = theirs if theirs == ours else f"{theirs} = {ours}"
@@ -76,8 +88,8 @@ def table(block: Mapping[str, Any], published: Mapping[str, Any], seeds: int) ->
 
 def _against(block: Mapping[str, Any]) -> str:
     rows = [
-        [name, *(difference(cells[d]) for d in DIMENSIONS), *(f"{cells[d]['p_holm']:.3f}" for d in DIMENSIONS)]
-        + [f"{cells[d]['dz']:+.2f}".replace("-", "−") for d in DIMENSIONS]
+        [name, *(difference(cells[d]) for d in DIMENSIONS), *(p_value(cells[d]) for d in DIMENSIONS)]
+        + ["none" if cells[d]["dz"] is None else f"{cells[d]['dz']:+.2f}".replace("-", "−") for d in DIMENSIONS]
         for name, cells in block["paired"].items()
     ]
     header = ("minus", "arousal", "valence", "p arousal<br>(Holm)", "p valence<br>(Holm)", "dz<br>arousal", "dz<br>valence")
@@ -124,7 +136,8 @@ def tables_text(name: str, results: Path, published: Mapping[str, Any], figures:
         ours = block["paper_rows"]["Ours"]
         parts += [
             f"**{file.stem.removeprefix('tables-')}** ({real}), protocol `{block['protocol']}`, {seeds} training seed(s), "
-            f"{block['annotators']} annotator(s), {block['songs']} songs. Intervals resample {block['unit']}.",
+            f"{block['annotators']} annotator(s), {block['songs']} songs. Intervals resample {block['unit']}."
+            + (" With one seed they say nothing about another training run." if seeds == 1 else ""),
         ]
         if block["rows"]:
             alt = "CCC of each row with its 95 % interval, arousal on the left, valence on the right; the table has the numbers."
@@ -132,7 +145,11 @@ def tables_text(name: str, results: Path, published: Mapping[str, Any], figures:
         parts.append(table(block, published[block["table"]], seeds))
         if name == "table4" and document["gap_closed"]:
             shares = " and ".join(f"{100 * share:.0f} % in {d}" for d, share in document["gap_closed"].items())
-            parts.append(f"Of the way from the population oracle to the personal one, *{ours}* goes {shares}.")
+            factors = " and ".join(f"{factor:.1f} in {d}" for d, factor in document["spread"].items())
+            parts.append(
+                f"Of the way from *{AVERAGE_CURVE_SPREAD}* to *{OWN_CURVE}*, *{ours}* goes {shares}. The spread was chosen on "
+                f"validation listeners: {factors} times the curve's own."
+            )
         if block["paired"]:
             parts.append(_folded(f"{ours} minus each other row: paired CCC differences", _against(block)))
         parts.append(f"<small>{stamp_line(document)}</small>")
@@ -150,12 +167,12 @@ def tables_text(name: str, results: Path, published: Mapping[str, Any], figures:
 
 def _deciding(claim: Mapping[str, Any]) -> str:
     """The difference that decides: of a claim that does not hold the one farthest below zero, else the one that reaches lowest."""
-    cells = [(row[d], d, row) for row in claim["comparisons"] for d in DIMENSIONS if row[d]]
+    cells = [(cell, d, row) for row in claim["comparisons"] for d, cell in (row["cells"] or {}).items()]
     if not cells:
         return claim["needs"] or "not run"
-    end = "high" if any(cell["high"] < 0 for cell, _, _ in cells) else "low"
+    end = "high" if claim["verdict"] == "does not hold" else "low"
     cell, dimension, row = min(cells, key=lambda found: found[0][end])
-    return f"{difference(cell)}<br>{dimension}, {row['better']} minus {row['worse']}"
+    return f"{difference(cell)}<br>p (Holm) {p_value(cell)}<br>{dimension}, {row['better']} minus {row['worse']}"
 
 
 def claims_text(dataset: str, results: Path, figures: Path) -> str:
@@ -173,18 +190,19 @@ def claims_text(dataset: str, results: Path, figures: Path) -> str:
     ]
     header = ("", "claim", "the paper's evidence", "ours: the CCC difference that decides", "verdict", "python -m dsaml …")
     every = [
-        [c["id"], row["better"], row["worse"], *(difference(row[d]) for d in DIMENSIONS)]
+        [c["id"], row["better"], row["worse"], name, difference(cell), p_value(cell)]
         for c in claims
         for row in c["comparisons"]
-        if row["arousal"]
+        for name, cell in (row["cells"] or {}).items()
     ]
     parts = [markdown(header, rows).replace("---:", ":---")]
     if every:
         alt = "Paired CCC differences with 95 % intervals under each claim, arousal on the left, valence on the right."
         parts += [
-            "Every difference behind a verdict, with its 95 % interval. Green lies above zero, orange below, grey across it:",
+            "Every difference behind a verdict, with its 95 % interval (not corrected). Green is above zero and orange below with "
+            "p < 0.05 after Holm's correction within the claim; grey is neither:",
             _picture(evidence(claims), figures / f"{file.stem}.svg", alt),
-            _folded("The same in numbers", markdown(("", "better", "minus", "arousal", "valence"), every)),
+            _folded("The same in numbers", markdown(("", "better", "minus", "", "difference", "p (Holm)"), every)),
         ]
     parts.append(f"<small>{stamp_line(document)}</small>")
     return "\n\n".join(parts)

@@ -18,8 +18,8 @@ from typing import Any
 import pandas as pd
 from joblib import delayed
 
+from dsaml import bootstrap, protocols
 from dsaml import evaluation as ev
-from dsaml import protocols
 from dsaml.baselines import BASELINES
 from dsaml.batches import SongStore
 from dsaml.config import MetaConfig, Profile
@@ -183,13 +183,13 @@ def score_all(
     return pd.concat([part[0] for part in parts], ignore_index=True), chosen
 
 
-def fixed_rows(experiment: Experiment, seed: int) -> dict[str, list[pd.DataFrame]]:
+def fixed_rows(experiment: Experiment) -> dict[str, list[pd.DataFrame]]:
     """Floors and oracles of each protocol: what needs no training."""
     store = experiment.store
     tasks = cross_song_tasks(store, "test", protocols.SUPPORTS)
     out = {"dmer": protocols.dmer_floors(store), "prefix": protocols.prefix_floors(store)}
     rows = ev.floor_predictors(store) | ev.oracle_predictors(store)
-    out["cross-song"] = [ev.score_tasks(predictor, store, tasks, name, seed) for name, predictor in rows.items()]
+    out["cross-song"] = [ev.score_tasks(rule, store, tasks, name, ev.UNTRAINED) for name, rule in rows.items()]
     return out
 
 
@@ -200,7 +200,7 @@ def order_rows(table: pd.DataFrame) -> pd.DataFrame:
         *(label for name in BASELINES for label in _baseline_labels(name)),
         *(NON_META, SHIFTED, FINE_TUNED, ANNOTATOR_LABELS, label_of(ANNOTATOR_LABELS), MAML_MEAN),
         *(f"{MAML_ANNOTATOR}, before", HEAD_ONLY, MAML_ANNOTATOR, *(shots_label(n) for n in SHOTS[1:])),
-        *(*ABLATIONS, SUPERVISED, "population oracle", "personal oracle"),
+        *(*ABLATIONS, SUPERVISED, ev.AVERAGE_CURVE, ev.AVERAGE_CURVE_SPREAD, ev.OWN_CURVE),
     ]
     place = {name: k for k, name in enumerate(rank)}
     return table.sort_values("method", key=lambda names: names.map(place), kind="stable").reset_index(drop=True)
@@ -215,21 +215,26 @@ def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path, workers
     started = time.perf_counter()
     jobs = [("pdmer", name, seed) for seed in seeds for name in (MAML_ANNOTATOR, MAML_MEAN, NON_META)]
     models, chosen = score_all(experiment, jobs, workers)
-    fixed = fixed_rows(experiment, seeds[0])["cross-song"]
+    fixed = fixed_rows(experiment)["cross-song"]
     table = order_rows(pd.concat([*fixed, models[models.protocol == "cross-song"]], ignore_index=True))
-    summary = ev.summarize(table)
+    summary = bootstrap.summarize(table)
     others = [name for name in table.method.unique() if name != MAML_ANNOTATOR]
     payload = {
         "protocol": dataclasses.asdict(protocols.PROTOCOLS["cross-song"])
         | {
             "listeners": table.annotator.nunique(),
             "songs": table.song.nunique(),
-            "intervals": "95 %, hierarchical bootstrap: listeners, then songs of each listener, then training seeds",
+            "intervals": "95 %, bootstrap of listeners, songs and training seeds as crossed units",
         },
         "rows": summary,
-        "paired": {"method": MAML_ANNOTATOR, "metric": "ccc", "against": ev.compare(table, MAML_ANNOTATOR, others)},
-        "gap_closed": ev.gap_closed(summary, MAML_ANNOTATOR) if experiment.dataset.oracle else None,
+        "paired": {
+            "method": MAML_ANNOTATOR,
+            "metric": "ccc",
+            "against": bootstrap.compare(table, MAML_ANNOTATOR, others),
+        },
+        "gap_closed": bootstrap.gap_closed(summary, MAML_ANNOTATOR) if experiment.dataset.oracle else None,
         "selection": chosen,
+        "spread": ev.best_spread(experiment.store) if experiment.dataset.oracle else None,
     }
     results.mkdir(parents=True, exist_ok=True)
     table.to_csv(results / "scores.csv", index=False, float_format="%.6f")
