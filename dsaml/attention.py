@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dsaml import evaluation as ev
+from dsaml import bootstrap
 from dsaml.batches import SongStore
 from dsaml.maml import mode
 from dsaml.model import DSAML
@@ -87,9 +87,9 @@ def separation_block(table: pd.DataFrame) -> dict[str, Any]:
         for name, rows in table.groupby("method", sort=False)
     }
     first, second = (cubes[name] for name in METHODS)  # the same seeds and songs on both sides
-    change = ev.interval(first - second) | {"seeds": "several" if len(first) > 1 else "one"}
+    change = bootstrap.interval(first - second) | {"p_floor": bootstrap.P_FLOOR, "seeds": "several" if len(first) > 1 else "one"}
     return {
-        "rows": {name: {SEPARATION: ev.interval(values)} for name, values in cubes.items()},
+        "rows": {name: {SEPARATION: bootstrap.interval(values)} for name, values in cubes.items()},
         "differences": {f"{METHODS[0]} | {METHODS[1]}": {SEPARATION: change}},
         "seeds": {name: len(values) for name, values in cubes.items()},
         "songs": table.song.nunique(),

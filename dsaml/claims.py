@@ -2,9 +2,11 @@
 
 Pages, tables and notebooks take ids and wording from :data:`CLAIMS`.
 
-The rule, for all claims alike: a claim **holds** if in every one of its comparisons the paired 95 % interval of the CCC difference
-lies above zero; it **does not hold** if one of the intervals lies below zero; it is **not decided** if neither is the case; it
-is **not run** while a comparison is missing.
+The rule, for all claims alike, and the same on both sides: the p-values of all paired differences of one claim (each comparison,
+each dimension) are corrected together after Holm. A claim **holds** if every corrected p-value is below 0.05 and every difference
+above zero; it **does not hold** if at least one difference below zero has a corrected p-value below 0.05; it is **not decided** if
+neither is the case; it is **not run** while a comparison is missing. So where nothing differs, each of the two verdicts is given in
+at most one case of twenty, however many comparisons the claim has. The 95 % intervals beside the verdicts are not corrected.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 
 from dsaml import attention
 from dsaml.baselines import BASELINES
+from dsaml.bootstrap import holm
 from dsaml.evaluation import AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE
 from dsaml.recipes import (
     ABLATIONS,
@@ -33,6 +36,7 @@ from dsaml.recipes import (
 )
 
 HOLDS, FAILS, UNDECIDED, NOT_RUN = "holds", "does not hold", "not decided", "not run"
+LEVEL = 0.05  # of all differences of a claim together
 
 
 @dataclass(frozen=True)
@@ -184,13 +188,19 @@ CLAIMS = (
 )
 
 
-def verdict(cells: list[Mapping[str, float] | None]) -> str:
-    """The rule: see the module's first lines. ``None`` is a comparison that has not been run."""
+def verdict(cells: list[Mapping[str, Any] | None]) -> str:
+    """The rule: see the module's first lines.
+
+    Parameters
+    ----------
+    cells : list of mapping or None
+        All differences of one claim, with ``mean`` and ``p_holm``; ``None`` is a comparison that has not been run.
+    """
     if not cells or any(cell is None for cell in cells):
         return NOT_RUN
-    if any(cell["high"] < 0 for cell in cells):
+    if any(cell["p_holm"] < LEVEL and cell["mean"] < 0 for cell in cells):
         return FAILS
-    return HOLDS if all(cell["low"] > 0 for cell in cells) else UNDECIDED
+    return HOLDS if all(cell["p_holm"] < LEVEL and cell["mean"] > 0 for cell in cells) else UNDECIDED
 
 
 def difference(blocks: Mapping[str, Any], comparison: Comparison) -> dict[str, Any] | None:
@@ -201,12 +211,14 @@ def difference(blocks: Mapping[str, Any], comparison: Comparison) -> dict[str, A
 
 
 def judge(claim: Claim, blocks: Mapping[str, Any]) -> dict[str, Any]:
-    """One claim with its differences and its verdict."""
+    """One claim with its differences and its verdict; ``p_holm`` is corrected over the differences that were run."""
     rows: list[dict[str, Any]] = []
     for comparison in claim.comparisons:
         about = {"block": comparison.block, "better": comparison.better, "worse": comparison.worse}
         rows.append(about | {"cells": difference(blocks, comparison)})
     run = [cell for row in rows if row["cells"] for cell in row["cells"].values()]
+    for cell, corrected in zip(run, holm([cell["p"] for cell in run]), strict=True):
+        cell["p_holm"] = corrected
     missing = [None for row in rows if not row["cells"]]
     return {
         "id": claim.id,

@@ -257,11 +257,12 @@ def corpus_counts(experiment: rp.Experiment) -> dict[str, Any]:
 def numbers(experiment: rp.Experiment, payload: Mapping[str, Any]) -> dict[str, str]:
     """The numbers that prose uses, as text: ``{{ name }}`` on a page."""
     rows = {
-        "population_oracle": "population oracle",
+        "average_curve": ev.AVERAGE_CURVE,
+        "average_curve_spread": ev.AVERAGE_CURVE_SPREAD,
         "finetuned": sc.FINE_TUNED,
         "maml_mean": rp.MAML_MEAN,
         "maml_annotator": rp.MAML_ANNOTATOR,
-        "personal_oracle": "personal oracle",
+        "own_curve": ev.OWN_CURVE,
     }
     seeds = len(payload["selection"])
     out = {"headline": rp.verdict(payload), "seeds": "one training seed" if seeds == 1 else f"{seeds} training seeds"}

@@ -108,7 +108,7 @@ def dmer(
 
 
 def dmer_floors(store: SongStore) -> list[pd.DataFrame]:
-    """Traditional DMER of predictors that hear nothing, and of the simulated population's true curve."""
+    """Traditional DMER of predictors that hear nothing, and of the average simulated listener's true curve."""
     split, mean = store.dataset.split.songs, store.dataset.mean
     constant = np.concatenate([mean[s].values[: store.steps] for s in split["train"]]).mean(0)
     floors: dict[str, Callable[[str, np.ndarray], np.ndarray]] = {
@@ -116,9 +116,9 @@ def dmer_floors(store: SongStore) -> list[pd.DataFrame]:
         "the song's own mean (oracle)": lambda song, target: np.broadcast_to(target.mean(0), target.shape),
     }
     if MEAN in store.dataset.oracle:
-        floors["population oracle"] = lambda song, target: store.dataset.oracle[MEAN][song].values[: len(target)]
+        floors[ev.AVERAGE_CURVE] = lambda song, target: store.dataset.oracle[MEAN][song].values[: len(target)]
     return [
-        _rows(name, 0, [(MEAN, s, floor(s, mean[s].values), mean[s].values) for s in split["test"]])
+        _rows(name, ev.UNTRAINED, [(MEAN, s, floor(s, mean[s].values), mean[s].values) for s in split["test"]])
         for name, floor in floors.items()
     ]
 
@@ -168,7 +168,11 @@ def prefix(
 
 
 def prefix_floors(store: SongStore) -> list[pd.DataFrame]:
-    """What the first 30 s alone say about the rest: their mean, their last value; and the oracles."""
+    """What the first 30 s alone say about the rest: their mean, their last value; and the oracles.
+
+    The spread of the average listener's curve is the one of cross-song, chosen on clips: no validation song is longer than a clip.
+    It is around the mean of the part that is scored.
+    """
     tasks, oracle = prefix_tasks(store), store.dataset.oracle
     constant = np.concatenate(
         [store.dataset.mean[s].values[: store.steps] for s in store.dataset.split.songs["train"]]
@@ -179,8 +183,10 @@ def prefix_floors(store: SongStore) -> list[pd.DataFrame]:
         "last support value": lambda task, head: head[-1],
     }
     if oracle:
-        floors["population oracle"] = lambda task, head: oracle[MEAN][task.query[0]].values[WINDOW:]
-        floors["personal oracle"] = lambda task, head: oracle[task.annotator][task.query[0]].values[WINDOW:]
+        factors = np.array(list(ev.best_spread(store).values()))
+        floors[ev.AVERAGE_CURVE] = lambda task, head: oracle[MEAN][task.query[0]].values[WINDOW:]
+        floors[ev.AVERAGE_CURVE_SPREAD] = lambda task, head: ev.spread(floors[ev.AVERAGE_CURVE](task, head), factors)
+        floors[ev.OWN_CURVE] = lambda task, head: oracle[task.annotator][task.query[0]].values[WINDOW:]
     tables = []
     for name, floor in floors.items():
         scored = []
@@ -189,7 +195,7 @@ def prefix_floors(store: SongStore) -> list[pd.DataFrame]:
             target = values[WINDOW:]
             guess = np.broadcast_to(floor(task, values[:WINDOW]), target.shape)
             scored.append((task.annotator, task.query[0], guess, target))
-        tables.append(_rows(name, 0, scored))
+        tables.append(_rows(name, ev.UNTRAINED, scored))
     return tables
 
 

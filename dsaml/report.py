@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsaml.bench.page import markdown
+from dsaml.evaluation import AVERAGE_CURVE_SPREAD, OWN_CURVE
 from dsaml.published import notes
 from dsaml.results import read_result, stamp_line
 
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
 MARK = re.compile(r"<!-- (tables|claims|paper): ([a-z0-9-]+) -->")
 CLAIMS_LIST = "<!-- claims-list -->"
 DATASETS = {"deam": "DEAM", "pmemo": "PMEmo"}
-DIMENSIONS = ("arousal", "valence")
 UNITS = {"separation": "separation in seconds"}  # of differences that are not CCC
 WHERE = {
     "figure4": "[the attention maps](../notebooks/02_attention_maps.ipynb)",
     "study": "[the study](../notebooks/05_subjective_study.ipynb): its statistics, on simulated answers",
 }
+DIMENSIONS, METRICS = ("arousal", "valence"), ("ccc", "pcc", "rmse")
 VERDICTS = {
     "holds": "**holds**",
     "does not hold": "**does not hold**",
@@ -44,37 +45,50 @@ def interval(cell: Mapping[str, float], sign: str = "") -> str:
 
 
 def difference(cell: Mapping[str, float] | None) -> str:
-    """A paired difference, or why there is none."""
-    return "not run" if cell is None else interval(cell, "+")
+    """A paired difference, and whether it lacks the seeds' share of the uncertainty; or why there is none."""
+    if cell is None:
+        return "not run"
+    return interval(cell, "+") + ("<br><small>seeds: unknown</small>" if cell["seeds"] == "unknown" else "")
+
+
+def p_value(cell: Mapping[str, Any]) -> str:
+    """The Holm-corrected p-value; where p could not be smaller, what it is below."""
+    digits = 3 if cell["p_holm"] >= 0.001 else 4
+    return ("< " if cell["p"] <= cell["p_floor"] else "") + f"{cell['p_holm']:.{digits}f}"
 
 
 def paper_cells(published: Mapping[str, Any], row: str, dataset: str) -> str:
-    """The paper's CCC and RMSE of a row, arousal / valence."""
+    """The paper's CCC, PCC and RMSE of a row, arousal / valence."""
     for entry in published["rows"]:
         name = f"{entry['model']} ({entry['note']})" if entry.get("note") else entry["model"]
         if name == row and dataset in entry:
             cells = entry[dataset]
-            return "<br>".join("\u00a0/\u00a0".join(f"{cells[d][m]:.3f}" for d in DIMENSIONS) for m in ("ccc", "rmse"))
+            return "<br>".join("\u00a0/\u00a0".join(f"{cells[d][m]:.3f}" for d in DIMENSIONS) for m in METRICS)
     return "not in the paper"
 
 
 def _our_cells(block: Mapping[str, Any], name: str, seeds: int) -> list[str]:
     if name not in block["rows"]:
-        return [f"not run here: `reproduce {block['table']}`", "", "", ""]
+        return [f"not run here: `reproduce {block['table']}`", "", "", "", ""]
     row = block["rows"][name]
     trained, had = name in (*block["paper_rows"].values(), *block["extra"]), block["seeds"][name]
     note = f"<br><small>{had} of {seeds} seeds</small>" if trained and had < seeds else ""
-    return [interval(row[d]["ccc"]) + note for d in DIMENSIONS] + [f"{row[d]['rmse']['mean']:.3f}" for d in DIMENSIONS]
+    return [interval(row[d]["ccc"]) + note for d in DIMENSIONS] + [
+        "\u00a0/\u00a0".join(f"{row[d][m]['mean']:.3f}" for d in DIMENSIONS).replace("-", "−") for m in ("pcc", "rmse")
+    ] + [_thousands(block.get("song_passes", {}).get(name))]
+
+
+def _thousands(passes: int | None) -> str:
+    """Song passes in thousands; a row that nothing was trained for has none."""
+    return "none" if passes is None else f"{passes / 1000:.1f}"
 
 
 def table(block: Mapping[str, Any], published: Mapping[str, Any], seeds: int) -> str:
     """One table: the paper's rows beside ours, then the rows that the paper lacks."""
     datasets = [name for name in DATASETS if any(name in row for row in published["rows"])]
-    header = [
-        "row",
-        *(f"paper, {DATASETS[d]}:<br>CCC\u00a0a\u00a0/\u00a0v,<br>RMSE\u00a0a\u00a0/\u00a0v" for d in datasets),
-    ]
-    header += ["here: CCC<br>arousal", "CCC<br>valence", "RMSE<br>arousal", "RMSE<br>valence"]
+    both = "\u00a0a\u00a0/\u00a0v"
+    header = ["row", *(f"paper, {DATASETS[d]}:<br>CCC{both},<br>PCC{both},<br>RMSE{both}" for d in datasets)]
+    header += ["here: CCC<br>arousal", "CCC<br>valence", f"PCC<br>{both}", f"RMSE<br>{both}", "song passes<br>/ 1000"]
     lines, shown = [], set()
     for theirs, ours in block["paper_rows"].items():
         label = theirs if theirs == ours else f"{theirs} = {ours}"
@@ -88,8 +102,8 @@ def table(block: Mapping[str, Any], published: Mapping[str, Any], seeds: int) ->
 
 def _against(block: Mapping[str, Any]) -> str:
     rows = [
-        [name, *(difference(cells[d]) for d in DIMENSIONS), *(f"{cells[d]['p_holm']:.3f}" for d in DIMENSIONS)]
-        + [f"{cells[d]['dz']:+.2f}".replace("-", "−") for d in DIMENSIONS]
+        [name, *(difference(cells[d]) for d in DIMENSIONS), *(p_value(cells[d]) for d in DIMENSIONS)]
+        + ["none" if cells[d]["dz"] is None else f"{cells[d]['dz']:+.2f}".replace("-", "−") for d in DIMENSIONS]
         for name, cells in block["paired"].items()
     ]
     header = (
@@ -139,12 +153,15 @@ def tables_text(name: str, results: Path, published: Mapping[str, Any], figures:
     found = sorted(results.glob("tables-*.json"))
     for file in found:
         document = read_result(file)
+        if not set(document["blocks"][name]["paper_rows"].values()) & set(document["blocks"][name]["rows"]):
+            continue  # nothing of this table was trained on this data set
         block, seeds = document["blocks"][name], len(document["provenance"]["seeds"])
         real = "real data" if document["provenance"]["real"] else "synthetic data"
         ours = block["paper_rows"]["Ours"]
         parts += [
             f"**{file.stem.removeprefix('tables-')}** ({real}), protocol `{block['protocol']}`, {seeds} training seed(s), "
-            f"{block['annotators']} annotator(s), {block['songs']} songs. Intervals resample {block['unit']}.",
+            f"{block['annotators']} annotator(s), {block['songs']} songs. Intervals resample {block['unit']}."
+            + (" With one seed they say nothing about another training run." if seeds == 1 else ""),
         ]
         if block["rows"]:
             alt = "CCC of each row with its 95 % interval, arousal on the left, valence on the right; the table has the numbers."
@@ -152,8 +169,11 @@ def tables_text(name: str, results: Path, published: Mapping[str, Any], figures:
         parts.append(table(block, published[block["table"]], seeds))
         if name == "table4" and document["gap_closed"]:
             shares = " and ".join(f"{100 * share:.0f} % in {d}" for d, share in document["gap_closed"].items())
-            way = "Of the way from the average listener's true curve, at its best spread, to the listener's own"
-            parts.append(f"{way}, *{ours}* goes {shares}.")
+            factors = " and ".join(f"{factor:.1f} in {d}" for d, factor in document["spread"].items())
+            parts.append(
+                f"Of the way from *{AVERAGE_CURVE_SPREAD}* to *{OWN_CURVE}*, *{ours}* goes {shares}. The spread was chosen on "
+                f"validation listeners: {factors} times the curve's own."
+            )
         if block["paired"]:
             parts.append(_folded(f"{ours} minus each other row: paired CCC differences", _against(block)))
         parts.append(f"<small>{stamp_line(document)}</small>")
@@ -176,7 +196,7 @@ def _deciding(claim: Mapping[str, Any]) -> str:
         return claim["needs"] or "not run"
     end = "high" if claim["verdict"] == "does not hold" else "low"
     cell, name, row = min(cells, key=lambda found: found[0][end])
-    return f"{difference(cell)}<br>{UNITS.get(name, name)}, {row['better']} minus {row['worse']}"
+    return f"{difference(cell)}<br>p (Holm) {p_value(cell)}<br>{UNITS.get(name, name)}, {row['better']} minus {row['worse']}"
 
 
 def _where(claim: Claim) -> str:
@@ -218,7 +238,7 @@ def claims_text(dataset: str, results: Path, figures: Path) -> str:
     ]
     header = ("", "claim", "the paper's evidence", "here: the difference that decides", "verdict", "python -m dsaml …")
     every = [
-        [c["id"], row["better"], row["worse"], UNITS.get(name, name), difference(cell)]
+        [c["id"], row["better"], row["worse"], UNITS.get(name, name), difference(cell), p_value(cell)]
         for c in judged
         for row in c["comparisons"]
         for name, cell in (row["cells"] or {}).items()
@@ -229,9 +249,10 @@ def claims_text(dataset: str, results: Path, figures: Path) -> str:
     if every:
         alt = "Paired CCC differences with 95 % intervals under each claim, arousal on the left, valence on the right."
         parts += [
-            "Every CCC difference behind a verdict, with its 95 % interval. Green lies above zero, orange below, grey across it:",
+            "Every CCC difference behind a verdict, with its 95 % interval (not corrected). Green is above zero and orange "
+            "below with p < 0.05 after Holm's correction within the claim; grey is neither:",
             _picture(evidence(of_ccc), figures / f"{file.stem}.svg", alt),
-            _folded("The same in numbers", markdown(("", "better", "minus", "", "difference"), every)),
+            _folded("The same in numbers", markdown(("", "better", "minus", "", "difference", "p (Holm)"), every)),
         ]
     parts.append(f"<small>{stamp_line(document)}</small>")
     return "\n\n".join(parts)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from dsaml import bootstrap, protocols
 from dsaml import evaluation as ev
-from dsaml import protocols
 from dsaml.baselines import BASELINES
 from dsaml.config import Profile
 from dsaml.experiment import Experiment
@@ -58,7 +58,7 @@ def order_rows(table: pd.DataFrame) -> pd.DataFrame:
         *(NON_META, SHIFTED, FINE_TUNED, NON_META_LONG, label_of(NON_META_LONG)),
         *(ANNOTATOR_LABELS, label_of(ANNOTATOR_LABELS), ANNOTATOR_LABELS_LONG, label_of(ANNOTATOR_LABELS_LONG)),
         *(MAML_MEAN, BEFORE, HEAD_ONLY, AS_TRAINED, MAML_ANNOTATOR, *(shots_label(n) for n in SHOTS[1:])),
-        *(*ABLATIONS, SUPERVISED, "population oracle", "personal oracle"),
+        *(*ABLATIONS, SUPERVISED, ev.AVERAGE_CURVE, ev.AVERAGE_CURVE_SPREAD, ev.OWN_CURVE),
     ]
     place = {name: k for k, name in enumerate(rank)}
     return table.sort_values("method", key=lambda names: names.map(place), kind="stable").reset_index(drop=True)
@@ -75,19 +75,24 @@ def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path, workers
     models, chosen = score_all(experiment, jobs, workers)
     fixed = fixed_rows(experiment)["cross-song"]
     table = order_rows(pd.concat([*fixed, models[models.protocol == "cross-song"]], ignore_index=True))
-    summary = ev.summarize(table)
+    summary = bootstrap.summarize(table)
     others = [name for name in table.method.unique() if name != MAML_ANNOTATOR]
     payload = {
         "protocol": dataclasses.asdict(protocols.PROTOCOLS["cross-song"])
         | {
             "listeners": table.annotator.nunique(),
             "songs": table.song.nunique(),
-            "intervals": "95 %, hierarchical bootstrap: listeners, then songs of each listener, then training seeds",
+            "intervals": "95 %, bootstrap of listeners, songs and training seeds as crossed units",
         },
         "rows": summary,
-        "paired": {"method": MAML_ANNOTATOR, "metric": "ccc", "against": ev.compare(table, MAML_ANNOTATOR, others)},
-        "gap_closed": ev.gap_closed(summary, MAML_ANNOTATOR) if experiment.dataset.oracle else None,
+        "paired": {
+            "method": MAML_ANNOTATOR,
+            "metric": "ccc",
+            "against": bootstrap.compare(table, MAML_ANNOTATOR, others),
+        },
+        "gap_closed": bootstrap.gap_closed(summary, MAML_ANNOTATOR) if experiment.dataset.oracle else None,
         "selection": chosen,
+        "spread": ev.best_spread(experiment.store) if experiment.dataset.oracle else None,
     }
     results.mkdir(parents=True, exist_ok=True)
     table.to_csv(results / "scores.csv", index=False, float_format="%.6f")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from dsaml import attention
+from dsaml import attention, bootstrap
 from dsaml import evaluation as ev
 from dsaml import reproduce as rp
 from dsaml import scoring as sc
@@ -38,7 +38,7 @@ from dsaml.recipes import (
 from dsaml.results import provenance, write_result
 from dsaml.scoring import Job
 
-ORACLES = ("population oracle", "personal oracle", ev.AVERAGE_CURVE, ev.AVERAGE_CURVE_SPREAD, ev.OWN_CURVE)
+ORACLES = (ev.AVERAGE_CURVE, ev.AVERAGE_CURVE_SPREAD, ev.OWN_CURVE)
 FLOORS = ("constant (training mean)", "the song's own mean (oracle)", "support mean", "last support value")
 
 
@@ -52,7 +52,7 @@ class Block:
     rows: Mapping[str, str]  # the paper's row (with its note) -> ours
     extra: tuple[str, ...] = ()  # rows that the paper lacks, beside floors and oracles
     only_long_range: bool = False  # songs whose emotion depends on what was heard 8 to 15 s before
-    unit: str = "annotators, then songs of each annotator, then training seeds"
+    unit: str = "listeners, songs and training seeds as crossed units"
 
     @property
     def ours(self) -> str:
@@ -60,7 +60,7 @@ class Block:
         return self.rows["Ours"]
 
 
-SONGS = "songs, then training seeds"
+SONGS = "songs and training seeds as crossed units"
 _TABLE1 = {"Ours": SUPERVISED} | {baseline_name(n): baseline_name(n) for n in reversed(BASELINES)}
 _TABLE2 = {"Ours": MAML_ANNOTATOR} | {
     key: value
@@ -136,7 +136,7 @@ def block_payload(block: Block, scores: pd.DataFrame, songs: frozenset[str] = fr
     Returns
     -------
     dict
-        ``rows`` (see :func:`dsaml.evaluation.summarize`), ``paired`` (see :func:`dsaml.evaluation.compare`), ``seeds`` of each
+        ``rows`` (see :func:`dsaml.bootstrap.summarize`), ``paired`` (see :func:`dsaml.bootstrap.compare`), ``seeds`` of each
         row, ``unit``, and how many annotators and songs were scored.
     """
     known = {*block.rows.values(), *block.extra, *FLOORS, *ORACLES}
@@ -160,15 +160,15 @@ def block_payload(block: Block, scores: pd.DataFrame, songs: frozenset[str] = fr
     methods = list(table.method.unique())
     paired = {}
     if block.ours in methods and len(methods) > 1:
-        paired = ev.compare(table, block.ours, [name for name in methods if name != block.ours])
+        paired = bootstrap.compare(table, block.ours, [name for name in methods if name != block.ours])
     differences = {
-        f"{better} | {worse}": ev.compare(table, better, [worse])[worse]
+        f"{better} | {worse}": bootstrap.compare(table, better, [worse])[worse]
         for better, worse in wanted(block.name)
         if better in methods and worse in methods
     }
     seeds = table.groupby("method").seed.nunique().to_dict()
     out = {
-        "rows": ev.summarize(table),
+        "rows": bootstrap.summarize(table),
         "paired": paired,
         "differences": differences,
         "seeds": seeds,
@@ -208,14 +208,15 @@ def compute(experiment: Experiment, jobs: Sequence[Job], results: Path, workers:
     blocks = payload_of(pd.concat([*fixed, scores], ignore_index=True), long_range_songs(experiment))
     gap = None
     if experiment.dataset.oracle and MAML_ANNOTATOR in blocks["table4"]["rows"]:
-        gap = ev.gap_closed(blocks["table4"]["rows"], MAML_ANNOTATOR)
+        gap = bootstrap.gap_closed(blocks["table4"]["rows"], MAML_ANNOTATOR)
     shown = sorted({seed for kind, name, seed in jobs if kind == "dmer" and name == NO_ATTENTION_LOSS})
     if shown:
         frames = [attention.attention_separation(experiment, seed) for seed in shown]
         blocks[attention.BLOCK] = attention.separation_block(pd.concat(frames))
     for block in blocks.values():
         block["song_passes"] = mean_passes(about, block["rows"])
-    payload = {"blocks": blocks, "selection": about, "gap_closed": gap}
+    spread = ev.best_spread(experiment.store) if experiment.dataset.oracle else None
+    payload = {"blocks": blocks, "selection": about, "gap_closed": gap, "spread": spread}
     name, seconds = experiment.dataset.name, time.perf_counter() - started
     stamp = provenance(
         experiment.profile, experiment.dataset, seeds=sorted({seed for *_, seed in jobs}), seconds=seconds

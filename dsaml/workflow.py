@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
+from dsaml import bootstrap, protocols, recipes
 from dsaml import evaluation as ev
-from dsaml import protocols, recipes
 from dsaml.config import Profile, get_profile
 from dsaml.distributed import processes, ranks
 from dsaml.encoders import GlobalEncoder, make_encoder
@@ -90,17 +90,20 @@ def evaluate(
         raise DsamlError(f"{root}: no test annotators, so PDMER cannot be scored; 'floors' needs averaged labels only")
     config, grid = select_inner(store, model, profile.meta)
     name = checkpoint.stem
-    rows = ev.floor_predictors(store) | ev.oracle_predictors(store)
-    rows |= {
+    fixed = ev.floor_predictors(store) | ev.oracle_predictors(store)
+    trained = {
         f"{name}, not adapted": ev.model_predictor(model, store, config, 0),
         name: ev.model_predictor(model, store, config),
     }
-    scores = pd.concat([ev.score_tasks(p, store, tasks, label, 0) for label, p in rows.items()], ignore_index=True)
-    others = [label for label in rows if label != name]
+    parts = [ev.score_tasks(rule, store, tasks, label, ev.UNTRAINED) for label, rule in fixed.items()]
+    parts += [ev.score_tasks(rule, store, tasks, label, 0) for label, rule in trained.items()]  # one model: one seed
+    scores = pd.concat(parts, ignore_index=True)
+    others = [label for label in (*fixed, *trained) if label != name]
     payload = {
-        "rows": ev.summarize(scores),
-        "paired": {"method": name, "metric": "ccc", "against": ev.compare(scores, name, others)},
+        "rows": bootstrap.summarize(scores),
+        "paired": {"method": name, "metric": "ccc", "against": bootstrap.compare(scores, name, others)},
         "selection": {"inner_lr": config.inner_lr, "inner_steps": config.inner_steps, "grid": grid},
+        "spread": ev.best_spread(store) if experiment.dataset.oracle else None,
         "model": about,
     }
     seeds = about.get("seeds", [])
@@ -110,15 +113,15 @@ def evaluate(
     return payload
 
 
-def table(payload: Mapping[str, Any], title: str = "PDMER, one support song: CCC [95 % interval], RMSE") -> Table:
-    """Rows of a result as a table for the terminal: CCC with interval and RMSE, per dimension."""
+def table(payload: Mapping[str, Any], title: str = "PDMER, one support song: CCC [95 % interval], PCC, RMSE") -> Table:
+    """Rows of a result as a table for the terminal: CCC with interval, PCC, RMSE, per dimension."""
     out = Table(title=title)
-    for column in ("", *(f"{d} {m}" for d in ev.DIMENSIONS for m in ("CCC", "RMSE"))):
+    for column in ("", *(f"{d} {m}" for d in ev.DIMENSIONS for m in ("CCC", "PCC", "RMSE"))):
         out.add_column(column, justify="right" if column else "left")
     for name, row in payload["rows"].items():
         cells = []
         for d in ev.DIMENSIONS:
-            ccc, rmse = row[d]["ccc"], row[d]["rmse"]
-            cells += [f"{ccc['mean']:.3f} [{ccc['low']:.3f}, {ccc['high']:.3f}]", f"{rmse['mean']:.3f}"]
+            cells.append("{mean:.3f} [{low:.3f}, {high:.3f}]".format(**row[d]["ccc"]))
+            cells += [f"{row[d][m]['mean']:.3f}" for m in ("pcc", "rmse")]
         out.add_row(name, *cells)
     return out

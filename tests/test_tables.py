@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import torch
 from conftest import META, MODEL, make_store
+from scipy import stats
 
-from dsaml import attention, claims, protocols, report, tables
+from dsaml import attention, claims, protocols, report, tables, workflow
 from dsaml import evaluation as ev
 from dsaml.annotations import Annotation
 from dsaml.baselines import BASELINES, BaselineConfig, make_baseline
@@ -56,7 +57,7 @@ def _predicted(quality: dict[str, float], protocol: str = "cross-song", seeds: i
     return pd.concat(parts, ignore_index=True)
 
 
-GOOD = {MAML_ANNOTATOR: 1.0, MAML_MEAN: 0.5, NON_META: 0.3, "population oracle": 0.4}
+GOOD = {MAML_ANNOTATOR: 1.0, MAML_MEAN: 0.5, NON_META: 0.3, ev.AVERAGE_CURVE_SPREAD: 0.4}
 
 
 def test_hand_made_predictions_reach_table_and_claims_with_the_known_answer(tmp_path):
@@ -74,14 +75,18 @@ def test_hand_made_predictions_reach_table_and_claims_with_the_known_answer(tmp_
     assert row["mean"] == pytest.approx(np.mean(known), abs=0.02)
     stamp = provenance(DEMO, None, seeds=[0, 1], seconds=0, real=False)
     gap = {"arousal": 0.25, "valence": 0.5}
-    write_result(tmp_path / "tables-synthetic.json", {"blocks": blocks, "gap_closed": gap}, stamp)
+    spread = {"arousal": 1.3, "valence": 2.0}
+    write_result(tmp_path / "tables-synthetic.json", {"blocks": blocks, "gap_closed": gap, "spread": spread}, stamp)
     write_result(tmp_path / "claims-synthetic.json", {"claims": claims.judge_all(blocks)}, stamp)
     text = report.tables_text("table4", tmp_path, PUBLISHED, tmp_path / "figures")
     line = next(line for line in text.splitlines() if line.startswith("| Ours (trained without the personalized"))
-    assert (
-        MAML_MEAN in line and "0.357\u00a0/\u00a00.080<br>0.236\u00a0/\u00a00.256" in line
-    )  # the paper's row of Table 4
+    theirs = "0.357\u00a0/\u00a00.080<br>0.533\u00a0/\u00a00.129<br>0.236\u00a0/\u00a00.256"
+    assert MAML_MEAN in line and theirs in line  # the paper's row of Table 4
     assert report.interval(row) in line and f"*{MAML_ANNOTATOR}* goes 25 % in arousal and 50 % in valence" in text
+    assert f"*{ev.AVERAGE_CURVE_SPREAD}* to *{ev.OWN_CURVE}*" in text and "1.3 in arousal and 2.0 in valence" in text
+    cells = blocks["table4"]["rows"][MAML_MEAN]
+    for metric in ("pcc", "rmse"):
+        assert "\u00a0/\u00a0".join(f"{cells[d][metric]['mean']:.3f}" for d in ev.DIMENSIONS) in line
     assert "not run here: `reproduce table4`" in text and "On DEAM: not run: needs DEAM." in text
     assert "cannot be run" in text
     said = report.claims_text("synthetic", tmp_path, tmp_path / "figures")
@@ -90,7 +95,7 @@ def test_hand_made_predictions_reach_table_and_claims_with_the_known_answer(tmp_
     assert "**holds**" in lines["C11"] and "not run" in lines["C2"] and "answers of people" in lines["C15"]
     cells = blocks["table4"]["differences"][f"{MAML_ANNOTATOR} | {MAML_MEAN}"]
     deciding = min(cells.values(), key=lambda cell: cell["low"])
-    assert report.difference(deciding) in lines["C11"]
+    assert report.difference(deciding) in lines["C11"] and "p (Holm) " in lines["C11"]
     assert all(report.difference(cell) in numbers for cell in cells.values())
     for page, name in ((text, "table4-tables-synthetic.svg"), (said, "claims-synthetic.svg")):
         assert f"figures/{name}" in page and ":alt: " in page
@@ -98,7 +103,6 @@ def test_hand_made_predictions_reach_table_and_claims_with_the_known_answer(tmp_
     assert "Not run" in report.claims_text("deam", tmp_path, tmp_path / "figures")
 
 
-@pytest.mark.filterwarnings("ignore:invalid value")  # two rows that are the same have no effect size
 def test_a_claim_flips_with_the_numbers():
     found = []
     for share in (0.5, 1.0, 1.6):
@@ -111,18 +115,121 @@ def test_a_claim_flips_with_the_numbers():
     assert found[0] == claims.HOLDS and found[1] == claims.UNDECIDED and verdicts["C11"] == claims.FAILS
 
 
+def test_the_terminals_table_has_all_three_scores():
+    shown = workflow.table(tables.payload_of(_predicted(GOOD), frozenset())["table4"])
+    assert [column.header for column in shown.columns][1:4] == ["arousal CCC", "arousal PCC", "arousal RMSE"]
+    assert len(shown.columns) == 7 and shown.row_count == len(GOOD)
+
+
+def test_one_averaged_curve_per_song_is_resampled_by_songs_and_seeds():
+    rng, songs = np.random.default_rng(0), [f"s{k}" for k in range(30)]
+    level = rng.normal(0.5, 0.1, 30)
+    parts = [
+        pd.DataFrame({"method": name, "seed": seed, "annotator": "all", "song": songs, "dimension": d, "protocol": "dmer"})
+        .assign(ccc=level + gain + rng.normal(0, 0.02, 30), pcc=0.5 + level, rmse=0.2)
+        for name, gain, seeds in ((SUPERVISED, 0.1, range(3)), ("CRNN", 0.0, [0]), ("support mean", -0.2, [ev.UNTRAINED]))
+        for seed in seeds
+        for d in ev.DIMENSIONS
+    ]
+    block = tables.payload_of(pd.concat(parts, ignore_index=True), frozenset())["table1"]
+    one, floor = (block["paired"][name]["arousal"] for name in ("CRNN", "support mean"))
+    assert one["seeds"] == "unknown" and one["low"] > 0 and one["mean"] == pytest.approx(0.1, abs=0.02)
+    assert floor["seeds"] == "several" and block["rows"][SUPERVISED]["arousal"]["ccc"]["seeds"] == "several"
+    width = block["rows"][SUPERVISED]["arousal"]["ccc"]
+    assert width["high"] - width["low"] == pytest.approx(2 * 1.96 * 0.1 / np.sqrt(30), rel=0.4)  # songs, not one cell
+
+
+SURE, UNSURE = 0.001, 0.2  # p-values after Holm
+
+
 @pytest.mark.parametrize(
     "cells, verdict",
     [
-        ([(0.1, 0.2), (0.01, 0.3)], claims.HOLDS),
-        ([(0.1, 0.2), (-0.01, 0.3)], claims.UNDECIDED),
-        ([(0.1, 0.2), (-0.3, -0.1)], claims.FAILS),
-        ([(0.1, 0.2), None], claims.NOT_RUN),
+        ([(0.1, SURE), (0.2, SURE)], claims.HOLDS),
+        ([(0.1, SURE), (0.2, UNSURE)], claims.UNDECIDED),
+        ([(0.1, SURE), (-0.2, UNSURE)], claims.UNDECIDED),
+        ([(0.1, SURE), (-0.2, SURE)], claims.FAILS),
+        ([(0.1, SURE), None], claims.NOT_RUN),
+        ([(-0.1, SURE), None], claims.NOT_RUN),
         ([], claims.NOT_RUN),
     ],
 )
 def test_the_rule_of_the_verdict(cells, verdict):
-    assert claims.verdict([c and {"mean": 0, "low": c[0], "high": c[1]} for c in cells]) == verdict
+    assert claims.verdict([c and {"mean": c[0], "p_holm": c[1]} for c in cells]) == verdict
+
+
+def _claim(comparisons: int) -> claims.Claim:
+    pairs = tuple(claims.Comparison("block", "ours", f"other {k}") for k in range(comparisons))
+    return claims.Claim("X", "ours is better", "nowhere", pairs, "python -m dsaml nothing")
+
+
+def _judged(z: np.ndarray, names: tuple[str, ...]) -> dict:
+    """A claim from normal differences (comparisons, names) with standard error 1."""
+    p = 2 * stats.norm.sf(np.abs(z))
+    cells = [
+        {name: {"mean": z[k, d], "p": p[k, d], "low": z[k, d] - 1.96, "high": z[k, d] + 1.96} for d, name in enumerate(names)}
+        for k in range(len(z))
+    ]
+    return claims.judge(_claim(len(z)), {"block": {"differences": {f"ours | other {k}": c for k, c in enumerate(cells)}}})
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.7], ids=["independent", "correlated"])
+def test_with_16_differences_neither_verdict_comes_by_chance(shared):
+    """One row against eight in two dimensions, nothing differs: the differences share that row's luck."""
+    rng, names, found, old = np.random.default_rng(0), ("arousal", "valence"), [], []
+    for _ in range(1000):
+        z = np.sqrt(shared) * rng.normal(size=(1, 2)) + np.sqrt(1 - shared) * rng.normal(size=(8, 2))
+        found.append(_judged(z, names)["verdict"])
+        old.append((z < -1.96).any())  # "does not hold" by uncorrected intervals
+    rates = {verdict: np.mean([f == verdict for f in found]) for verdict in (claims.HOLDS, claims.FAILS)}
+    assert max(rates.values()) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1000)
+    assert np.mean(old) > (0.25 if shared == 0 else 0.08)
+
+
+@pytest.mark.parametrize("shift, verdict", [(5.0, claims.HOLDS), (-5.0, claims.FAILS)])
+def test_with_16_differences_a_difference_is_seen(shift, verdict):
+    rng = np.random.default_rng(1)
+    found = [_judged(shift + rng.normal(size=(8, 2)), ("arousal", "valence"))["verdict"] for _ in range(200)]
+    assert np.mean([f == verdict for f in found]) > 0.9
+
+
+def test_a_claim_may_have_one_cell_of_any_name(tmp_path):
+    judged = _judged(np.array([[4.0], [6.0]]), ("separation",))
+    first, second = (row["cells"]["separation"] for row in judged["comparisons"])
+    assert judged["verdict"] == claims.HOLDS
+    assert first["p_holm"] == first["p"] and second["p_holm"] == pytest.approx(2 * second["p"])  # Holm: 4 is the larger p
+    for cell in (first, second):
+        cell |= {"p_floor": 1e-4, "seeds": "several"}
+    stamp = provenance(DEMO, None, seeds=[0], seconds=0, real=False)
+    write_result(tmp_path / "claims-synthetic.json", {"claims": [judged]}, stamp)
+    said = report.claims_text("synthetic", tmp_path, tmp_path / "figures")
+    assert "**holds**" in said and "| separation | " in said
+    assert (tmp_path / "figures" / "claims-synthetic.svg").is_file()
+
+
+def test_a_judged_claim_leaves_the_tables_numbers_alone():
+    blocks = tables.payload_of(_predicted(GOOD), frozenset())
+    before = json.dumps(blocks, default=str)
+    claims.judge_all(blocks)
+    assert json.dumps(blocks, default=str) == before
+
+
+@pytest.mark.parametrize(
+    "cell, shown",
+    [
+        ({"p": 0.0001, "p_floor": 0.0001, "p_holm": 0.0001}, "< 0.0001"),
+        ({"p": 0.0001, "p_floor": 0.0001, "p_holm": 0.0016}, "< 0.002"),
+        ({"p": 0.0003, "p_floor": 0.0001, "p_holm": 0.0006}, "0.0006"),
+        ({"p": 0.04, "p_floor": 0.0001, "p_holm": 0.08}, "0.080"),
+    ],
+)
+def test_a_p_value_is_never_shown_as_zero(cell, shown):
+    assert report.p_value(cell) == shown
+
+
+def test_a_difference_with_unknown_seeds_says_so():
+    cell = {"mean": 0.1, "low": 0.0, "high": 0.2, "seeds": "unknown"}
+    assert "seeds: unknown" in report.difference(cell) and "seeds" not in report.difference(cell | {"seeds": "unpaired"})
 
 
 def test_every_row_of_the_paper_has_its_place():
@@ -240,12 +347,6 @@ def test_protocols_are_named_and_scored():
     own = floors[floors.method == "the song's own mean (oracle)"]
     assert (own.ccc == 0).all() and set(own.annotator) == {"all"}
     assert protocols.prefix_tasks(store) == []  # no song is longer than a clip
-    constant = floors[floors.method == "constant (training mean)"]
-    assert (constant.rmse.to_numpy() >= own.rmse.to_numpy()).all()  # a song's own mean is its best constant
-    split = store.dataset.split
-    table = protocols.cross_song(store, DSAML(MODEL).eval(), META, "m", 7, supports=2)
-    assert set(table.annotator) == set(split.annotators["test"]) and set(table.song) == set(split.songs["test"])
-    assert len(table) == 2 * 6 * 2 and set(table.seed) == {7}  # a row for each listener, song and dimension
 
 
 def long_store(steps: int = 80) -> tuple[SongStore, dict[str, Features]]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dsaml import bootstrap
 from dsaml import evaluation as ev
 from dsaml.bench.common import machine
 from dsaml.bench.engine import ADAPT, Progress
@@ -57,7 +58,7 @@ def adapted(experiment: Experiment, model: DSAML, adapt: str) -> dict[str, Any]:
     start = time.perf_counter()
     table = ev.score_tasks(ev.model_predictor(model, store, config), store, tasks, adapt, 0)
     seconds = (time.perf_counter() - start) / len(tasks)
-    scores = {d: ev.interval(ev.cube(table, adapt, d, "ccc")) for d in ev.DIMENSIONS}
+    scores = {d: bootstrap.interval(bootstrap.cube(table, adapt, d, "ccc")) for d in ev.DIMENSIONS}
     return {"inner_lr": rate, "seconds_per_listener": seconds, "ccc": scores}
 
 
@@ -75,7 +76,7 @@ def measure(cache: Path, progress: Progress = lambda what: None) -> dict[str, An
     tasks = cross_song_tasks(store, "test", 1)
     config = dataclasses.replace(META, adapt="head")
     table = ev.score_tasks(ev.model_predictor(model, store, config, 0), store, tasks, "before", 0)
-    before = {d: ev.interval(ev.cube(table, "before", d, "ccc")) for d in ev.DIMENSIONS}
+    before = {d: bootstrap.interval(bootstrap.cube(table, "before", d, "ccc")) for d in ev.DIMENSIONS}
     return {
         "machine": machine(),
         "dim": MODEL.dim,

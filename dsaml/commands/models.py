@@ -187,7 +187,7 @@ def reproduce(
         payload = read_result(folder / f"tables-{data}.json")
         for name, block in payload["blocks"].items():
             if block["rows"]:
-                console.print(table(block, f"{name} ({data}): CCC [95 % interval], RMSE"))
+                console.print(table(block, f"{name} ({data}): CCC [95 % interval], PCC, RMSE"))
 
 
 class Variant(str, Enum):

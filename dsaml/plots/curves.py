@@ -145,14 +145,17 @@ def forest(rows: Mapping[str, Any], metric: str = "ccc") -> Figure:
 
 
 def _difference(axis: Any, place: float, cell: Mapping[str, float]) -> None:
-    """A paired difference and its interval: green above zero, orange below, grey across it."""
-    color = PALETTE[2] if cell["low"] > 0 else PALETTE[3] if cell["high"] < 0 else "0.5"
+    """A paired difference and its interval: green above zero, orange below, grey where p (Holm) is not below 0.05."""
+    color = "0.5" if cell["p_holm"] >= 0.05 else PALETTE[2] if cell["mean"] > 0 else PALETTE[3]
     axis.plot([cell["low"], cell["high"]], [place, place], color=color, lw=2)
     axis.plot(cell["mean"], place, "o", color=color)
 
 
 def differences(against: Mapping[str, Any], method: str) -> Figure:
-    """Paired differences ``method - other`` with their 95 % intervals; right of the line ``method`` is better."""
+    """Paired differences ``method - other`` with their 95 % intervals; right of the line ``method`` is better.
+
+    Green is better and orange worse after Holm's correction, grey is neither.
+    """
     figure, axes = plt.subplots(
         1, 2, figsize=(10, 0.42 * len(against) + 1.4), sharey=True, sharex=True, layout="constrained"
     )
@@ -181,12 +184,16 @@ def evidence(claims: Sequence[Mapping[str, Any]]) -> Figure:
             if row["cells"]:
                 cells[len(labels)] = row["cells"]
             labels.append(f"minus {row['worse']}" if one else f"{row['better']} minus {row['worse']}")
-    figure, axes = plt.subplots(
-        1, 2, figsize=(10, 0.25 * len(labels) + 1), sharey=True, sharex=True, layout="constrained"
+    names = list(dict.fromkeys(name for row in cells.values() for name in row))  # arousal, valence
+    size = (5 * len(names), 0.25 * len(labels) + 1)
+    figure, grid = plt.subplots(
+        1, len(names), figsize=size, sharey=True, sharex=True, squeeze=False, layout="constrained"
     )
-    for axis, d in zip(axes, DIMENSIONS, strict=True):
-        for place, found in cells.items():
-            _difference(axis, place, found[d])
+    axes = grid[0]
+    for axis, d in zip(axes, names, strict=True):
+        for place, row in cells.items():
+            if d in row:
+                _difference(axis, place, row[d])
         axis.axvline(0, color="black", lw=0.8)
         axis.set(title=d, xlabel="paired CCC difference")
         axis.grid(axis="x", color="0.9")
