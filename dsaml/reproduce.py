@@ -14,6 +14,7 @@ import pandas as pd
 from dsaml import bootstrap, protocols
 from dsaml import evaluation as ev
 from dsaml.baselines import BASELINES
+from dsaml.claims import LEVEL
 from dsaml.config import Profile
 from dsaml.experiment import Experiment
 from dsaml.prepare import prepare
@@ -153,15 +154,21 @@ def describe_difference(cell: Mapping[str, float]) -> str:
 
 
 def verdict(payload: Mapping[str, Any]) -> str:
-    """One sentence on whether annotator tasks beat fine-tuning and mean-label MAML, in both dimensions."""
+    """One sentence on whether annotator tasks beat fine-tuning and mean-label MAML, in both dimensions; the claims' rule."""
     cells = {
         (other, d): payload["paired"]["against"][other][d] for other in (FINE_TUNED, MAML_MEAN) for d in ev.DIMENSIONS
     }
-    short = [f"{other} in {d} ({describe_difference(cell)})" for (other, d), cell in cells.items() if cell["low"] <= 0]
+    corrected = zip(cells.items(), bootstrap.holm([cell["p"] for cell in cells.values()]), strict=True)
+    short = [
+        f"{other} in {d} ({describe_difference(cell)})"
+        for ((other, d), cell), p in corrected
+        if not (p < LEVEL and cell["mean"] > 0)
+    ]
     if not short:
         return (
             "On unseen simulated listeners, MAML with annotator tasks beats both the fine-tuned non-meta model and MAML on "
-            "mean labels, in arousal and in valence: all four paired 95 % intervals of the CCC difference lie above zero."
+            f"mean labels, in arousal and in valence: all four paired CCC differences lie above zero, p < {LEVEL} after Holm's "
+            "correction."
         )
     return (
         f"The result does not hold everywhere: no clear advantage of MAML with annotator tasks over {'; '.join(short)}."
