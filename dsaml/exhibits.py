@@ -18,6 +18,8 @@ from dsaml import reproduce as rp
 from dsaml import scoring as sc
 from dsaml.annotations import MEAN
 from dsaml.audio import encode, excerpt
+from dsaml.datasets import synthetic
+from dsaml.datasets.population import STRESS
 from dsaml.metrics import score
 from dsaml.results import provenance, write_result
 from dsaml.tasks import Task
@@ -278,6 +280,8 @@ def numbers(experiment: rp.Experiment, payload: Mapping[str, Any]) -> dict[str, 
         out |= {f"{key}_{d}": f"{cells[d]:.3f}" for d in ev.DIMENSIONS}
     for part, counts in corpus_counts(experiment).items():
         out |= {f"{part}_{what}": str(count) for what, count in counts.items()}
+    for name, config in (("default", synthetic.config(experiment.dataset.root)), ("stress", STRESS)):
+        out |= {f"structure.{name}.{key}": value for key, value in structure.of_corpus(config).items()}
     return out
 
 

@@ -243,17 +243,18 @@ def claims_text(dataset: str, results: Path, figures: Path) -> str:
         for row in c["comparisons"]
         for name, cell in (row["cells"] or {}).items()
     ]
-    of_ccc = [c for c in judged if not any(set(row["cells"] or {}) & set(UNITS) for row in c["comparisons"])]
+    of_ccc = [c for c in judged if any(set(row["cells"] or {}) - set(UNITS) for row in c["comparisons"])]
     seeds = len(document["provenance"]["seeds"])
     parts = [f"With {seeds} training seed{'s' if seeds > 1 else ''}.", markdown(header, rows).replace("---:", ":---")]
-    if every:
+    if of_ccc:
         alt = "Paired CCC differences with 95 % intervals under each claim, arousal on the left, valence on the right."
         parts += [
             "Every CCC difference behind a verdict, with its 95 % interval (not corrected). Green is above zero and orange "
             "below with p < 0.05 after Holm's correction within the claim; grey is neither:",
             _picture(evidence(of_ccc), figures / f"{file.stem}.svg", alt),
-            _folded("The same in numbers", markdown(("", "better", "minus", "", "difference", "p (Holm)"), every)),
         ]
+    if every:
+        parts.append(_folded("The same in numbers", markdown(("", "better", "minus", "", "difference", "p (Holm)"), every)))
     parts.append(f"<small>{stamp_line(document)}</small>")
     return "\n\n".join(parts)
 

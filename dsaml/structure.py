@@ -1,26 +1,50 @@
-"""How labels vary: what all listeners share, what is one listener's own, and how much of that is more than noise.
+"""How labels vary: what all listeners share, what is one listener's own, and how much of that can be known.
 
 A label is taken apart as ``song + annotator + annotator x song + shared dynamics + own dynamics and noise``. The first three are
-about levels (a track's mean over time), the last two about what happens around them. The estimators are unbiased for tracks of
-which only some exist (not everybody rated every song): they compare pairs of tracks that share the song, the annotator, or
-neither, as Gao and Owen do (Electronic Journal of Statistics 11, 2017, 1235-1296).
+about levels (a track's mean over time), the last two about what happens around them. The estimators are moments of crossed
+random effects (Searle, Casella and McCulloch, Variance Components, 1992), unbiased also where only some of the tracks exist, and
+where it is not chance who rated which songs:
+
+- annotator: the covariance, over the listeners of two songs, of their levels in one and in the other; mean over all pairs of songs
+- annotator x song: the variance of levels within a song, less the annotator's
+- song: the squared difference of two songs' mean levels, less what their listeners contribute to it; mean over all pairs
+- shared dynamics: the mean product, over time and pairs of listeners, of what moves around the levels; own dynamics are the rest
+
+*Disagreement* is all that listeners do not share: annotator, annotator x song, own dynamics and noise. Its *structured* share is
+what the same listener would feel again: everything but the rating noise. Only a simulation knows it (its oracle). Real labels
+bound it from below by the annotator's own share, which is the same in another song; without a second rating of the same song by
+the same person nothing bounds it from above.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from dsaml.annotations import Annotation
-from dsaml.datasets.base import Dataset
+from dsaml.datasets import Dataset
+from dsaml.datasets.population import (
+    CorpusConfig,
+    Listener,
+    listen,
+    make_controls,
+    make_listeners,
+    make_plans,
+    true_curve,
+)
 from dsaml.errors import DsamlError
+from dsaml.metrics import DIMENSIONS, mean_scores, score
 
 Tracks = Mapping[str, Mapping[str, Annotation]]
 """Annotator id -> song id -> track, as in :class:`dsaml.datasets.Dataset`."""
 
+Curves = Mapping[str, Mapping[str, np.ndarray]]
+"""Song id -> annotator id -> arousal and valence, (T, 2)."""
+
+_RIDGES = 10.0 ** np.arange(-4, 2.0)
 COMPONENTS = ("song", "annotator", "annotator x song", "shared dynamics", "own dynamics and noise")
 
 
@@ -64,7 +88,7 @@ def by_song(tracks: Tracks, songs: Iterable[str]) -> dict[str, dict[str, np.ndar
     return out
 
 
-def decompose(songs: Mapping[str, Mapping[str, np.ndarray]]) -> Structure:
+def decompose(songs: Curves) -> Structure:
     """Variance components of labels.
 
     Parameters
@@ -75,50 +99,48 @@ def decompose(songs: Mapping[str, Mapping[str, np.ndarray]]) -> Structure:
     Raises
     ------
     DsamlError
-        If no two tracks share a song, no two an annotator, or no two share neither: nothing tells the components apart then.
+        If no two songs have two listeners in common: nothing tells annotator and annotator x song apart then.
     """
-    cells = [(song, who, v.mean(0)) for song, people in songs.items() for who, v in people.items()]
-    levels = np.array([level for *_, level in cells]).reshape(-1, 2)
-    same_song = _pairs(levels, [song for song, *_ in cells])
-    same_annotator = _pairs(levels, [who for _, who, _ in cells])
-    every = _pairs(levels, [""] * len(cells))
-    neither = every[0] - same_song[0] - same_annotator[0], every[1] - same_song[1] - same_annotator[1]
-    if min(count for _, count in (same_song, same_annotator, neither)) == 0:
-        raise DsamlError(
-            "tracks: too few to take apart (two of one song, two of one annotator, two that share neither); give more songs"
-        )
-    within_song, within_annotator, across = (total / count for total, count in (same_song, same_annotator, neither))
+    songs = {song: people for song, people in songs.items() if len(people) > 1}
+    column = {who: k for k, who in enumerate(dict.fromkeys(who for people in songs.values() for who in people))}
+    levels, there = np.zeros((2, len(songs), len(column))), np.zeros((len(songs), len(column)))
+    for row, people in enumerate(songs.values()):
+        for who, values in people.items():
+            levels[:, row, column[who]], there[row, column[who]] = values.mean(0), 1
+    levels -= levels.sum((1, 2), keepdims=True) / max(there.sum(), 1)  # for the digits' sake: what follows does not see it
+    levels *= there
+    count, both = there.sum(1), there @ there.T
+    means = levels.sum(2) / count
+    pair = np.triu(np.ones_like(both, dtype=bool), 1)
+    common = pair & (both > 1)
+    if not common.any():
+        raise DsamlError("tracks: no two songs have two listeners in common, so nothing can be taken apart; give more songs")
+    inside = (levels**2).sum(2) - count * means**2
+    within_song = inside.sum(1) / (count - 1).sum()
+    sums = levels @ there.T  # (2, songs, songs): sum of a song's levels over the listeners it shares with another
+    products = levels @ levels.transpose(0, 2, 1) - sums * sums.transpose(0, 2, 1) / np.maximum(both, 1)
+    annotator = products[:, common].sum(1) / (both[common] - 1).sum()
+    weight = 1 / count[:, None] + 1 / count[None]
+    gaps = (means[:, :, None] - means[:, None]) ** 2 / 2
+    listeners = within_song[:, None, None] * weight / 2 - annotator[:, None, None] * both / np.outer(count, count)
+    song = (gaps - listeners)[:, pair].mean(1)
     shared, own, correlation = [], [], []
     for people in songs.values():
-        if len(people) < 2:
-            continue
         moved = np.stack([v - v.mean(0) for v in people.values()])  # (annotators, T, 2)
-        count, steps = moved.shape[:2]
+        size, steps = moved.shape[:2]
         total = (moved**2).sum((0, 1)) / steps
-        common = ((moved.sum(0) ** 2).sum(0) / steps - total) / (count * (count - 1))  # mean product of two annotators'
-        shared.append(common)
-        own.append(total / count - common)
+        shared.append(((moved.sum(0) ** 2).sum(0) / steps - total) / (size * (size - 1)))
+        own.append(total / size - shared[-1])
         correlation.append([_mean_correlation(moved[..., d]) for d in (0, 1)])
     return Structure(
-        song=across - within_song,
-        annotator=across - within_annotator,
-        annotator_song=within_song + within_annotator - across,
+        song=song,
+        annotator=annotator,
+        annotator_song=within_song - annotator,
         shared_dynamics=np.mean(shared, 0),
         own=np.mean(own, 0),
         correlation=np.nanmean(correlation, 0),
-        tracks=len(cells),
+        tracks=int(count.sum()),
     )
-
-
-def _pairs(levels: np.ndarray, groups: list[str]) -> tuple[np.ndarray, int]:
-    """Half the squared differences of all pairs of one group, summed over groups, and the number of pairs."""
-    total, pairs = np.zeros(2), 0
-    _, index = np.unique(groups, return_inverse=True)
-    for group in range(index.max() + 1):
-        mine = levels[index == group]
-        total += len(mine) * ((mine - mine.mean(0)) ** 2).sum(0) / 2
-        pairs += len(mine) * (len(mine) - 1) // 2
-    return total, pairs
 
 
 def _mean_correlation(moved: np.ndarray) -> float:
@@ -149,3 +171,114 @@ def calibration(dataset: Dataset) -> pd.DataFrame:
         inside = [dataset.mean[i].values.std(0) for i in ids if i in dataset.mean]
         rows[f"within-song SD of the averaged label, {name}"] = np.mean(inside, 0)
     return pd.DataFrame.from_dict(rows, orient="index", columns=["arousal", "valence"])
+
+
+def simulate(config: CorpusConfig, part: str = "test") -> tuple[Curves, Curves, Curves]:
+    """Curves of an embedded corpus without its sound, each song id -> listener id -> (T, 2).
+
+    Returns
+    -------
+    rated : what the listeners wrote down
+    heard : what they heard: all but the rating noise
+    lasting : what the music and their traits tell, without the moods of single songs
+    """
+    rated, heard, lasting = {}, {}, {}
+    people = {person.id: person for person in make_listeners(config, part)}
+    for plan in make_plans(config):
+        if plan.part == part:
+            song = str(plan.song_id)
+            heard[song], rated[song] = listen(config, plan)
+            world = make_controls(config, plan.song_id, plan.steps, plan.flat)
+            lasting[song] = {who: true_curve(config, *world, people[who]) for who in heard[song]}
+    return rated, heard, lasting
+
+
+def two_signs(config: CorpusConfig, part: str = "test") -> dict[str, np.ndarray]:
+    """How much of the default population two signs tell, each (arousal, valence).
+
+    A listener is replaced by the one with the same signs of z, and average in everything else.
+
+    Returns
+    -------
+    dict
+        ``variance``: share of the variance between the listeners' true curves that the replacements explain. ``ccc``: their mean
+        CCC with the listeners' labels.
+
+    Raises
+    ------
+    DsamlError
+        If the population is another one.
+    """
+    if config.population != "two-signs":
+        raise DsamlError(f"the population '{config.population}' does not differ by two signs; give the default corpus")
+    rated, heard, _ = simulate(config, part)
+    lag = (config.shortest_lag + config.longest_lag) / 2
+    people = {p.id: Listener(p.id, tuple(np.sign(p.z)), (1.0, 1.0), (0.0, 0.0), lag) for p in make_listeners(config, part)}
+    left, between, scores = np.zeros(2), np.zeros(2), []
+    for plan in make_plans(config):
+        if plan.part == part:
+            song = str(plan.song_id)
+            world = make_controls(config, plan.song_id, plan.steps, plan.flat)
+            curves = np.stack([true_curve(config, *world, people[who]) for who in heard[song]])
+            true = np.stack(list(heard[song].values()))
+            left += ((true - curves) ** 2).mean((0, 1))
+            between += ((true - true.mean(0)) ** 2).mean((0, 1))
+            scores += [score(c, y) for c, y in zip(curves, rated[song].values(), strict=True)]
+    ccc = mean_scores(scores)
+    return {"variance": 1 - left / between, "ccc": np.array([ccc[d]["ccc"] for d in DIMENSIONS])}
+
+
+def knowable(config: CorpusConfig, supports: int, songs: int = 10, listeners: int = 400) -> np.ndarray:
+    """Share of disagreement on a song that ``supports`` other rated songs tell, (arousal, valence), by simulation.
+
+    The best linear guess (ridge regression) of somebody who has seen many listeners rate the very same songs, for new listeners.
+    Nothing that is given less can be expected to do much better.
+    """
+    config = replace(config, test_listeners=listeners, test_songs=songs, long_songs=0)
+    plans = [plan for plan in make_plans(config) if plan.part == "test"]
+    ratings = np.stack([np.stack(list(listen(config, plan)[1].values())) for plan in plans])
+    ratings -= ratings.mean(1, keepdims=True)
+    seen, choice, new = np.split(np.arange(listeners), [listeners // 2, 3 * listeners // 4])  # fit, choose the ridge, score
+    left, total = np.zeros(2), np.zeros(2)
+    for k in range(songs):
+        given = [(k + 1 + i) % songs for i in range(supports)]
+        x = ratings[given].transpose(1, 0, 2, 3).reshape(listeners, -1)
+        y = ratings[k].reshape(listeners, -1)
+        kernel = x @ x[seen].T
+        tries = [kernel @ np.linalg.solve(kernel[seen] + a * len(x) * np.eye(len(seen)), y[seen]) for a in _RIDGES]
+        guess = min(tries, key=lambda g: ((g - y)[choice] ** 2).sum()).reshape(ratings[k].shape)
+        left += ((guess - ratings[k])[new] ** 2).sum((0, 1))
+        total += (ratings[k][new] ** 2).sum((0, 1))
+    return 1 - left / total
+
+
+def summary(structure: Structure) -> dict[str, str]:
+    """The structure as text for pages: shares in percent, the rest with two digits after the point; keys end in the dimension."""
+    lower = structure.annotator / structure.disagreement()
+    rows = {name.replace(" ", "_"): share for name, share in zip(COMPONENTS, structure.shares(), strict=True)}
+    out = {}
+    for k, d in enumerate(DIMENSIONS):
+        out |= {f"{name}_{d}": percent(share[k]) for name, share in rows.items()}
+        out |= {f"lower_{d}": percent(max(lower[k], 0)), f"agreement_{d}": percent(structure.agreement()[k])}
+        out |= {f"correlation_{d}": f"{structure.correlation[k]:.2f}"}
+    return out
+
+
+def percent(share: float) -> str:
+    """``0.268`` -> ``26.8 %``."""
+    return f"{round(100 * share, 1) + 0.0:.1f} %"
+
+
+def of_corpus(config: CorpusConfig) -> dict[str, str]:
+    """:func:`summary` of a simulated corpus' test part, with what only a simulation knows."""
+    rated, heard, lasting = (decompose(curves) for curves in simulate(config))
+    shares = {"structured": heard, "lasting": lasting}
+    rows = {name: s.disagreement() / rated.disagreement() for name, s in shares.items()}
+    rows |= {f"knowable_{n}": knowable(config, n) for n in (1, 5)}
+    if config.population == "two-signs":
+        signs = two_signs(config)
+        rows["signs"] = signs["variance"]
+    out = {f"{name}_{d}": percent(share[k]) for name, share in rows.items() for k, d in enumerate(DIMENSIONS)}
+    if config.population == "two-signs":
+        out |= {f"signs_ccc_{d}": f"{signs['ccc'][k]:.2f}" for k, d in enumerate(DIMENSIONS)}
+    return summary(rated) | out

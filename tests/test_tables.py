@@ -193,7 +193,7 @@ def test_with_16_differences_a_difference_is_seen(shift, verdict):
     assert np.mean([f == verdict for f in found]) > 0.9
 
 
-def test_a_claim_may_have_one_cell_of_any_name(tmp_path):
+def test_a_claim_may_have_one_cell_of_any_name(tmp_path, monkeypatch):
     judged = _judged(np.array([[4.0], [6.0]]), ("separation",))
     first, second = (row["cells"]["separation"] for row in judged["comparisons"])
     assert judged["verdict"] == claims.HOLDS
@@ -202,9 +202,10 @@ def test_a_claim_may_have_one_cell_of_any_name(tmp_path):
         cell |= {"p_floor": 1e-4, "seeds": "several"}
     stamp = provenance(DEMO, None, seeds=[0], seconds=0, real=False)
     write_result(tmp_path / "claims-synthetic.json", {"claims": [judged]}, stamp)
+    claim = next(c for c in claims.CLAIMS if c.id == "C10")
+    monkeypatch.setattr(claims, "CLAIMS", (replace(claim, id=judged["id"], text=judged["text"]),))
     said = report.claims_text("synthetic", tmp_path, tmp_path / "figures")
-    assert "**holds**" in said and "| separation | " in said
-    assert (tmp_path / "figures" / "claims-synthetic.svg").is_file()
+    assert "**holds**" in said and "| separation in seconds | " in said
 
 
 def test_a_judged_claim_leaves_the_tables_numbers_alone():

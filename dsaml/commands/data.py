@@ -1,4 +1,4 @@
-"""Commands for data: fetch, check, features, floors, template, synthesize."""
+"""Commands for data: fetch, check, features, floors, structure, template, synthesize."""
 
 from __future__ import annotations
 
@@ -144,6 +144,36 @@ def floors(
     else:
         for name, numbers in document.items():
             console.print(*trivial.tables(name, numbers))
+
+
+@app.command()
+def structure(
+    dataset: Annotated[str, typer.Option("--dataset", help="vgmidi, or any data set with labels of single listeners.")],
+    root: RootOption,
+    split: Annotated[str, typer.Option("--split", help="Which songs: train, validation or test; vgmidi has no split.")] = "test",
+    save: Annotated[Path | None, typer.Option("--save", help="Also merge the numbers into this JSON file.")] = None,
+) -> None:
+    """How labels vary: shares of variance that listeners share, and that are one listener's own; needs no audio."""
+    from datetime import date
+
+    from dsaml import floors as trivial
+    from dsaml import structure as parts
+    from dsaml import vgmidi
+    from dsaml.datasets import load_dataset
+
+    if dataset == "vgmidi":
+        curves = vgmidi.read(root)
+    else:
+        data = load_dataset(dataset, root)
+        curves = parts.by_song(data.tracks, data.split.songs[split])
+    found = parts.decompose(curves)
+    numbers = {"songs": len(curves), "tracks": found.tracks, **parts.summary(found)}
+    if save:
+        made = {"command": f"python -m dsaml structure --dataset {dataset} --root DIR --save data/facts.json"}
+        source = {"source": vgmidi.SOURCE} if dataset == "vgmidi" else {}
+        trivial.save({dataset: numbers | source | made | {"date": f"{date.today()}"}}, save)
+    for name, value in numbers.items():
+        console.print(f"{name.replace('_', ' '):34}{value}", highlight=False)
 
 
 @app.command()

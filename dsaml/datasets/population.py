@@ -168,6 +168,27 @@ def make_session(config: CorpusConfig, song_id: int, listener_number: int) -> Se
     return Session(level, _log_normal(rng, config.mood_range))
 
 
+@dataclass(frozen=True)
+class Plan:
+    """One song before it is played."""
+
+    song_id: int
+    part: str
+    steps: int  # of 0.5 s, from the start of the song
+    flat: bool
+
+
+def make_plans(config: CorpusConfig) -> list[Plan]:
+    """All songs of a corpus."""
+    rng = np.random.default_rng([config.seed, 4])
+    plans = [Plan(1001 + n, "train", 90, rng.random() < config.flat_share) for n in range(config.train_songs)]
+    first = 1001 + config.train_songs
+    plans += [Plan(first + n, "validation", 90, False) for n in range(config.validation_songs)]
+    plans += [Plan(2001 + n, "test", 90, False) for n in range(config.test_songs)]
+    first = 2001 + config.test_songs
+    return plans + [Plan(first + n, "test", int(rng.integers(180, 301)), False) for n in range(config.long_songs)]
+
+
 def make_controls(config: CorpusConfig, song_id: int, steps: int, flat: bool) -> tuple[np.ndarray, tuple[float, ...]]:
     """Controls (steps, 7) every 0.5 s from the start of the song, and the bell times in seconds."""
     rng = np.random.default_rng([config.seed, 2, song_id])
@@ -213,11 +234,11 @@ def true_curve(
         shared = sum(w * heard[:, CONTROLS.index(name)] for name, w in SHARED[dimension].items())
         personal = sum(w * heard[:, CONTROLS.index(name)] for name, w in person.directions[dimension].items())
         raw = np.tanh(config.shared_scale * shared + config.personal_scale * person.z[d] * personal + response * lift)
-        delayed, state, rate = np.empty_like(raw), raw[0], 1 - np.exp(-STEP / (person.lag / 2))
-        for step, value in enumerate(raw):  # a first-order lag: attention follows the music late
+        delayed, state, rate = [], float(raw[0]), float(1 - np.exp(-STEP / (person.lag / 2)))
+        for value in raw.tolist():  # a first-order lag: attention follows the music late
             state += rate * (value - state)
-            delayed[step] = state
-        columns.append(np.clip(person.gain[d] * delayed + person.offset[d] + session.level[d], -1, 1))
+            delayed.append(state)
+        columns.append(np.clip(person.gain[d] * np.array(delayed) + person.offset[d] + session.level[d], -1, 1))
     return np.stack(columns, 1)[int(LABEL_START / STEP) :]
 
 
@@ -236,7 +257,34 @@ def rate(
 ) -> np.ndarray:
     """The curve as the listener wrote it down: smooth noise added, ``size`` times the configuration's, clipped to the scale."""
     rng = np.random.default_rng([config.seed, 3, song_id, listener_number])
-    noise, keep = rng.normal(size=curve.shape), config.noise_memory
-    for step in range(1, len(noise)):
-        noise[step] = keep * noise[step - 1] + np.sqrt(1 - keep**2) * noise[step]
-    return np.clip(curve + config.noise * np.array(size) * noise, -1, 1)
+    keep, new = config.noise_memory, float(np.sqrt(1 - config.noise_memory**2))
+    columns = []
+    for first, *rest in rng.normal(size=curve.shape).T.tolist():
+        column = [first]
+        for value in rest:
+            column.append(keep * column[-1] + new * value)
+        columns.append(column)
+    return np.clip(curve + config.noise * np.array(size) * np.array(columns).T, -1, 1)
+
+
+def listen(config: CorpusConfig, plan: Plan) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """What each listener of the song's part hears in it, and what they write down.
+
+    Returns
+    -------
+    heard, rated : dict of listener id to ndarray, shape (plan.steps - 30, 2)
+        In [-1, 1]. A training clip has ``ratings_per_song`` listeners, other songs have all.
+    """
+    world = make_controls(config, plan.song_id, plan.steps, plan.flat)
+    everyone = list(enumerate(make_listeners(config, plan.part)))
+    if plan.part == "train":  # balanced: each listener rates about the same number of clips
+        rng = np.random.default_rng([config.seed, 6, plan.song_id])
+        chosen = rng.permutation(len(everyone))[: config.ratings_per_song]
+        everyone = [everyone[i] for i in sorted(chosen)]
+    heard, rated = {}, {}
+    for number, person in everyone:
+        session = make_session(config, plan.song_id, number)
+        heard[person.id] = true_curve(config, *world, person, session)
+        size = tuple(np.multiply(person.range, session.range))
+        rated[person.id] = rate(config, heard[person.id], plan.song_id, number, size)
+    return heard, rated

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +28,12 @@ from dsaml.datasets.population import (
     LABEL_START,
     TWO_SIGNS,
     CorpusConfig,
+    Plan,
     Population,
+    listen,
     make_controls,
     make_listeners,
-    make_session,
-    rate,
+    make_plans,
     true_curve,
 )
 from dsaml.errors import DsamlError
@@ -52,25 +53,8 @@ ORACLE = Path("oracle")  # what each listener heard before rating it: validation
 _OWN_FILE = re.compile(r"(DEAM_audio|DEAM_Annotations|oracle)/([^/]+/)*\w+\.(mp3|csv)")  # what a corpus can hold
 _TEMPORARY = re.compile(rf"\.{re.escape(MARKER)}\..*")  # what a killed run leaves of the marker
 
-@dataclass(frozen=True)
-class _Plan:
-    song_id: int
-    part: str
-    steps: int  # of 0.5 s, from the start of the song
-    flat: bool
 
-
-def _plans(config: CorpusConfig) -> list[_Plan]:
-    rng = np.random.default_rng([config.seed, 4])
-    plans = [_Plan(1001 + n, "train", 90, rng.random() < config.flat_share) for n in range(config.train_songs)]
-    first = 1001 + config.train_songs
-    plans += [_Plan(first + n, "validation", 90, False) for n in range(config.validation_songs)]
-    plans += [_Plan(2001 + n, "test", 90, False) for n in range(config.test_songs)]
-    first = 2001 + config.test_songs
-    return plans + [_Plan(first + n, "test", int(rng.integers(180, 301)), False) for n in range(config.long_songs)]
-
-
-def _write_audio(path: Path, config: CorpusConfig, plan: _Plan) -> None:
+def _write_audio(path: Path, config: CorpusConfig, plan: Plan) -> None:
     controls, bells = make_controls(config, plan.song_id, plan.steps, plan.flat)
     sound = render(controls, bells, np.random.default_rng([config.seed, 5, plan.song_id]))
     encode(path, sound, SAMPLE_RATE)
@@ -112,7 +96,7 @@ def synthesize(
         If the folder holds anything that no earlier run wrote; nothing is touched then.
     """
     root = Path(root)
-    plans = _plans(config)
+    plans = make_plans(config)
     listeners = {part: [x.id for x in make_listeners(config, part)] for part in PARTS}
     songs = {part: [str(p.song_id) for p in plans if p.part == part] for part in PARTS}
     bells = {str(p.song_id): b for p in plans if (b := make_controls(config, p.song_id, p.steps, p.flat)[1])}
@@ -143,7 +127,7 @@ def _write_description(root: Path, description: dict) -> None:
     write_bytes_atomically(root / MARKER, (json.dumps(description, indent=1) + "\n").encode())
 
 
-def _files(plans: list[_Plan]) -> list[str]:
+def _files(plans: list[Plan]) -> list[str]:
     """Every file of a corpus but the marker, relative to its root."""
     files = [(AVERAGED / f"{dimension}.csv").as_posix() for dimension in DIMENSIONS]
     for plan in plans:
@@ -225,29 +209,17 @@ def _remove_own(root: Path) -> None:
     (root / MARKER).unlink(missing_ok=True)
 
 
-def _write_labels(root: Path, config: CorpusConfig, plans: list[_Plan]) -> None:
-    listeners = {part: make_listeners(config, part) for part in ("train", "validation", "test")}
+def _write_labels(root: Path, config: CorpusConfig, plans: list[Plan]) -> None:
     means = []
     for plan in plans:
-        controls, bells = make_controls(config, plan.song_id, plan.steps, plan.flat)
-        everyone = list(enumerate(listeners[plan.part]))
-        if plan.part == "train":  # balanced: each listener rates about the same number of clips
-            rng = np.random.default_rng([config.seed, 6, plan.song_id])
-            chosen = rng.permutation(len(everyone))[: config.ratings_per_song]
-            everyone = [everyone[i] for i in sorted(chosen)]
-        curves, ratings = {}, {}
-        for number, person in everyone:
-            session = make_session(config, plan.song_id, number)
-            curves[person.id] = true_curve(config, controls, bells, person, session)
-            size = tuple(np.multiply(person.range, session.range))
-            ratings[person.id] = rate(config, curves[person.id], plan.song_id, number, size)
+        heard, ratings = listen(config, plan)
         means.append((plan.song_id, np.mean(list(ratings.values()), 0)))
-        curves[MEAN] = true_curve(config, controls, bells, None)
+        heard[MEAN] = true_curve(config, *make_controls(config, plan.song_id, plan.steps, plan.flat), None)
         for d, dimension in enumerate(DIMENSIONS):
             name = Path(dimension) / f"{plan.song_id}.csv"
             _csv(root / RATERS / name, "WorkerId", ((who, values[:, d]) for who, values in ratings.items()))
             if plan.part != "train":
-                _csv(root / ORACLE / name, "WorkerId", ((who, values[:, d]) for who, values in curves.items()))
+                _csv(root / ORACLE / name, "WorkerId", ((who, values[:, d]) for who, values in heard.items()))
     for d, dimension in enumerate(DIMENSIONS):
         _csv(root / AVERAGED / f"{dimension}.csv", "song_id", ((song, values[:, d]) for song, values in means))
 
@@ -267,6 +239,11 @@ def describe(root: str | Path) -> dict:
             f"'python -m dsaml synthesize {root}'"
         )
     return description
+
+
+def config(root: str | Path) -> CorpusConfig:
+    """The configuration of the corpus in ``root``; errors as in :func:`describe`."""
+    return CorpusConfig(**describe(root)["config"])
 
 
 def load(root: str | Path, population: Population = "two-signs") -> Dataset:
