@@ -23,6 +23,7 @@ from torch import Tensor
 from dsaml.config import MetaConfig, SupervisedConfig
 from dsaml.distributed import copy_from_first, from_first, ranks, sum_gradients, sum_over_ranks, wait_for_all
 from dsaml.errors import DsamlError
+from dsaml.integrity import seal, unseal
 from dsaml.model import DSAML
 from dsaml.results import write_bytes_atomically
 
@@ -101,7 +102,7 @@ def _save(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     try:
-        write_bytes_atomically(path, buffer.getvalue())
+        write_bytes_atomically(path, seal(buffer.getvalue()))
     except OSError as error:
         raise DsamlError(
             f"{path}: the checkpoint could not be written ({error.strerror}); the last good one is kept; make room and "
@@ -121,10 +122,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise DsamlError(f"{path}: no such checkpoint; train first or correct the path")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = unseal(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DsamlError(f"{path}: cannot be used ({error}); delete this checkpoint to train again") from error
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
         raise DsamlError(
-            f"{path}: not a checkpoint that can be read safely ({type(error).__name__}); train again"
+            f"{path}: not a checkpoint that can be read safely ({type(error).__name__}); delete it to train again"
         ) from error
     if not isinstance(state, dict) or "model" not in state:
         raise DsamlError(f"{path}: holds no model; was it written by 'python -m dsaml train'?")

@@ -19,6 +19,7 @@ from dsaml import __version__
 from dsaml.config import Profile
 from dsaml.datasets.base import Dataset
 from dsaml.errors import DsamlError
+from dsaml.integrity import DAMAGED, KEY, document_digest
 
 PACKAGES = ("torch", "torchaudio", "numpy", "pandas", "statsmodels", "learn2learn")
 
@@ -151,9 +152,10 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
 
 
 def write_result(path: str | Path, payload: dict[str, Any], stamp: dict[str, Any]) -> Path:
-    """Write ``payload`` with its stamp (see :func:`provenance`) under the key ``provenance``, atomically."""
+    """Write ``payload`` with its stamp (see :func:`provenance`) and the digest of both, atomically."""
     path = Path(path)
     document = _plain(payload | {"provenance": stamp})
+    document["provenance"] = {**document["provenance"], KEY: document_digest(document)}
     write_bytes_atomically(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
     return path
 
@@ -164,17 +166,21 @@ def read_result(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     DsamlError
-        If it is missing, is not JSON, or carries no stamp.
+        If it is missing, is not JSON, carries no stamp, or is not as it was written.
     """
     path = Path(path)
     if not path.is_file():
         raise DsamlError(f"{path}: no such result; run 'make book' or 'python -m dsaml reproduce' first")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DsamlError(f"{path}: not a result file ({error}); delete it and compute it again") from error
-    if not isinstance(document, dict) or "provenance" not in document:
+    if not isinstance(document, dict) or not isinstance(document.get("provenance"), dict):
         raise DsamlError(f"{path}: carries no provenance stamp; delete it and compute it again")
+    written = document["provenance"].pop(KEY, None)
+    if written != document_digest(document):
+        raise DsamlError(f"{path}: {DAMAGED}; delete it and compute it again")
+    document["provenance"][KEY] = written
     return document
 
 

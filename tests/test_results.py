@@ -94,6 +94,21 @@ def test_bad_result_files_get_one_sentence(tmp_path, content, words):
         read_result(tmp_path / "r.json")
 
 
+@pytest.mark.parametrize(
+    "old, new",
+    [(b"0.5", b"0.6"), (b'"real": false', b'"real": true'), (b'"sha256"', b'"sha255"'), (b'"scalar"', b'"scalaR"')],
+)
+def test_an_edited_result_is_refused(tmp_path, old, new):
+    path = write_result(tmp_path / "r.json", {"scalar": 0.5}, _stamp(False))
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+    with pytest.raises(DsamlError, match=r"r\.json: its checksum does not fit.*compute it again"):
+        read_result(path)
+    path.write_text(json.dumps(json.loads(content), sort_keys=True))  # spaces and order say nothing
+    assert read_result(path)["scalar"] == 0.5
+
+
 def test_the_digest_follows_every_setting():
     changed = json.loads(json.dumps(DEMO.digest()))
     assert changed == DEMO.digest() != get_profile("paper").digest()
