@@ -138,7 +138,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C inside the block only sets a flag, so that a step is never cut in half; a second Ctrl-C cuts."""
+    """Ctrl-C or SIGTERM inside the block only sets a flag, so that a step is never cut in half; a second one cuts."""
     pressed: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
@@ -149,11 +149,12 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         pressed.append(number)
 
-    before = signal.signal(signal.SIGINT, handler)
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(pressed)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, usual in before.items():
+            signal.signal(number, usual)
 
 
 @contextmanager
@@ -197,7 +198,7 @@ def fit(
     Raises
     ------
     DsamlError
-        If the loss or a gradient is not finite, the checkpoint cannot be written, or the run is interrupted (Ctrl-C).
+        If the loss or a gradient is not finite, the checkpoint cannot be written, or the run is interrupted (Ctrl-C, SIGTERM).
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)

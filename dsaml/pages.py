@@ -230,7 +230,8 @@ def render(staged: Path, root: Path) -> None:
     DsamlError
         With the warnings, if there are any.
     """
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    own = f"from dsaml.workers import end_with_parent; end_with_parent({os.getpid()})"
+    command = [sys.executable, "-c", f"{own}; from jupyter_book.cli.main import main; main()"]
     options = ["build", str(staged), "--path-output", str(root), "-W", "--keep-going", "--all"]
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     shutil.rmtree(root / "_build/.doctrees", ignore_errors=True)

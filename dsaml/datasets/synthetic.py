@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -31,6 +32,7 @@ from dsaml.errors import DsamlError
 from dsaml.metrics import DIMENSIONS
 from dsaml.results import write_bytes_atomically
 from dsaml.synthesis import CONTROLS, SAMPLE_RATE, STEP, render
+from dsaml.workers import end_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -236,11 +238,14 @@ def synthesize(
         audio = root / AUDIO
         audio.mkdir(parents=True, exist_ok=True)
         _write_labels(root, config, plans)
-        with ProcessPoolExecutor(workers) as pool:
+        with ProcessPoolExecutor(workers, initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
             jobs = [pool.submit(_write_audio, audio / f"{plan.song_id}.mp3", config, plan) for plan in plans]
-            for done, job in enumerate(as_completed(jobs), 1):
-                job.result()
-                progress(done, len(plans))
+            try:
+                for done, job in enumerate(as_completed(jobs), 1):
+                    job.result()
+                    progress(done, len(plans))
+            finally:
+                pool.shutdown(cancel_futures=True)  # after Ctrl-C or a full disk: what has not begun never does
         _write_description(root, description)
     return root
 
