@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from concurrent.futures import BrokenExecutor
 
 # Before torch is imported: with two threads a spinning OpenMP pool can stall small recurrent steps for seconds.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -45,6 +46,9 @@ def main() -> None:
         app()
     except DsamlError as error:
         Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
+        sys.exit(1)
+    except BrokenExecutor:
+        typer.echo(f"error: a worker process was ended from outside (too little memory?); {STOPPED}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         typer.echo(STOPPED, err=True)

@@ -44,12 +44,7 @@ def save_model(path: str | Path, model: DSAML, profile: Profile, about: dict[str
     """
     path = Path(path)
     header = {"profile": json.dumps(dataclasses.asdict(profile)), "about": json.dumps(about)}
-    try:
-        write_bytes_atomically(path, pack_tensors(model.state_dict(), header))
-    except OSError as error:
-        raise DsamlError(
-            f"{path}: cannot be written ({error.strerror}); free some space or choose another folder"
-        ) from error
+    write_bytes_atomically(path, pack_tensors(model.state_dict(), header))
     return path
 
 

@@ -101,13 +101,7 @@ def arithmetic(device: str, precision: str) -> Iterator[None]:
 def _save(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    try:
-        write_bytes_atomically(path, seal(buffer.getvalue()))
-    except OSError as error:
-        raise DsamlError(
-            f"{path}: the checkpoint could not be written ({error.strerror}); the last good one is kept; make room and "
-            "run the same command again to go on from it"
-        ) from error
+    write_bytes_atomically(path, seal(buffer.getvalue()))
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

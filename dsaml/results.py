@@ -130,25 +130,31 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
     Raises
     ------
     DsamlError
-        See :func:`check_replaceable`.
-    OSError
-        If the disk is full or the folder cannot be written; what was there before is then still there.
+        See :func:`check_replaceable`; or if the disk is full, or the folder cannot be written. What was there before is then
+        still there.
     """
     target = check_replaceable(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    name = os.fsdecode(os.fsencode(target.name)[:200])  # a name has at most 255 bytes
+    temporary = target.with_name(f".{name}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            if target.exists():
-                os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                if target.exists():
+                    os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise DsamlError(
+            f"{path}: cannot be written ({error.strerror or error}); what was there before is kept; make room or choose "
+            "another folder, and run the same command again"
+        ) from error
 
 
 def write_result(path: str | Path, payload: dict[str, Any], stamp: dict[str, Any]) -> Path:

@@ -10,6 +10,7 @@ Nothing here is real, and every result computed on it says so.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -183,7 +184,9 @@ def _plans(config: CorpusConfig) -> list[_Plan]:
 def _write_audio(path: Path, config: CorpusConfig, plan: _Plan) -> None:
     controls, bells = make_controls(config, plan.song_id, plan.steps, plan.flat)
     sound = render(controls, bells, np.random.default_rng([config.seed, 5, plan.song_id]))
-    encode(path, sound, SAMPLE_RATE)
+    content = io.BytesIO()
+    encode(content, sound, SAMPLE_RATE)
+    path.write_bytes(content.getvalue())  # the encoder itself says nothing when a disk is full
 
 
 def _csv(path: Path, first_column: str, rows: Iterable[tuple[str | int, np.ndarray]]) -> None:
@@ -279,6 +282,9 @@ def _alone(root: Path) -> Iterator[None]:
         raise DsamlError(f"{root}: cannot be written ({error.strerror}); choose another folder") from error
     try:
         yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise DsamlError(f"{root}: cannot be written ({reason}); make room, and run the same command again") from error
     finally:
         lock.release()
 
