@@ -1,5 +1,6 @@
 # make book   set up .venv, run everything on the embedded corpus, build the book
 # make test   set up .venv, run the test suite
+# make drills kill, starve and crowd commands at random moments; the numbers have to stay the same
 # make lint   set up .venv, check the style
 # make clean  remove what was generated, but not .venv and not results of the paper profile
 
@@ -15,13 +16,16 @@ STAMP := $(VENV)/.installed
 export OMP_WAIT_POLICY := PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: book test lint clean
+.PHONY: book test drills lint clean
 
 book: $(STAMP)
 	$(RUN) -m dsaml book --profile demo
 
 test: $(STAMP)
 	$(RUN) -m pytest
+
+drills: $(STAMP)
+	$(RUN) tests/drills.py
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .

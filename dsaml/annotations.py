@@ -28,7 +28,7 @@ class Annotation:
     Raises
     ------
     DsamlError
-        If lengths differ, times do not increase, or a value is not finite.
+        If lengths differ, a time is negative, times do not increase, or a time or a value is not finite.
     """
 
     song_id: str
@@ -42,6 +42,8 @@ class Annotation:
             raise DsamlError(f"{who}: {len(self.times)} times but values of shape {self.values.shape}; want (T, 2)")
         if len(self.times) == 0:
             raise DsamlError(f"{who}: no labels")
+        if not (np.all(np.isfinite(self.times)) and self.times[0] >= 0):
+            raise DsamlError(f"{who}: a time is negative or not a finite number; times count from the song's start")
         if not np.all(np.diff(self.times) > 0):
             raise DsamlError(f"{who}: times are not strictly increasing")
         if not np.all(np.isfinite(self.values)):

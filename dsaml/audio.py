@@ -140,11 +140,14 @@ def cut_slices(
     Raises
     ------
     DsamlError
-        If the audio is shorter than its labels by more than half a second; says how much is missing.
+        If the start is negative or no number, or the audio is shorter than its labels by more than half a second; says how
+        much is missing.
     """
     start = config.label_start if start_seconds is None else start_seconds
+    if not 0 <= start < float("inf"):
+        raise DsamlError(f"the labels begin at {start} s; times count from the song's start, from 0 on")
     size = round(config.step_seconds * config.sample_rate)
-    part = waveform[round(start * config.sample_rate) :]
+    part = waveform[min(round(start * config.sample_rate), len(waveform)) :]
     if steps is None:
         steps = len(part) // size
     missing = steps * size - len(part)

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from dsaml import notebooks
 from dsaml.config import get_profile
@@ -105,6 +106,23 @@ def installed() -> list[str]:
     """Every installed package with its version, and Python's."""
     found = {f"{item.metadata['Name']}=={item.version}" for item in distributions()}
     return [f"python=={platform.python_version()}", *sorted(found)]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time builds into ``folder``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise DsamlError(f"{folder}: another process is building this book; wait until it is done") from error
+    except OSError as error:
+        raise DsamlError(f"{folder}: cannot be written ({error.strerror}); check the folder's permissions") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Ledger:
@@ -220,13 +238,18 @@ def build(
     Raises
     ------
     DsamlError
-        For a failing cell, an unknown parameter, a missing ``parameters`` tag, outputs in a source, a name in the prose
-        that no result gives, a warning while rendering, a page without HTML.
+        If another process is building it; for a failing cell, an unknown parameter, a missing ``parameters`` tag, outputs in a
+        source, a name in the prose that no result gives, a warning while rendering, a page without HTML.
     """
     steps = steps or Steps()
     get_profile(profile)
     root = root.resolve()
     toc_pages(root / "_toc.yml")
+    with _alone(root / "_build"):
+        return _build(profile, only, root, compute, steps)
+
+
+def _build(profile: str, only: str | None, root: Path, compute: bool, steps: Steps) -> Path | None:
     results, staged, executed = root / "results" / profile, root / "_build/stage", root / "_build/executed"
     ledger = Ledger(root / "_build/done.json")
     base = digest(root / "dsaml", root / "data", installed())

@@ -9,6 +9,7 @@ import ctypes
 import dataclasses
 import hashlib
 import logging
+import os
 import sys
 import time
 import warnings
@@ -30,6 +31,7 @@ from dsaml.model import DSAML
 from dsaml.progress import training_bar
 from dsaml.recipes import Recipe, digest, passes, recipes
 from dsaml.training import train_maml, train_supervised
+from dsaml.workers import end_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -138,9 +140,9 @@ def _train(experiment: Experiment, name: str, seed: int) -> None:
 
 
 def parallel(workers: int) -> Parallel:
-    """Processes for independent jobs."""
+    """Processes for independent jobs; they end with this one."""
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
-    return Parallel(n_jobs=workers)
+    return Parallel(n_jobs=workers, initializer=end_with_parent, initargs=(os.getpid(),))
 
 
 def train_all(experiment: Experiment, wanted: Iterable[tuple[str, int]], workers: int = 2) -> None:

@@ -7,11 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-
 from dsaml.config import AudioConfig, MetaConfig, ModelConfig, Profile, SupervisedConfig
 from dsaml.errors import DsamlError
+from dsaml.integrity import pack_tensors, read_tensors
 from dsaml.model import DSAML, load_weights
 from dsaml.results import write_bytes_atomically
 
@@ -46,13 +44,7 @@ def save_model(path: str | Path, model: DSAML, profile: Profile, about: dict[str
     """
     path = Path(path)
     header = {"profile": json.dumps(dataclasses.asdict(profile)), "about": json.dumps(about)}
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    try:
-        write_bytes_atomically(path, save(weights, header))
-    except OSError as error:
-        raise DsamlError(
-            f"{path}: cannot be written ({error.strerror}); free some space or choose another folder"
-        ) from error
+    write_bytes_atomically(path, pack_tensors(model.state_dict(), header))
     return path
 
 
@@ -75,11 +67,11 @@ def load_model(path: str | Path) -> tuple[DSAML, Profile, dict[str, Any]]:
     if not path.is_file():
         raise DsamlError(f"{path}: no such model; train one with 'python -m dsaml train' or correct the path")
     try:
-        with safe_open(path, framework="pt") as stored:
-            header = stored.metadata() or {}
-            weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
+        weights, header = read_tensors(path)
         profile, about = _profile(json.loads(header["profile"])), json.loads(header["about"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        if not isinstance(about, dict):
+            raise TypeError("its header does not say where it comes from")
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise DsamlError(
             f"{path}: not a model of this package ({error}); give a .safetensors file that it wrote"
         ) from error

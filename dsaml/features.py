@@ -10,14 +10,13 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from joblib import Parallel, delayed
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dsaml.audio import cut_slices, load_mono, log_mel_slices
@@ -25,11 +24,12 @@ from dsaml.config import AudioConfig
 from dsaml.datasets.base import Dataset, Song
 from dsaml.encoders import GlobalEncoder, Progress, windows_for
 from dsaml.errors import DsamlError
+from dsaml.integrity import pack_tensors, read_tensors
 from dsaml.results import write_bytes_atomically
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Part of every key; raised when the same settings begin to give other features."""
 
 
@@ -47,14 +47,6 @@ class Features:
     global_embedding: Tensor
 
 
-def _checksum(features: Features) -> str:
-    digest = hashlib.sha256()
-    for tensor in (features.log_mel, features.global_embedding):
-        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 class FeatureCache:
     """Computes features once.
 
@@ -67,6 +59,11 @@ class FeatureCache:
     hop_seconds : float
         For full songs: distance between two windows of the global encoder (0.5 s in the released code).
 
+    Raises
+    ------
+    DsamlError
+        If that distance is shorter than a label, or no finite number.
+
     Attributes
     ----------
     computed : list of str
@@ -74,6 +71,10 @@ class FeatureCache:
     """
 
     def __init__(self, folder: str | Path, audio: AudioConfig, encoder: GlobalEncoder, hop_seconds: float = 2.0):
+        if not audio.step_seconds <= hop_seconds < math.inf:
+            raise DsamlError(
+                f"{hop_seconds} s between two windows of the encoder: give {audio.step_seconds} s or more (--hop-seconds)"
+            )
         self.folder, self.audio, self.encoder, self.hop_seconds = Path(folder), audio, encoder, hop_seconds
         self.computed: list[str] = []
 
@@ -99,18 +100,13 @@ class FeatureCache:
     def read(self, path: Path) -> Features | None:
         """The features in a file, or ``None`` where it is missing; a damaged file is named in a warning and counts as missing."""
         try:
-            with safe_open(path, framework="pt") as stored:
-                features = Features(stored.get_tensor("log_mel"), stored.get_tensor("global_embedding"))
-                expected = (stored.metadata() or {}).get("sha256")
+            stored, _ = read_tensors(path)
+            return Features(stored["log_mel"], stored["global_embedding"])
         except FileNotFoundError:
             return None
-        except (SafetensorError, OSError, ValueError) as error:
+        except (KeyError, ValueError) as error:
             log.warning("%s: damaged (%s); computed again", path, error)
             return None
-        if _checksum(features) != expected:
-            log.warning("%s: damaged (its checksum does not fit); computed again", path)
-            return None
-        return features
 
     def compute(self, song: Song, steps: int) -> Features:
         """Features of one song, without the cache."""
@@ -142,13 +138,7 @@ class FeatureCache:
         if features is None:
             features = self.compute(song, steps)
             self.computed.append(song.id)
-            tensors = {
-                "log_mel": features.log_mel.contiguous(),
-                "global_embedding": features.global_embedding.contiguous(),
-            }
-            write_bytes_atomically(
-                path, save(tensors, {"sha256": _checksum(features), "encoder": self.encoder.fingerprint})
-            )
+            write_bytes_atomically(path, pack_tensors(vars(features), {"encoder": self.encoder.fingerprint}))
         return features
 
     def fill(
@@ -202,21 +192,25 @@ def waveform_slices(songs: Mapping[str, tuple[Song, int]], audio: AudioConfig, p
     audio : AudioConfig
         Its sample rate and slices.
     path : Path
-        A safetensors file, read into memory only where it is used; written if it is not there.
+        A safetensors file; written if it is not there, or damaged.
 
     Returns
     -------
     dict of str to Features
         ``log_mel`` holds (T, samples) in half precision; the global embedding is empty.
     """
-    if not path.is_file():
 
-        def job(song: Song, steps: int) -> Tensor:
-            return cut_slices(load_mono(song.audio, audio.sample_rate), steps, audio).half()
+    def job(song: Song, steps: int) -> Tensor:
+        return cut_slices(load_mono(song.audio, audio.sample_rate), steps, audio).half()
 
+    try:
+        stored, _ = read_tensors(path)
+    except (FileNotFoundError, ValueError) as error:
+        if not isinstance(error, FileNotFoundError):
+            log.warning("%s: damaged (%s); computed again", path, error)
         made = Parallel(n_jobs=2, prefer="threads")(delayed(job)(*item) for item in songs.values())
-        write_bytes_atomically(path, save(dict(zip(songs, made, strict=True))))
-    stored = load_file(path)
+        stored = dict(zip(songs, made, strict=True))
+        write_bytes_atomically(path, pack_tensors(stored, {}))
     return {song: Features(stored[song], torch.zeros(1, 0)) for song in songs}
 
 

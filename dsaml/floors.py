@@ -209,6 +209,15 @@ def tables(name: str, floors: Mapping[str, Any]) -> Iterator[Table]:
         yield out
 
 
+def holds_floors(path: Path) -> bool:
+    """Whether a file is a facts file of :func:`save`, which may be added to."""
+    try:
+        facts = read_facts(path)
+    except DsamlError:
+        return False
+    return all(isinstance(floors, dict) and {"counts", "real"} <= set(floors) for floors in facts.values())
+
+
 def save(document: Mapping[str, Any], path: Path) -> None:
     """Merge the floors of one data set into a facts file (``data/floors.json``), rounded to five decimals.
 

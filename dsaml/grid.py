@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import yaml
 from dsaml.config import get_profile
 from dsaml.errors import DsamlError
 from dsaml.results import read_result
+from dsaml.workers import end_with_parent
 from dsaml.workflow import MODELS
 
 log = logging.getLogger(__name__)
@@ -167,7 +169,8 @@ def run_grid(
         backend = {"backend": "dask"} if scheduler else {"backend": "loky", "n_jobs": jobs}
         with joblib.parallel_config(**backend):
             tasks = (joblib.delayed(_attempt)(job, run, out, cache) for run in waiting)
-            ends = joblib.Parallel(return_as="list" if scheduler else "generator_unordered")(tasks)
+            ours = {} if scheduler else {"initializer": end_with_parent, "initargs": (os.getpid(),)}
+            ends = joblib.Parallel(return_as="list" if scheduler else "generator_unordered", **ours)(tasks)
             for name, trouble in ends:
                 done += 1
                 progress(done, len(runs))

@@ -23,6 +23,7 @@ from torch import Tensor
 from dsaml.config import MetaConfig, SupervisedConfig
 from dsaml.distributed import copy_from_first, from_first, ranks, sum_gradients, sum_over_ranks, wait_for_all
 from dsaml.errors import DsamlError
+from dsaml.integrity import seal, unseal
 from dsaml.model import DSAML
 from dsaml.results import write_bytes_atomically
 
@@ -107,13 +108,7 @@ def arithmetic(device: str, precision: str) -> Iterator[None]:
 def _save(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    try:
-        write_bytes_atomically(path, buffer.getvalue())
-    except OSError as error:
-        raise DsamlError(
-            f"{path}: the checkpoint could not be written ({error.strerror}); the last good one is kept; make room and "
-            "run the same command again to go on from it"
-        ) from error
+    write_bytes_atomically(path, seal(buffer.getvalue()))
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -128,10 +123,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise DsamlError(f"{path}: no such checkpoint; train first or correct the path")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = unseal(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DsamlError(f"{path}: cannot be used ({error}); delete this checkpoint to train again") from error
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
         raise DsamlError(
-            f"{path}: not a checkpoint that can be read safely ({type(error).__name__}); train again"
+            f"{path}: not a checkpoint that can be read safely ({type(error).__name__}); delete it to train again"
         ) from error
     if not isinstance(state, dict) or "model" not in state:
         raise DsamlError(f"{path}: holds no model; was it written by 'python -m dsaml train'?")
@@ -140,7 +139,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C inside the block only sets a flag, so that a step is never cut in half; a second Ctrl-C cuts."""
+    """Ctrl-C or SIGTERM inside the block only sets a flag, so that a step is never cut in half; a second one cuts."""
     pressed: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
@@ -151,11 +150,12 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         pressed.append(number)
 
-    before = signal.signal(signal.SIGINT, handler)
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(pressed)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, usual in before.items():
+            signal.signal(number, usual)
 
 
 @contextmanager
@@ -205,7 +205,7 @@ def fit(
     Raises
     ------
     DsamlError
-        If the loss or a gradient is not finite, the checkpoint cannot be written, or the run is interrupted (Ctrl-C).
+        If the loss or a gradient is not finite, the checkpoint cannot be written, or the run is interrupted (Ctrl-C, SIGTERM).
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)

@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from dsaml import floors, notebooks, report
+from dsaml import floors, notebooks, report, workers
 from dsaml.bench import page as bench_page
 from dsaml.errors import DsamlError
 from dsaml.results import read_result, stamp_line, write_bytes_atomically
@@ -230,7 +230,8 @@ def render(staged: Path, root: Path) -> None:
     DsamlError
         With the warnings, if there are any.
     """
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    own = f"import runpy; runpy.run_path({workers.__file__!r})['end_with_parent']({os.getpid()})"
+    command = [sys.executable, "-c", f"{own}; from jupyter_book.cli.main import main; main()"]
     options = ["build", str(staged), "--path-output", str(root), "-W", "--keep-going", "--all"]
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     shutil.rmtree(root / "_build/.doctrees", ignore_errors=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from dsaml.windows import WINDOW, predict_song
 
 COLUMNS = ("time_s", "arousal", "valence")
 SHORTEST = 10  # steps; a curve below 5 s says too little about a person
+LARGEST_GAP = 2.0  # s between two points of a curve
 
 
 def song_features(path: Path, config: AudioConfig, encoder: GlobalEncoder, steps: int | None = None) -> Features:
@@ -59,12 +62,21 @@ def predict_file(song: Path, checkpoint: Path, encoder_of: Any, start: float = 0
     -------
     DataFrame
         Columns ``time_s, arousal, valence``; values on the scale that the model was trained on ([-1, 1] for DEAM).
+
+    Raises
+    ------
+    DsamlError
+        If song or model are unusable, ``start`` is negative or no number, or the model gives no numbers.
     """
+    if not 0 <= start < math.inf:
+        raise DsamlError(f"--start is {start}: give the first predicted second, 0 or more")
     model, profile, _ = load_model(checkpoint)
     config = dataclasses.replace(profile.audio, label_start=start)
     features = song_features(song, config, encoder_of(profile))
     with mode(model, "eval"):
         curve = predict_song(lambda x, g: model(x, g).prediction, features).numpy()
+    if not np.isfinite(curve).all():
+        raise DsamlError(f"{checkpoint}: gives values for {song} that are no numbers; use another model")
     return pd.DataFrame(np.column_stack((slice_times(len(curve), config), curve)), columns=list(COLUMNS))
 
 
@@ -73,37 +85,66 @@ def write_curve(path: Path, curve: pd.DataFrame) -> None:
     write_bytes_atomically(path, curve.to_csv(index=False, float_format="%.4f").encode())
 
 
-def read_curve(path: Path) -> pd.DataFrame:
+def read_curve(path: Path, largest_gap: float = LARGEST_GAP) -> pd.DataFrame:
     """Read one listener's curve of one song.
+
+    Parameters
+    ----------
+    path : path
+        CSV; its columns are found by their names.
+    largest_gap : float
+        Seconds between two points. What lies between them is a straight line, which nobody drew.
 
     Raises
     ------
     DsamlError
-        If the file is missing, lacks a column, holds something else than numbers, or its times do not increase.
+        If the file is missing, lacks a column, has a line with more or fewer fields than names, holds something else than
+        numbers, a negative time, times that do not increase, or a larger gap.
     """
     if not path.is_file():
         raise DsamlError(f"{path}: no such file; give a CSV with the columns {','.join(COLUMNS)}")
     try:
-        curve = pd.read_csv(path)
-    except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise DsamlError(
-            f"{path}: not a CSV file ({str(error).splitlines()[0]}); save it as comma-separated text"
-        ) from error
-    if missing := [name for name in COLUMNS if name not in curve.columns]:
-        raise DsamlError(f"{path}: no column {', '.join(missing)}; the columns have to be {','.join(COLUMNS)}")
-    curve = curve[list(COLUMNS)]
-    numbers = curve.apply(pd.to_numeric, errors="coerce")
-    bad = numbers.index[~np.isfinite(numbers).all(axis=1)]
-    if len(bad):
-        raise DsamlError(f"{path}: line {bad[0] + 2} holds something that is no number; correct it or delete the line")
-    if not (np.diff(numbers.time_s) > 0).all():
-        line = int(np.flatnonzero(np.diff(numbers.time_s) <= 0)[0]) + 3
-        raise DsamlError(f"{path}: the time in line {line} is not after the one before it; sort the lines by time_s")
-    return numbers
+        with path.open(encoding="utf-8-sig", newline="") as text:
+            reader = csv.reader(text)
+            lines = [(reader.line_num, row) for row in reader if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DsamlError(f"{path}: not a CSV file ({error}); save it as comma-separated text") from error
+    header = [name.strip() for name in lines[0][1]] if lines else []
+    if missing := [name for name in COLUMNS if header.count(name) != 1]:
+        what = f"no column {missing[0]}" if missing[0] not in header else f"two columns {missing[0]}"
+        raise DsamlError(f"{path}: {what}; the columns have to be {','.join(COLUMNS)}")
+    rows: list[list[float]] = []
+    for number, row in lines[1:]:
+        where = f"{path}: line {number}"
+        if len(row) != len(header):
+            raise DsamlError(f"{where} has {len(row)} fields, the first line has {len(header)} names; correct it")
+        try:
+            values = [float(row[header.index(name)]) for name in COLUMNS]
+        except ValueError:
+            values = [math.nan]
+        if not np.isfinite(values).all():
+            raise DsamlError(f"{where} holds something that is no number; correct it or delete the line")
+        if values[0] < 0:
+            raise DsamlError(f"{where}: the time {values[0]:g} s is before the song; times count from its start")
+        if rows and values[0] <= rows[-1][0]:
+            raise DsamlError(f"{where}: the time is not after the one before it; sort the lines by time_s")
+        if rows and values[0] - rows[-1][0] > largest_gap:
+            raise DsamlError(
+                f"{where}: {values[0] - rows[-1][0]:g} s after the line before it, which is more than {largest_gap:g} s; "
+                "annotate the whole time, or allow a larger gap (--largest-gap)"
+            )
+        rows.append(values)
+    if not rows:
+        raise DsamlError(f"{path}: holds no points; give at least {SHORTEST * 0.5:.0f} s of them")
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def personalize_file(song: Path, curve_path: Path, checkpoint: Path, out: Path, encoder_of: Any) -> dict[str, float]:
+def personalize_file(
+    song: Path, curve_path: Path, checkpoint: Path, out: Path, encoder_of: Any, largest_gap: float = LARGEST_GAP
+) -> dict[str, float]:
     """Adapt a model to one person's curve of one song (the inner loop of Eq. 4) and write the personal model.
+
+    See :func:`read_curve` for ``largest_gap``.
 
     Returns
     -------
@@ -113,10 +154,11 @@ def personalize_file(song: Path, curve_path: Path, checkpoint: Path, out: Path, 
     Raises
     ------
     DsamlError
-        If song, curve or model are unusable, the curve is shorter than 5 s, or off the scale [-1, 1].
+        If song, curve or model are unusable, the curve is shorter than 5 s, or off the scale [-1, 1], or the adapted model
+        gives no numbers; nothing is written then.
     """
     model, profile, about = load_model(checkpoint)
-    curve = read_curve(curve_path)
+    curve = read_curve(curve_path, largest_gap)
     if curve[["arousal", "valence"]].abs().to_numpy().max() > 1:
         raise DsamlError(f"{curve_path}: values reach beyond [-1, 1]; rescale them (from 1-9: (value - 5) / 4)")
     first, last = curve.time_s.iloc[0], curve.time_s.iloc[-1]
@@ -143,5 +185,8 @@ def personalize_file(song: Path, curve_path: Path, checkpoint: Path, out: Path, 
     before = error()
     adapted = personalize(model, support, profile.meta)
     model.load_state_dict(model.state_dict() | {name: weight[0] for name, weight in adapted.items()})
+    after = error()
+    if not np.isfinite((before, after)).all():
+        raise DsamlError(f"{checkpoint}: gives values for {song} that are no numbers; use another model")
     save_model(out, model, profile, {"base": about, "personalized_on": song.name, "steps": steps})
-    return {"steps": steps, "before": before, "after": error()}
+    return {"steps": steps, "before": before, "after": after}

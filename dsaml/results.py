@@ -19,6 +19,7 @@ from dsaml import __version__
 from dsaml.config import Profile
 from dsaml.datasets.base import Dataset
 from dsaml.errors import DsamlError
+from dsaml.integrity import DAMAGED, KEY, document_digest
 
 PACKAGES = ("torch", "torchaudio", "numpy", "pandas", "statsmodels", "learn2learn")
 
@@ -129,31 +130,38 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
     Raises
     ------
     DsamlError
-        See :func:`check_replaceable`.
-    OSError
-        If the disk is full or the folder cannot be written; what was there before is then still there.
+        See :func:`check_replaceable`; or if the disk is full, or the folder cannot be written. What was there before is then
+        still there.
     """
     target = check_replaceable(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    name = os.fsdecode(os.fsencode(target.name)[:200])  # a name has at most 255 bytes
+    temporary = target.with_name(f".{name}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            if target.exists():
-                os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                if target.exists():
+                    os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise DsamlError(
+            f"{path}: cannot be written ({error.strerror or error}); what was there before is kept; make room or choose "
+            "another folder, and run the same command again"
+        ) from error
 
 
 def write_result(path: str | Path, payload: dict[str, Any], stamp: dict[str, Any]) -> Path:
-    """Write ``payload`` with its stamp (see :func:`provenance`) under the key ``provenance``, atomically."""
+    """Write ``payload`` with its stamp (see :func:`provenance`) and the digest of both, atomically."""
     path = Path(path)
     document = _plain(payload | {"provenance": stamp})
+    document["provenance"] = {**document["provenance"], KEY: document_digest(document)}
     write_bytes_atomically(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
     return path
 
@@ -164,17 +172,21 @@ def read_result(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     DsamlError
-        If it is missing, is not JSON, or carries no stamp.
+        If it is missing, is not JSON, carries no stamp, or is not as it was written.
     """
     path = Path(path)
     if not path.is_file():
         raise DsamlError(f"{path}: no such result; run 'make book' or 'python -m dsaml reproduce' first")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DsamlError(f"{path}: not a result file ({error}); delete it and compute it again") from error
-    if not isinstance(document, dict) or "provenance" not in document:
+    if not isinstance(document, dict) or not isinstance(document.get("provenance"), dict):
         raise DsamlError(f"{path}: carries no provenance stamp; delete it and compute it again")
+    written = document["provenance"].pop(KEY, None)
+    if written != document_digest(document):
+        raise DsamlError(f"{path}: {DAMAGED}; delete it and compute it again")
+    document["provenance"][KEY] = written
     return document
 
 

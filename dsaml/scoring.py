@@ -25,6 +25,7 @@ from dsaml.batches import SongStore
 from dsaml.closure import code_digest
 from dsaml.config import MetaConfig
 from dsaml.experiment import Experiment, parallel, train_all, use_one_core
+from dsaml.integrity import seal, unseal
 from dsaml.model import DSAML
 from dsaml.recipes import MAML_ANNOTATOR, MAML_MEAN, NON_META, baseline_name
 from dsaml.results import write_bytes_atomically
@@ -175,12 +176,15 @@ def _scored(experiment: Experiment, job: Job) -> Scored:
     use_one_core()
     path = scores_file(experiment, job)
     if path.is_file():
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return pd.DataFrame(stored["table"]).astype({"annotator": str, "song": str}), stored["about"]
+        try:
+            stored = json.loads(unseal(path.read_bytes()))
+            return pd.DataFrame(stored["table"]).astype({"annotator": str, "song": str}), stored["about"]
+        except ValueError as error:
+            log.warning("%s: damaged (%s); computed again", path, error)
     started = time.perf_counter()
     kind, name, seed = job
     table, about = {"dmer": score_dmer, "pdmer": score_pdmer}[kind](experiment, name, seed)
-    write_bytes_atomically(path, json.dumps({"table": table.to_dict("list"), "about": about}).encode())
+    write_bytes_atomically(path, seal(json.dumps({"table": table.to_dict("list"), "about": about}).encode()))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     log.info("scores of %s (%s), seed %d: %.0f s", name, kind, seed, time.perf_counter() - started)
     return table, about

@@ -7,7 +7,6 @@ participant's ten songs are averaged first, because they are not independent.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
@@ -21,7 +20,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from dsaml.errors import DsamlError
-from dsaml.results import write_bytes_atomically
+from dsaml.results import read_result, write_bytes_atomically
 
 COLUMNS = ("participant_id", "song_id", "dimension", "method", "rank")
 DIMENSIONS = ("arousal", "valence")
@@ -254,13 +253,10 @@ def read_curves(path: str | Path) -> dict[str, Any]:
     DsamlError
         If it is missing or holds something else.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DsamlError(f"{path}: no such file; 'make book' or 'python -m dsaml reproduce' computes it")
+    curves = read_result(path)
     try:
-        curves = json.loads(path.read_text(encoding="utf-8"))
         shown = [song["methods"] for person in curves["participants"] for song in person["songs"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise DsamlError(f"{path}: not a file of study curves ({error}); compute it again") from error
     if not shown:
         raise DsamlError(f"{path}: holds no participant with songs; compute it again")

@@ -127,6 +127,16 @@ def test_unchanged_is_skipped_and_changed_is_not(root: Path) -> None:
     assert counter.take() == ["compute"]  # it wrote the same numbers, so nothing after it has changed
 
 
+def test_a_second_build_of_the_same_book_is_refused(root: Path) -> None:
+    def again(source: Path, target: Path, *rest: Any) -> None:
+        with pytest.raises(DsamlError, match="_build: another process is building this book"):
+            build(root=root, steps=Counter().steps)
+        copy_as_executed(source, target)
+
+    assert build(root=root, steps=Counter(execute=again).steps)
+    assert build(root=root, steps=Counter().steps)
+
+
 def test_changed_results_are_drawn_again_without_computing(root: Path) -> None:
     counter = Counter()
     build(root=root, steps=counter.steps)

@@ -20,7 +20,7 @@ from dsaml.config import DEMO, AudioConfig
 from dsaml.datasets import Dataset, Song, Split
 from dsaml.encoders import MelEncoder, windows_for
 from dsaml.errors import DsamlError
-from dsaml.features import FeatureCache, songs_with_steps, summary
+from dsaml.features import FeatureCache, songs_with_steps, summary, waveform_slices
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 8000  # quick to transform; loaders resample anyway
@@ -108,6 +108,28 @@ def test_a_damaged_file_is_named_and_computed_again(
     assert str(path) in caplog.text and "damaged" in caplog.text
     assert torch.equal(good.log_mel, again.log_mel) and cache.computed == ["0", "0"]
     assert cache_in(tmp_path / "cache").get(song, steps).log_mel.dtype == torch.float32
+
+
+def test_raw_slices_are_kept_and_damaged_ones_made_again(
+    songs: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "waveforms.safetensors"
+    first = waveform_slices(songs, AUDIO, path)
+    content = path.read_bytes()
+    songs["0"][0].audio.unlink()  # so the second time it can only be read
+    again = waveform_slices(songs, AUDIO, path)
+    assert all(torch.equal(first[s].log_mel, again[s].log_mel) for s in songs) and first["0"].log_mel.dtype == torch.half
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    del songs["0"]
+    with caplog.at_level(logging.WARNING):
+        assert list(waveform_slices(songs, AUDIO, path)) == ["1", "2"]
+    assert "damaged" in caplog.text and waveform_slices(songs, AUDIO, path).keys() == {"1", "2"}
+
+
+@pytest.mark.parametrize("hop", [float("nan"), float("inf"), -1.0, 0.0])
+def test_a_hop_that_is_no_time_is_refused(hop: float, tmp_path: Path) -> None:
+    with pytest.raises(DsamlError, match="between two windows of the encoder"):
+        cache_in(tmp_path, hop_seconds=hop)
 
 
 class Stops(MelEncoder):

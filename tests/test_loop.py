@@ -92,16 +92,16 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(store, tmp_path):
 
 def test_a_full_disk_keeps_the_last_good_checkpoint(store, tmp_path, monkeypatch):
     run = Run(tmp_path / "run.pt", save_every=3)
-    write, calls = loop.write_bytes_atomically, []
+    sync, calls = os.fsync, []
 
-    def second_time_full(path: Path, content: bytes) -> None:
-        calls.append(path)
+    def second_time_full(handle: int) -> None:
+        calls.append(handle)
         if len(calls) == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(path, content)
+        sync(handle)
 
-    monkeypatch.setattr(loop, "write_bytes_atomically", second_time_full)
-    with pytest.raises(DsamlError, match=r"No space left on device.*the last good one is kept"):
+    monkeypatch.setattr(os, "fsync", second_time_full)
+    with pytest.raises(DsamlError, match=r"run\.pt: cannot be written \(No space left on device\); what was there before is kept"):
         train_maml(_model(), store, META, seed=0, validate_every=4, run=run)
     assert read_checkpoint(tmp_path / "run.pt")["step"] == 3
 

@@ -14,6 +14,7 @@ from dsaml.config import DEMO, ModelConfig
 from dsaml.errors import DsamlError
 from dsaml.export import load_model, save_model
 from dsaml.model import DSAML
+from dsaml.personal import read_curve
 
 PROFILE = dataclasses.replace(DEMO, model=ModelConfig(dim=16, heads=2, layers=1, feed_forward=16, slice_shape=(13, 64)))
 
@@ -93,6 +94,11 @@ def test_a_bad_model_file_gets_one_sentence(folder, damage):
         load_model(path)
 
 
+def _points(first, last):
+    seconds = np.arange(first, last, 0.5) if last > first else [first]
+    return "time_s,arousal,valence\n" + "".join(f"{t},0,0\n" for t in seconds)
+
+
 @pytest.mark.parametrize(
     "content, words",
     [
@@ -100,8 +106,19 @@ def test_a_bad_model_file_gets_one_sentence(folder, damage):
         ("time_s,arousal,valence\n15,0,0\n15.5,x,0", "line 3"),
         ("time_s,arousal,valence\n15,0,0\n15,0,0", "line 3"),
         ("time_s,arousal,valence\n15,0,0\n16,0,0", "annotate at least 5 s"),
-        ("time_s,arousal,valence\n5,3,7\n35,4,5", r"beyond \[-1, 1\]"),
-        ("time_s,arousal,valence\n60,0,0\n95,0,0", "the audio lasts 70.0 s"),
+        ("time_s,arousal,valence\n5,3,7\n6,4,5", r"beyond \[-1, 1\]"),
+        (_points(60, 95), "the audio lasts 70.0 s"),
+        (_points(1e300, 1e300), "annotate at least 5 s"),
+        ("time_s,arousal,valence\n5,0,0\n30,0,0", "line 3: 25 s after the line before it, which is more than 2 s"),
+        (_points(5, 25) + _points(45, 60).partition("\n")[2], "20.5 s after the line before it"),
+        ("time_s,arousal,valence\n-5,0,0\n-4,0,0", "line 2: the time -5 s is before the song"),
+        ("time_s,arousal,valence\nnan,0,0", "line 2 holds something that is no number"),
+        ("time_s,arousal,valence\ninf,0,0", "line 2 holds something that is no number"),
+        ("time_s,arousal,valence\n0,5,0.1,0.2\n1,6,0.1,0.2", "line 2 has 4 fields, the first line has 3 names"),
+        ("time_s,arousal,valence\n5,0", "line 2 has 2 fields"),
+        ("time_s,arousal,valence,valence\n5,0,0,1", "two columns valence"),
+        ("time_s,arousal,valence\n", "holds no points"),
+        ("", "no column time_s"),
     ],
 )
 def test_a_bad_curve_gets_one_sentence(folder, content, words):
@@ -118,3 +135,51 @@ def test_a_bad_curve_gets_one_sentence(folder, content, words):
             encoder_factory(None),
         )
     assert not (folder / "x.safetensors").exists()
+
+
+def test_columns_are_found_by_name_and_a_larger_gap_can_be_allowed(folder):
+    text = "valence,comment,time_s,arousal\n0.3,a,5,0.1\n0.2,b,6,0.2\n\n0.1,c,11,0.3\n"
+    (folder / "c.csv").write_text("\ufeff" + text, encoding="utf-8")
+    curve = read_curve(folder / "c.csv", largest_gap=5.0)
+    assert curve.to_numpy().tolist() == [[5, 0.1, 0.3], [6, 0.2, 0.2], [11, 0.3, 0.1]]
+    with pytest.raises(DsamlError, match="line 5: 5 s after the line before it, which is more than 2 s"):
+        read_curve(folder / "c.csv")
+
+
+@pytest.mark.parametrize("start", ["-5", "nan", "inf", "-inf", "1e300", "70"])
+def test_a_start_outside_the_song_is_refused(folder, start):
+    done = CliRunner().invoke(app, _predict_line(folder, f"--start={start}"))
+    assert isinstance(done.exception, DsamlError) and not (folder / "p.csv").exists()
+
+
+def _predict_line(folder, *more):
+    return [
+        "predict",
+        str(folder / "song.wav"),
+        f"--checkpoint={folder}/base.safetensors",
+        f"--out={folder}/p.csv",
+        *more,
+    ]
+
+
+def test_every_flipped_byte_of_a_model_is_noticed(folder):
+    good = (folder / "base.safetensors").read_bytes()
+    for place in np.random.default_rng(0).integers(0, len(good), 60):
+        bad = bytearray(good)
+        bad[place] ^= 1 << int(place) % 8
+        (folder / "bad.safetensors").write_bytes(bad)
+        with pytest.raises(DsamlError, match=r"bad\.safetensors: not a model of this package"):
+            load_model(folder / "bad.safetensors")
+
+
+def test_a_model_that_gives_no_numbers_writes_nothing(folder):
+    model, profile, about = load_model(folder / "base.safetensors")
+    with torch.no_grad():
+        model.predictor.output.bias.fill_(float("nan"))
+    save_model(folder / "base.safetensors", model, profile, about)
+    done = _run(*_predict_line(folder))
+    assert isinstance(done.exception, DsamlError) and "no numbers" in str(done.exception)
+    files = ("--song", folder / "song.wav", "--curve", folder / "curve.csv", "--checkpoint", folder / "base.safetensors")
+    done = _run("personalize", *files, "--out", folder / "mine.safetensors")
+    assert isinstance(done.exception, DsamlError) and "no numbers" in str(done.exception)
+    assert not (folder / "p.csv").exists() and not (folder / "mine.safetensors").exists()

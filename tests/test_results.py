@@ -1,6 +1,7 @@
 """Result files: stamps, atomic writing, refusals."""
 
 import dataclasses
+import json
 import os
 import socket
 import stat
@@ -41,7 +42,7 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DsamlError, match=r"r\.json: cannot be written \(disk full\); what was there before is kept"):
         write_bytes_atomically(path, b"new")
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
@@ -112,6 +113,19 @@ def variants(settings: Any) -> Iterator[tuple[str, Any]]:
         inside = variants(value) if dataclasses.is_dataclass(value) else [("", other(value))]
         for name, changed in inside:
             yield f"{field.name}.{name}", dataclasses.replace(settings, **{field.name: changed})
+@pytest.mark.parametrize(
+    "old, new",
+    [(b"0.5", b"0.6"), (b'"real": false', b'"real": true'), (b'"sha256"', b'"sha255"'), (b'"scalar"', b'"scalaR"')],
+)
+def test_an_edited_result_is_refused(tmp_path, old, new):
+    path = write_result(tmp_path / "r.json", {"scalar": 0.5}, _stamp(False))
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+    with pytest.raises(DsamlError, match=r"r\.json: its checksum does not fit.*compute it again"):
+        read_result(path)
+    path.write_text(json.dumps(json.loads(content), sort_keys=True))  # spaces and order say nothing
+    assert read_result(path)["scalar"] == 0.5
 
 
 def test_the_digest_follows_every_setting():

@@ -89,6 +89,10 @@ def test_scores_are_kept_and_named_by_device_and_precision(experiment, monkeypat
     monkeypatch.setattr(scoring, "score_dmer", None)  # cannot be computed again
     again, told = score_all(experiment, [job], workers=1)
     assert again.equals(table[again.columns]) and told == about
+    file = scores_file(experiment, job)
+    file.write_bytes(file.read_bytes().replace(b"0", b"1", 1))  # damaged: it is not used, but computed again
+    with pytest.raises(TypeError, match="not callable"):
+        score_all(experiment, [job], workers=1)
     other = dataclasses.replace(experiment, run=Run(resume=True, precision="bf16"))
     assert scores_file(other, job) != scores_file(experiment, job)
     assert other.checkpoint(NON_META, 0) != experiment.checkpoint(NON_META, 0)

@@ -10,6 +10,7 @@ from statsmodels.stats.multitest import multipletests
 
 from dsaml import study
 from dsaml.errors import DsamlError
+from dsaml.results import write_result
 
 
 def _rankings(participants: int = 8, songs: int = 5, favourite: float = 1.0, seed: int = 0) -> pd.DataFrame:
@@ -138,9 +139,9 @@ def test_a_bad_answer_sheet_gets_one_sentence(damage, words, tmp_path):
 def test_missing_files_and_too_few_people_get_one_sentence(tmp_path):
     with pytest.raises(DsamlError, match="no such file"):
         study.read_rankings(tmp_path / "none.csv")
-    with pytest.raises(DsamlError, match="no such file"):
+    with pytest.raises(DsamlError, match="no such result"):
         study.read_curves(tmp_path / "none.json")
-    (tmp_path / "bad.json").write_text('{"participants": 3}')
+    write_result(tmp_path / "bad.json", {"participants": 3}, {})
     with pytest.raises(DsamlError, match="not a file of study curves"):
         study.read_curves(tmp_path / "bad.json")
     with pytest.raises(DsamlError, match="need at least 3"):

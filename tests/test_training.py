@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from conftest import META, MODEL, SUPERVISED
 
 from dsaml.errors import DsamlError
+from dsaml.integrity import seal
 from dsaml.loop import Run, read_checkpoint
 from dsaml.model import DSAML
 from dsaml.training import (
@@ -114,13 +116,28 @@ class Attack:
 def test_bad_checkpoints_get_one_sentence_and_execute_nothing(content, tmp_path):
     path, victim = tmp_path / "bad.pt", tmp_path / "executed"
     torch.save({"attack": Attack(victim), "text": "x", "no model": {"a": 1}}.get(content, {"model": {}}), path)
+    if content in ("attack", "no model"):  # whoever makes one can compute a digest, too
+        path.write_bytes(seal(path.read_bytes()))
     if content == "text":
         path.write_text("not a checkpoint")
     if content == "truncated":
-        path.write_bytes(path.read_bytes()[:100])
+        path.write_bytes(seal(path.read_bytes())[:-100])
     with pytest.raises(DsamlError, match=r"bad\.pt"):
         read_checkpoint(path)
     assert not victim.exists()
+
+
+def test_every_flipped_byte_of_a_checkpoint_is_noticed(store, tmp_path):
+    path = tmp_path / "run.pt"
+    train_supervised(_model(), store, SUPERVISED, seed=0, validate_every=4, run=Run(path))
+    good = path.read_bytes()
+    for place in [0, 20, 70, *np.random.default_rng(0).integers(0, len(good), 40)]:
+        bad = bytearray(good)
+        bad[place] ^= 1 << int(place) % 8
+        path.write_bytes(bad)
+        with pytest.raises(DsamlError, match=r"run\.pt: cannot be used \(its checksum does not fit"):
+            train_supervised(_model(), store, SUPERVISED, seed=0, validate_every=4, run=Run(path, resume=True))
+        assert path.read_bytes() == bad
 
 
 def test_cross_song_tasks_spread_the_support_songs(store):

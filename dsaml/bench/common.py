@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from dsaml.results import PACKAGES, installed_version
+from dsaml.workers import end_with_parent
 
 
 def take_turns(sides: Mapping[str, Callable[[], object]], rounds: int = 5) -> dict[str, float]:
@@ -35,6 +36,7 @@ def seconds(work: Callable[[], object], rounds: int = 5) -> float:
 
 
 def _peak(work: Callable[..., Any], arguments: tuple[Any, ...], connection: Any) -> None:
+    end_with_parent(multiprocessing.parent_process().pid)
     try:
         result = work(*arguments)
     except Exception as error:

@@ -31,4 +31,7 @@ class EncoderName(str, Enum):
 
 DatasetOption = Annotated[DatasetName, typer.Option("--dataset", help="Which data set lies under --root.")]
 RootOption = Annotated[Path, typer.Option("--root", help="The data set's own folder.")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace an existing file that is not what this command writes; never an input.")
+]
 ProfileOption = Annotated[str, typer.Option("--profile", help="Sizes and settings: demo (minutes) or paper.")]

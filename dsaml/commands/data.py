@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-from dsaml.commands.common import DatasetName, DatasetOption, EncoderName, ProfileOption, RootOption, console
+from dsaml.commands.common import (
+    DatasetName,
+    DatasetOption,
+    EncoderName,
+    ForceOption,
+    ProfileOption,
+    RootOption,
+    console,
+)
 
 app = typer.Typer()
 
@@ -95,8 +103,10 @@ def features(
     from dsaml.datasets import load_dataset
     from dsaml.encoders import make_encoder
     from dsaml.features import FeatureCache, songs_with_steps, summary
+    from dsaml.outputs import check_folder
     from dsaml.progress import counter
 
+    check_folder(cache)
     settings = get_profile(profile)
     if encoder:
         settings = dataclasses.replace(settings, encoder=encoder.value)
@@ -114,10 +124,13 @@ def features(
 def imagebind_audio(
     full: Annotated[Path, typer.Argument(help="imagebind_huge.pth, 4.8 GB.")],
     out: Annotated[Path, typer.Argument(help="A new .safetensors or .pth file, 345 MB.")],
+    force: ForceOption = False,
 ) -> None:
     """Keep the audio part of ImageBind's weights; it stays under CC BY-NC-SA 4.0, non-commercial use only."""
     from dsaml.imagebind import LICENCE, save_audio_only
+    from dsaml.outputs import check_output, safetensors_metadata
 
+    check_output(out, lambda path: safetensors_metadata(path).get("licence") == LICENCE, (full,), force=force)
     digest = save_audio_only(full, out)
     console.print(
         f"{out}: SHA-256 of the audio weights {digest}\n{LICENCE}", soft_wrap=True, highlight=False, markup=False
@@ -135,7 +148,10 @@ def floors(
     """Score the trivial predictors (RMSE in the labels' unit); needs labels only, no audio."""
     from dsaml import floors as trivial
     from dsaml.datasets import load_dataset
+    from dsaml.outputs import check_output
 
+    if save:
+        check_output(save, trivial.holds_floors, (root,))
     document = trivial.compute(load_dataset(dataset.value, root), split)
     if save:
         trivial.save(document, save)

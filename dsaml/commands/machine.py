@@ -23,7 +23,10 @@ def book(
 ) -> None:
     """Compute the results, execute the notebooks, build the book into _build/html; skips what is unchanged."""
     from dsaml.book import build
+    from dsaml.outputs import check_folder
 
+    for folder in ("_build", "cache", "results"):
+        check_folder(Path(folder))
     page = build(profile, only, compute=compute)
     if page:
         console.print(str(page), soft_wrap=True, highlight=False)
@@ -68,16 +71,19 @@ def bench(
     from dsaml.bench import inputs as bench_inputs
     from dsaml.bench import quality as bench_quality
     from dsaml.bench import scale as bench_scale
+    from dsaml.outputs import check_output, holds_json
     from dsaml.results import write_bytes_atomically
 
+    name = "inputs" if inputs else "quality" if quality else "scale" if scale else "engine"
+    check_output(out / f"{name}.json", holds_json("machine"))
     if inputs:
-        name, document = "inputs", bench_inputs.measure(inputs, checkpoint, progress=logging.info)
+        document = bench_inputs.measure(inputs, checkpoint, progress=logging.info)
     elif quality:
-        name, document = "quality", bench_quality.measure(Path("cache"), progress=logging.info)
+        document = bench_quality.measure(Path("cache"), progress=logging.info)
     elif scale:
-        name, document = "scale", bench_scale.measure(progress=logging.info)
+        document = bench_scale.measure(progress=logging.info)
     else:
-        name, document = "engine", bench_engine.measure(progress=logging.info)
+        document = bench_engine.measure(progress=logging.info)
     text = json.dumps(document, indent=1) + "\n"
     write_bytes_atomically(out / f"{name}.json", text.encode())
     if name == "scale":

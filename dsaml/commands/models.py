@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dsaml.commands.common import DatasetName, DatasetOption, ProfileOption, RootOption, console
+from dsaml.commands.common import DatasetName, DatasetOption, ForceOption, ProfileOption, RootOption, console
 from dsaml.errors import DsamlError
 
 app = typer.Typer()
@@ -50,14 +50,19 @@ def train(
     ] = "float32",
     save_every: Annotated[int, typer.Option("--save-every", help="Steps between checkpoints.", min=1)] = 50,
     logs: Annotated[Path | None, typer.Option("--logs", help="Folder of TensorBoard event files.")] = None,
+    force: ForceOption = False,
 ) -> None:
     """Train DSAML and write one model file; stopped at any time, the same command goes on where it was.
 
     Several processes or machines: torchrun --nproc-per-node 2 -m dsaml train … (mode pdmer).
     """
     from dsaml.loop import Run
+    from dsaml.outputs import check_folder, check_output, holds_model
     from dsaml.workflow import train as run_train
 
+    check_output(out, holds_model, (root, imagebind), force=force)
+    for folder in (cache, logs) if logs else (cache,):
+        check_folder(folder)
     run = Run(resume=resume, save_every=save_every, logs=logs, device=device, precision=precision)
     best = run_train(dataset.value, root, out, profile, mode.value, seed, cache, imagebind, run)
     console.print(f"{out}: best validation CCC {best:.3f}", soft_wrap=True, highlight=False)
@@ -71,11 +76,15 @@ def evaluate(
     out: Annotated[Path, typer.Option("--out", help="The result file (JSON).")],
     cache: Annotated[Path, typer.Option("--cache", help="Features.")] = Path("cache"),
     imagebind: ImagebindOption = None,
+    force: ForceOption = False,
 ) -> None:
     """Score a model on unseen annotators and songs (PDMER, cross-song), beside the floors, with intervals."""
+    from dsaml.outputs import check_folder, check_output, holds_result
     from dsaml.workflow import evaluate as run_evaluate
     from dsaml.workflow import table
 
+    check_output(out, holds_result, (checkpoint, root, imagebind), force=force)
+    check_folder(cache)
     console.print(table(run_evaluate(checkpoint, dataset.value, root, out, cache, imagebind)))
     console.print(str(out), soft_wrap=True, highlight=False)
 
@@ -87,11 +96,14 @@ def predict(
     out: Annotated[Path, typer.Option("--out", help="CSV: time_s (s), arousal, valence, every 0.5 s.")],
     start: Annotated[float, typer.Option("--start", help="First predicted second.")] = 0.0,
     imagebind: ImagebindOption = None,
+    force: ForceOption = False,
 ) -> None:
     """Predict the arousal and valence of a song at 2 Hz."""
+    from dsaml.outputs import check_output, holds_prediction
     from dsaml.personal import predict_file, write_curve
     from dsaml.workflow import encoder_factory
 
+    check_output(out, holds_prediction, (song, checkpoint, imagebind), force=force)
     curve = predict_file(song, checkpoint, encoder_factory(imagebind), start)
     write_curve(out, curve)
     console.print(f"{out}: {len(curve)} steps", soft_wrap=True, highlight=False)
@@ -103,13 +115,19 @@ def personalize(
     curve: Annotated[Path, typer.Option("--curve", help="CSV: time_s (s), arousal, valence in [-1, 1]; any rate.")],
     checkpoint: CheckpointOption,
     out: Annotated[Path, typer.Option("--out", help="The personal model (.safetensors).")],
+    largest_gap: Annotated[
+        float, typer.Option("--largest-gap", help="Between two points of the curve, s.", min=0.5)
+    ] = 2.0,
     imagebind: ImagebindOption = None,
+    force: ForceOption = False,
 ) -> None:
     """Make a model one's own from one annotated song; then use it with predict."""
+    from dsaml.outputs import check_output, holds_model
     from dsaml.personal import personalize_file
     from dsaml.workflow import encoder_factory
 
-    done = personalize_file(song, curve, checkpoint, out, encoder_factory(imagebind))
+    check_output(out, holds_model, (song, curve, checkpoint, imagebind), force=force)
+    done = personalize_file(song, curve, checkpoint, out, encoder_factory(imagebind), largest_gap)
     text = f"{out}: {done['steps']} steps; RMSE on this song {done['before']:.3f} before, {done['after']:.3f} after"
     console.print(text, soft_wrap=True, highlight=False)
 
@@ -152,6 +170,7 @@ def reproduce(
     from dsaml import tables
     from dsaml.config import get_profile
     from dsaml.encoders import make_encoder
+    from dsaml.outputs import check_folder, check_results
     from dsaml.prepare import prepare
     from dsaml.reproduce import demo_results, stress_results
     from dsaml.results import read_result
@@ -164,6 +183,8 @@ def reproduce(
         raise DsamlError(f"--root is missing: the folder of {dataset.value}")
     if dataset is not DatasetName.synthetic and what in (What.book, What.stress):
         raise DsamlError(f"{what.value}: is about embedded corpora, not {dataset.value}; ask for all, or for one table")
+    check_results(folder)
+    check_folder(cache)
     wanted = ["table1", "table2", "table3", "table4"] if what is What.all else [what.value]
     jobs = tables.jobs_of(wanted, range(seeds)) if what not in (What.book, What.stress) else None
     if what in (What.all, What.book) and dataset is DatasetName.synthetic:
@@ -228,9 +249,14 @@ def grid(
     from rich.table import Table
 
     from dsaml.grid import as_rows, read_grid, run_grid
+    from dsaml.outputs import check_folder, check_output, holds_model, holds_result
     from dsaml.progress import counter
 
     runs = read_grid(file)
+    for run in runs:
+        check_output(out / f"{run.name}.safetensors", holds_model, (file, run.root, run.imagebind))
+        check_output(out / f"{run.name}.json", holds_result, (file, run.root, run.imagebind))
+    check_folder(cache)
     with counter("grid", "run") as progress:
         failed = run_grid(runs, out, cache, jobs, scheduler, progress=progress)
     rows = as_rows(runs, out)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dsaml.commands.common import console
+from dsaml.commands.common import ForceOption, console
 
 study_app = typer.Typer(
     no_args_is_help=True, help="The subjective study: answer sheets, statistics of rankings, rehearsal."
@@ -19,10 +19,14 @@ RankingsArgument = Annotated[
 
 
 @study_app.command("template")
-def study_template(out: Annotated[Path, typer.Argument(help="The CSV to write.")]) -> None:
+def study_template(
+    out: Annotated[Path, typer.Argument(help="The CSV to write.")], force: ForceOption = False
+) -> None:
     """Write an example answer sheet."""
+    from dsaml.outputs import check_output
     from dsaml.study import write_template
 
+    check_output(out, force=force)  # a sheet that is there may hold answers
     console.print(str(write_template(out)), soft_wrap=True, highlight=False)
 
 
@@ -34,10 +38,13 @@ def study_simulate(
         float, typer.Option("--noise", help="SD of the judged distance, on the labels' scale.", min=0.0)
     ] = 0.1,
     seed: Annotated[int, typer.Option("--seed", help="Of the noise.")] = 0,
+    force: ForceOption = False,
 ) -> None:
     """Simulate answers: every simulated listener ranks the curves by the distance to their own true curve."""
     from dsaml import study
+    from dsaml.outputs import check_output
 
+    check_output(out, inputs=(curves,), force=force)  # a sheet that is there may hold real answers
     table = study.simulate(study.read_curves(curves), noise, seed)
     study.write_rankings(out, table)
     console.print(
@@ -49,13 +56,18 @@ def study_simulate(
 def study_analyse(
     rankings: RankingsArgument,
     out: Annotated[Path | None, typer.Option("--json", help="Also write every statistic to this file.")] = None,
+    force: ForceOption = False,
 ) -> None:
     """Mean ranks with intervals, Friedman, paired t-tests with stars, Wilcoxon-Holm, effect sizes."""
     from dsaml import study
+    from dsaml.outputs import check_output, holds_json
+    from dsaml.results import write_bytes_atomically
 
+    if out:
+        check_output(out, holds_json("participants", *study.DIMENSIONS), (rankings,), force=force)
     analysis = study.analyse(study.read_rankings(rankings))
     if out:
-        out.write_text(json.dumps(analysis, indent=1), encoding="utf-8")
+        write_bytes_atomically(out, (json.dumps(analysis, indent=1) + "\n").encode())
     for table in study.tables(analysis):
         console.print(table)
 

@@ -6,8 +6,10 @@ computed on it says so.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -40,6 +42,7 @@ from dsaml.errors import DsamlError
 from dsaml.metrics import DIMENSIONS
 from dsaml.results import write_bytes_atomically
 from dsaml.synthesis import SAMPLE_RATE, STEP, render
+from dsaml.workers import end_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +60,9 @@ _TEMPORARY = re.compile(rf"\.{re.escape(MARKER)}\..*")  # what a killed run leav
 def _write_audio(path: Path, config: CorpusConfig, plan: Plan) -> None:
     controls, bells = make_controls(config, plan.song_id, plan.steps, plan.flat)
     sound = render(controls, bells, np.random.default_rng([config.seed, 5, plan.song_id]))
-    encode(path, sound, SAMPLE_RATE)
+    content = io.BytesIO()
+    encode(content, sound, SAMPLE_RATE)
+    path.write_bytes(content.getvalue())  # the encoder itself says nothing when a disk is full
 
 
 def _csv(path: Path, first_column: str, rows: Iterable[tuple[str | int, np.ndarray]]) -> None:
@@ -114,11 +119,14 @@ def synthesize(
         audio = root / AUDIO
         audio.mkdir(parents=True, exist_ok=True)
         _write_labels(root, config, plans)
-        with ProcessPoolExecutor(workers) as pool:
+        with ProcessPoolExecutor(workers, initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
             jobs = [pool.submit(_write_audio, audio / f"{plan.song_id}.mp3", config, plan) for plan in plans]
-            for done, job in enumerate(as_completed(jobs), 1):
-                job.result()
-                progress(done, len(plans))
+            try:
+                for done, job in enumerate(as_completed(jobs), 1):
+                    job.result()
+                    progress(done, len(plans))
+            finally:
+                pool.shutdown(cancel_futures=True)  # after Ctrl-C or a full disk: what has not begun never does
         _write_description(root, description)
     return root
 
@@ -152,6 +160,9 @@ def _alone(root: Path) -> Iterator[None]:
         raise DsamlError(f"{root}: cannot be written ({error.strerror}); choose another folder") from error
     try:
         yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise DsamlError(f"{root}: cannot be written ({reason}); make room, and run the same command again") from error
     finally:
         lock.release()
 
