@@ -25,6 +25,7 @@ ANNOTATOR_LABELS_LONG = "non-meta model on annotators' labels, MAML's passes"
 NO_LOCAL, NO_GLOBAL = "w.o. Local-Attention", "w.o. Global-Attention"
 NO_ATTENTION_LOSS, NO_ADAPTER = "w.o. Attention-Loss", "w.o. Adapter"
 RELEASED_POSITIONS = "DSAML, positions as released"  # where the profile has others
+LONG_BATCH = 128  # songs in one step of the models with MAML's passes, at most
 ABLATIONS = {
     NO_LOCAL: {"local_attention": False},
     NO_GLOBAL: {"global_attention": False},
@@ -75,8 +76,9 @@ def recipes(profile: Profile) -> dict[str, Recipe]:
     out |= {name: Recipe(dataclasses.replace(profile.model, **change), first) for name, change in ABLATIONS.items()}
     out[RELEASED_POSITIONS] = Recipe(dataclasses.replace(profile.model, positions="relative-key"), first)
     plain, meta = profile.supervised, dataclasses.replace(profile.meta, tasks="annotator")
+    batch = min(passes(meta, 1), LONG_BATCH)  # as many songs in a step as MAML has, where memory allows
     long = dataclasses.replace(
-        plain, steps=passes(meta) // plain.batch_size, patience=0, train_adapter=meta.train_adapter
+        plain, batch_size=batch, steps=passes(meta) // batch, patience=0, train_adapter=meta.train_adapter
     )
     for name, training in ((NON_META, plain), (NON_META_LONG, long)):
         out[name] = Recipe(profile.model, training, start, meta)

@@ -273,6 +273,7 @@ def test_the_long_non_meta_models_make_as_many_song_passes_as_maml(profile):
     wanted = passes(every[MAML_ANNOTATOR].training)
     for name in (NON_META_LONG, ANNOTATOR_LABELS_LONG):
         assert 0 <= wanted - passes(every[name].training) < every[name].training.batch_size
+        assert profile is PAPER or every[name].training.steps == every[MAML_ANNOTATOR].training.steps  # and in as many steps
         assert every[name].training.patience == 0  # they do not stop before
         assert every[name].start == every[MAML_ANNOTATOR].start
         assert every[name].training.train_adapter == every[MAML_ANNOTATOR].training.train_adapter
