@@ -69,7 +69,7 @@ def load_model(path: str | Path) -> tuple[DSAML, Profile, dict[str, Any]]:
     try:
         weights, header = read_tensors(path)
         profile, about = _profile(json.loads(header["profile"])), json.loads(header["about"])
-        if not isinstance(about, dict):
+        if not isinstance(about, dict) or not isinstance(about.get("seeds", []), list):
             raise TypeError("its header does not say where it comes from")
     except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise DsamlError(
