@@ -12,6 +12,7 @@ import soundfile as sf
 
 from dsaml.datasets.deam import AUDIO_SUFFIXES, number
 from dsaml.datasets.tables import STEP, Problem
+from dsaml.recording import HIGHEST_RATE, LOWEST_RATE
 
 SHOWN = 5  # ids named in one line about many songs
 OTHER_AUDIO = (".m4a", ".aac", ".wma", ".opus", ".aif", ".aiff", ".mp4", ".webm")
@@ -132,6 +133,9 @@ def audio_problem(path: Path, needed: float) -> tuple[float, Problem | None]:
             return 0.0, Problem(path, what)
         with sf.SoundFile(path) as sound:
             rate, expected, frames, silent, finite = sound.samplerate, sound.frames, 0, True, True
+            if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+                limits = f"{LOWEST_RATE // 1000} to {HIGHEST_RATE // 1000} kHz"
+                return 0.0, Problem(path, f"its sample rate is {rate} Hz; convert it to one of {limits}")
             while len(block := sound.read(BLOCK, dtype="float32")):  # not blocks(): it fills up what is missing
                 frames += len(block)
                 silent &= not block.any()
