@@ -58,17 +58,17 @@ class Recording:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         require_file(self.path, "audio file", "correct the path or add the file")
-        self._stream: sf.SoundFile | None = None
+        self._stream: Stream | None = None
         self._held: list[tuple[int, Tensor]] = []  # first sample and samples of each block
         blocks, self._length, finite = [], 0, True
         try:
-            with sf.SoundFile(self.path) as stream:
+            with Stream(self.path) as stream:
                 self.rate, announced = stream.samplerate, stream.frames
                 if not LOWEST_RATE <= self.rate <= HIGHEST_RATE:
                     limits = f"{LOWEST_RATE // 1000} to {HIGHEST_RATE // 1000} kHz"
                     raise DsamlError(f"{self.path}: its sample rate is {self.rate} Hz; convert it to one of {limits}")
-                most = min(IN_MEMORY, SECONDS_IN_MEMORY * self.rate) * 2 // max(2, stream.channels)
-                for block in _blocks(stream, most if announced <= most else None):  # MP3: blocks change the last bit
+                most = min(IN_MEMORY, SECONDS_IN_MEMORY * self.rate)
+                for block in _blocks(stream):
                     self._length += len(block)
                     finite = finite and bool(np.isfinite(block).all())
                     if self._length <= most:
@@ -99,7 +99,7 @@ class Recording:
             return self.whole[part]
         first, last, _ = part.indices(self._length)
         if self._stream is None or (self._held and first < self._held[0][0]):
-            self._stream, self._held = sf.SoundFile(self.path), []
+            self._stream, self._held = Stream(self.path), []
             self._next = _blocks(self._stream)
         end = self._held[-1][0] + len(self._held[-1][1]) if self._held else 0
         while end < last:
@@ -115,9 +115,20 @@ class Recording:
         return torch.cat(parts) if parts else torch.empty(0)
 
 
-def _blocks(stream: sf.SoundFile, frames: int | None = None) -> Iterator[np.ndarray]:
+class Stream(sf.SoundFile):
+    """An audio file that is read from its start to its end.
+
+    soundfile seeks after every read where it can; an MP3 decoder loses what it keeps from frame to frame then, and complains.
+    """
+
+    def seekable(self) -> bool:
+        """Never."""
+        return False
+
+
+def _blocks(stream: Stream) -> Iterator[np.ndarray]:
     """The rest of a file in blocks, channels averaged: each (samples,), float32."""
-    frames = frames or max(1, BLOCK // stream.channels)
+    frames = max(1, BLOCK // stream.channels)
     while len(block := stream.read(frames, dtype="float32", always_2d=True)):
         yield block.mean(1)
 
