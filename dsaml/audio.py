@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Iterator
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from dsaml.config import AudioConfig
 from dsaml.errors import DsamlError
+from dsaml.recording import Recording, Waveform, resample
 
 
 def decode(path: str | Path) -> tuple[np.ndarray, int]:
@@ -34,25 +36,10 @@ def decode(path: str | Path) -> tuple[np.ndarray, int]:
     Raises
     ------
     DsamlError
-        If the file is missing, cannot be decoded, holds no samples, or breaks off (an MP3 whose own header announces over a
-        second more than it holds; other formats that break off are noticed when their labels need more audio).
+        See :class:`dsaml.recording.Recording`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DsamlError(f"{path}: no such audio file; correct the path or add the file")
-    try:
-        with sf.SoundFile(path) as stream:
-            samples, rate, announced = stream.read(dtype="float32", always_2d=True), stream.samplerate, stream.frames
-    except (sf.LibsndfileError, RuntimeError) as error:
-        raise DsamlError(f"{path}: cannot be decoded ({error}); replace the file or convert it to WAV") from error
-    if len(samples) == 0:
-        raise DsamlError(f"{path}: holds no audio samples; replace the file")
-    if announced - len(samples) > rate and _counts_its_frames(path):
-        lasts, wanted = len(samples) / rate, announced / rate
-        raise DsamlError(f"{path}: breaks off after {lasts:.1f} s, its header says {wanted:.1f} s; replace the file")
-    if not np.isfinite(samples).all():
-        raise DsamlError(f"{path}: holds samples that are not numbers; replace the file")
-    return samples.mean(1), rate
+    recording = Recording(path)
+    return recording[:].numpy(), recording.rate
 
 
 def encode(target: str | Path | BinaryIO, waveform: np.ndarray, sample_rate: int, kind: str = "MP3") -> None:
@@ -68,20 +55,14 @@ def excerpt(path: str | Path, start: float, seconds: float, fade: float = 0.5) -
     Raises
     ------
     DsamlError
-        See :func:`decode`.
+        See :class:`dsaml.recording.Recording`.
     """
-    waveform, rate = decode(path)
-    part = waveform[round(start * rate) : round((start + seconds) * rate)]
+    recording = Recording(path)
+    rate = recording.rate
+    part = recording[round(start * rate) : round((start + seconds) * rate)].numpy()
     ramp = np.ones_like(part)
     ramp[-round(fade * rate) :] = np.linspace(1, 0, round(fade * rate))
     return part * ramp / max(1e-9, float(np.abs(part).max())) * 0.8, rate
-
-
-def _counts_its_frames(path: Path) -> bool:
-    """True for an MP3 with a Xing or Info header; without one the announced length is only an estimate."""
-    with path.open("rb") as stream:
-        start = stream.read(1 << 16)
-    return b"Xing" in start or b"Info" in start
 
 
 def load_mono(path: str | Path, sample_rate: int = AudioConfig.sample_rate) -> Tensor:
@@ -100,15 +81,10 @@ def load_mono(path: str | Path, sample_rate: int = AudioConfig.sample_rate) -> T
     Raises
     ------
     DsamlError
-        See :func:`decode`.
+        See :class:`dsaml.recording.Recording`.
     """
     waveform, rate = decode(path)
     return resample(torch.from_numpy(waveform), rate, sample_rate)
-
-
-def resample(waveform: Tensor, rate: int, wanted: int) -> Tensor:
-    """Resample (samples,) from ``rate`` to ``wanted`` Hz; unchanged where they are the same."""
-    return waveform if rate == wanted else torchaudio.functional.resample(waveform, rate, wanted)
 
 
 def slice_times(steps: int, config: AudioConfig = AudioConfig()) -> np.ndarray:
@@ -117,13 +93,13 @@ def slice_times(steps: int, config: AudioConfig = AudioConfig()) -> np.ndarray:
 
 
 def cut_slices(
-    waveform: Tensor, steps: int | None, config: AudioConfig = AudioConfig(), start_seconds: float | None = None
+    waveform: Waveform, steps: int | None, config: AudioConfig = AudioConfig(), start_seconds: float | None = None
 ) -> Tensor:
     """Cut the labelled part into one slice per label.
 
     Parameters
     ----------
-    waveform : Tensor, shape (samples,)
+    waveform : Tensor, shape (samples,), or a long recording
         At ``config.sample_rate``, from the start of the song.
     steps : int or None
         Number of labels; ``None`` takes every whole slice that the audio has.
@@ -143,25 +119,39 @@ def cut_slices(
         If the start is negative or no number, or the audio is shorter than its labels by more than half a second; says how
         much is missing.
     """
+    return torch.cat(list(_parts(waveform, steps, config, start_seconds)[1]))
+
+
+def _parts(
+    waveform: Waveform, steps: int | None, config: AudioConfig, start_seconds: float | None
+) -> tuple[int, Iterator[Tensor]]:
+    """The number of slices of :func:`cut_slices`, and the slices, some at a time."""
     start = config.label_start if start_seconds is None else start_seconds
     if not 0 <= start < float("inf"):
         raise DsamlError(f"the labels begin at {start} s; times count from the song's start, from 0 on")
-    size = round(config.step_seconds * config.sample_rate)
-    part = waveform[min(round(start * config.sample_rate), len(waveform)) :]
+    size, begin = round(config.step_seconds * config.sample_rate), round(start * config.sample_rate)
+    there = len(waveform) - begin
     if steps is None:
-        steps = len(part) // size
-    missing = steps * size - len(part)
-    if missing > size or steps < 1:
+        steps = max(0, there) // size
+    if steps * size - there > size or steps < 1:
         seconds = len(waveform) / config.sample_rate
         wanted = start + max(steps, 1) * config.step_seconds
         raise DsamlError(
             f"the audio lasts {seconds:.1f} s, its labels need {wanted:.1f} s: {wanted - seconds:.1f} s are missing; "
             "use the full recording"
         )
-    return F.pad(part, (0, max(0, missing)))[: steps * size].view(steps, size)
+
+    def parts() -> Iterator[Tensor]:
+        for first in range(0, steps, AT_ONCE):
+            count = min(AT_ONCE, steps - first)
+            part = waveform[begin + first * size : begin + (first + count) * size]
+            yield F.pad(part, (0, count * size - len(part))).view(count, size)
+
+    return steps, parts()
 
 
 IN_CACHE = 6  # slices at a time: their spectra fit into a processor's cache, which halves the time of one large batch
+AT_ONCE = 20 * IN_CACHE  # slices of a long song that are in memory together, a minute
 
 
 @lru_cache(maxsize=8)
@@ -190,7 +180,13 @@ def log_mel(slices: Tensor, config: AudioConfig = AudioConfig()) -> Tensor:
 
 
 def log_mel_slices(
-    waveform: Tensor, config: AudioConfig = AudioConfig(), steps: int | None = None, start_seconds: float | None = None
+    waveform: Waveform, config: AudioConfig = AudioConfig(), steps: int | None = None, start_seconds: float | None = None
 ) -> Tensor:
     """Slices of :func:`cut_slices` through :func:`log_mel`: (samples,) -> (T, time, mel)."""
-    return log_mel(cut_slices(waveform, steps, config, start_seconds), config)
+    steps, parts = _parts(waveform, steps, config, start_seconds)
+    out, done = None, 0
+    for mel in map(partial(log_mel, config=config), parts):
+        out = mel.new_empty(steps, *mel.shape[1:]) if out is None else out
+        out[done : done + len(mel)] = mel
+        done += len(mel)
+    return out

@@ -88,10 +88,10 @@ class SongStore:
         return self._labels[key]
 
     def _songs(self, songs: Sequence[str], annotators: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+        target = torch.stack([self._label(a, s) for a, s in zip(annotators, songs, strict=True)])  # names a short song
         x = torch.stack([self._inputs[song] for song in songs])
         x = x.float() if x.dtype == torch.float16 else x  # raw audio is kept in half precision
         embeddings = torch.stack([self._embeddings[song] for song in songs])
-        target = torch.stack([self._label(a, s) for a, s in zip(annotators, songs, strict=True)])
         return x, embeddings, target
 
     def batch(self, annotators: Sequence[str], songs: Sequence[Sequence[str]]) -> Batch:

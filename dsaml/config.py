@@ -135,6 +135,8 @@ class Profile:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+LARGEST_SEED = 2**63 - 1  # what torch and NumPy both take
+
 PAPER = Profile(name="paper")
 
 _DEMO_LOOP = {

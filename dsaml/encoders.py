@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from dsaml.audio import log_mel, resample
+from dsaml.audio import AT_ONCE, log_mel
 from dsaml.config import AudioConfig, Profile
 from dsaml.errors import DsamlError
+from dsaml.recording import Waveform, resample
 
 Window = tuple[float, float]
 """Start and end in seconds from the start of the song; parts outside the song are filled by repeating its edge."""
@@ -42,7 +44,7 @@ class GlobalEncoder(Protocol):
     fingerprint: str
 
     def embed(
-        self, waveform: Tensor, sample_rate: int, windows: Sequence[Window], progress: Progress | None = None
+        self, waveform: Waveform, sample_rate: int, windows: Sequence[Window], progress: Progress | None = None
     ) -> Tensor:
         """(samples,) at ``sample_rate`` Hz and W windows -> (W, D); ``progress`` gets (windows done, windows in all)."""
         ...
@@ -74,12 +76,13 @@ def windows_for(clip: bool, steps: int, config: AudioConfig, hop_seconds: float)
         return [(first, first + steps * step)], torch.zeros(1, dtype=torch.long)
     stride = max(1, round(hop_seconds / step))
     centers = [*range(0, steps - 1, stride), steps - 1]  # steps
-    index = (torch.arange(steps)[:, None] - torch.tensor(centers)).abs().argmin(1)
+    halfway = [(one + other) / 2 for one, other in pairwise(centers)]
+    index = torch.bucketize(torch.arange(steps), torch.tensor(halfway))
     times = [first + center * step for center in centers]
     return [(time - WINDOW_SECONDS / 2, time + WINDOW_SECONDS / 2) for time in times], index
 
 
-def cut_window(waveform: Tensor, sample_rate: int, window: Window, period_seconds: float | None = None) -> Tensor:
+def cut_window(waveform: Waveform, sample_rate: int, window: Window, period_seconds: float | None = None) -> Tensor:
     """The samples of a window; what lies outside the song is filled by repeating the audio next to that edge.
 
     The first ``period`` seconds of the song are played before it once more, the last ones after it, so the sound at t = -5 s of a
@@ -87,7 +90,7 @@ def cut_window(waveform: Tensor, sample_rate: int, window: Window, period_second
 
     Parameters
     ----------
-    waveform : Tensor, shape (samples,)
+    waveform : Tensor, shape (samples,), or a long recording
     sample_rate : int
         Hz.
     window : (start, end)
@@ -100,15 +103,19 @@ def cut_window(waveform: Tensor, sample_rate: int, window: Window, period_second
     Tensor, shape (samples of the window,)
     """
     first, last = (round(t * sample_rate) for t in window)
-    period = min(last - first if period_seconds is None else round(period_seconds * sample_rate), len(waveform))
-    if first >= 0 and last <= len(waveform):
-        return waveform[first:last]
-    index = torch.arange(first, last)
-    inside = index.clamp(0, len(waveform) - 1)
-    before, after = index < 0, index >= len(waveform)
-    inside[before] = torch.remainder(index[before], period)
-    inside[after] = len(waveform) - period + torch.remainder(index[after] - len(waveform), period)
-    return waveform[inside]
+    return _cut(waveform, first, last, last - first if period_seconds is None else round(period_seconds * sample_rate))
+
+
+def _cut(waveform: Waveform, first: int, last: int, period: int) -> Tensor:
+    """Samples ``first`` to ``last`` of :func:`cut_window`, the period in samples."""
+    size = len(waveform)
+    period = min(period, size)
+    parts = [waveform[max(0, first) : max(0, min(last, size))]]
+    if first < 0:
+        parts.insert(0, waveform[:period][torch.remainder(torch.arange(first, min(last, 0)), period)])
+    if last > size:
+        parts.append(waveform[size - period : size][torch.remainder(torch.arange(max(first, size), last) - size, period)])
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 class MelEncoder:
@@ -139,7 +146,7 @@ class MelEncoder:
         self._projection *= max(1.0, dim / width) ** 0.5
 
     def embed(
-        self, waveform: Tensor, sample_rate: int, windows: Sequence[Window], progress: Progress | None = None
+        self, waveform: Waveform, sample_rate: int, windows: Sequence[Window], progress: Progress | None = None
     ) -> Tensor:
         """(samples,) and W windows -> (W, D); components are of the order of 1 for music.
 
@@ -153,16 +160,21 @@ class MelEncoder:
         if any(abs(end - start - length) > 1e-6 for start, end in windows) or any(p % 1 for p in places):
             return torch.cat([self.embed(waveform, sample_rate, [window]) for window in windows])
         count = math.floor(length / step + 1e-6)  # slices of one window
-        whole = cut_window(waveform, sample_rate, (first, first + (max(places) + count) * step), length)
-        slices = whole[: len(whole) // size * size].view(-1, size)
-        bands = log_mel(slices, self.config)  # (slices, time, mel)
-        rows = []
-        for done, place in enumerate(map(int, places), 1):
-            frames = bands[place : place + count].flatten(0, 1)  # (frames, mel)
-            rows.append(torch.cat(((frames.mean(0) + 6.0) / 4.0, frames.std(0) - 2.0)))  # constants: typical music
+        begin, period = round(first * sample_rate), round(length * sample_rate)
+        total = int(max(places)) + count
+        bands, held = torch.empty(0), 0  # log-mels of the slices from number ``held`` on: (slices, time, mel)
+        rows = torch.empty(len(windows), 2 * self.config.n_mels)
+        for done, (place, row) in enumerate(sorted((int(p), row) for row, p in enumerate(places)), 1):
+            while held + len(bands) < place + count:
+                at = max(held + len(bands), place)
+                upto = min(at + AT_ONCE, total)
+                slices = _cut(waveform, begin + at * size, begin + upto * size, period).view(-1, size)
+                bands, held = torch.cat((bands[place - held :], log_mel(slices, self.config))), place
+            frames = bands[place - held : place - held + count].flatten(0, 1)  # (frames, mel)
+            rows[row] = torch.cat(((frames.mean(0) + 6.0) / 4.0, frames.std(0) - 2.0))  # constants: typical music
             if progress:
                 progress(done, len(windows))
-        return torch.stack(rows) @ self._projection
+        return rows @ self._projection
 
 
 def make_encoder(

@@ -19,12 +19,13 @@ import torch
 from joblib import Parallel, delayed
 from torch import Tensor
 
-from dsaml.audio import cut_slices, load_mono, log_mel_slices
+from dsaml.audio import cut_slices, log_mel_slices
 from dsaml.config import AudioConfig
 from dsaml.datasets.base import Dataset, Song
 from dsaml.encoders import GlobalEncoder, Progress, windows_for
-from dsaml.errors import DsamlError
+from dsaml.errors import DsamlError, require_file
 from dsaml.integrity import pack_tensors, read_tensors
+from dsaml.recording import listen
 from dsaml.results import write_bytes_atomically
 
 log = logging.getLogger(__name__)
@@ -91,8 +92,11 @@ class FeatureCache:
         settings = {"audio": dataclasses.asdict(self.audio), "encoder": self.encoder.fingerprint, "steps": steps}
         settings |= {"clip": song.clip, "hop": None if song.clip else self.hop_seconds, "version": VERSION}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        require_file(song.audio, "audio file", "correct the path or add the file")
         try:
-            digest.update(song.audio.read_bytes())
+            with song.audio.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
         except OSError as error:
             raise DsamlError(f"{song.audio}: cannot be read ({error.strerror}); check the file") from error
         return self.folder / f"{digest.hexdigest()[:32]}.safetensors"
@@ -110,7 +114,7 @@ class FeatureCache:
 
     def compute(self, song: Song, steps: int) -> Features:
         """Features of one song, without the cache."""
-        waveform = load_mono(song.audio, self.audio.sample_rate)
+        waveform = listen(song.audio, self.audio.sample_rate)
         try:
             log_mel = log_mel_slices(waveform, self.audio, steps)
             windows, index = windows_for(song.clip, steps, self.audio, self.hop_seconds)
@@ -201,7 +205,7 @@ def waveform_slices(songs: Mapping[str, tuple[Song, int]], audio: AudioConfig, p
     """
 
     def job(song: Song, steps: int) -> Tensor:
-        return cut_slices(load_mono(song.audio, audio.sample_rate), steps, audio).half()
+        return cut_slices(listen(song.audio, audio.sample_rate), steps, audio).half()
 
     try:
         stored, _ = read_tensors(path)

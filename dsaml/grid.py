@@ -20,15 +20,17 @@ from typing import Any
 import joblib
 import yaml
 
-from dsaml.config import get_profile
-from dsaml.errors import DsamlError
+from dsaml.config import LARGEST_SEED, PROFILES
+from dsaml.datasets.base import LOADERS
+from dsaml.datasets.tables import KINDS
+from dsaml.errors import DsamlError, require_file
 from dsaml.results import read_result
 from dsaml.workers import end_with_parent
 from dsaml.workflow import MODELS
 
 log = logging.getLogger(__name__)
 
-KEYS = {"datasets", "profiles", "modes", "seeds", "imagebind"}
+KEYS = {"datasets", "profiles", "modes", "seeds", "imagebind", "accept"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class GridRun:
     mode: str  # "dmer" or "pdmer"
     seed: int
     imagebind: Path | None = None  # weights, where the profile needs them
+    accept: tuple[str, ...] = ()  # kinds of errors of check to train in spite of
 
     @property
     def name(self) -> str:
@@ -52,45 +55,54 @@ def read_grid(path: Path) -> list[GridRun]:
     """The runs of a grid file, in the order of the file.
 
     The file is YAML: ``datasets`` (a list of ``name`` and ``root``), ``profiles``, ``modes``, ``seeds`` (lists), and
-    ``imagebind`` (a file of weights) where a profile needs it.
+    ``imagebind`` (a file of weights) where a profile needs it, and ``accept`` (kinds of errors, as ``train --accept``).
 
     Raises
     ------
     DsamlError
         If the file is missing, is not such a file, or names something that does not exist.
     """
-    if not path.is_file():
-        raise DsamlError(f"{path}: no such file; write a YAML file with {', '.join(sorted(KEYS))}")
+    require_file(path, "file", f"write a YAML file with {', '.join(sorted(KEYS))}")
     try:
         grid = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DsamlError(f"{path}: not a YAML file ({str(error).splitlines()[0]})") from error
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
+        raise DsamlError(f"{path}: not a YAML file ({(str(error).splitlines() or ['damaged'])[0]})") from error
     if not isinstance(grid, dict) or not grid.get("datasets"):
         raise DsamlError(f"{path}: has no 'datasets'; give a list with name and root of each")
     if unknown := sorted(map(str, set(grid) - KEYS)):
         raise DsamlError(f"{path}: '{', '.join(unknown)}' is not known; there are: {', '.join(sorted(KEYS))}")
-    lists = {"profiles": ["demo"], "modes": ["pdmer"], "seeds": [0]} | {
+    lists = {"profiles": ["demo"], "modes": ["pdmer"], "seeds": [0], "accept": []} | {
         k: v for k, v in grid.items() if k != "imagebind"
     }
     for key, values in lists.items():
-        if not isinstance(values, list):
-            raise DsamlError(f"{path}: '{key}' is not a list; write it as [a, b]")
+        if not isinstance(values, list) or not (values or key == "accept"):
+            raise DsamlError(f"{path}: '{key}' is not a list of one or more; write it as [a, b]")
     for entry in grid["datasets"]:
         if not (isinstance(entry, dict) and {"name", "root"} == set(entry)):
             raise DsamlError(f"{path}: each of 'datasets' has a name and a root, and nothing else; found {entry}")
-    for mode in lists["modes"]:
-        if mode not in MODELS:
-            raise DsamlError(f"{path}: mode '{mode}' does not exist; choose from: {', '.join(MODELS)}")
+        if not isinstance(entry["root"], str):
+            raise DsamlError(f"{path}: root '{entry['root']}' is no path; write it in quotes")
+    choices = {"profiles": PROFILES, "modes": MODELS, "accept": KINDS}
+    named = [("datasets", entry["name"], LOADERS) for entry in grid["datasets"]]
+    named += [(key, value, known) for key, known in choices.items() for value in lists[key]]
+    for key, value, known in named:
+        if not isinstance(value, str) or value not in known:
+            raise DsamlError(f"{path}: {key}: '{value}' does not exist; choose from: {', '.join(known)}")
     for seed in lists["seeds"]:
-        if not isinstance(seed, int):
-            raise DsamlError(f"{path}: seed '{seed}' is not a whole number")
-    for profile in lists["profiles"]:
-        get_profile(profile)
+        if type(seed) is not int or not 0 <= seed <= LARGEST_SEED:
+            raise DsamlError(f"{path}: seed '{seed}' is not a whole number from 0 to {LARGEST_SEED}")
+    if not isinstance(grid.get("imagebind"), str | None):
+        raise DsamlError(f"{path}: imagebind '{grid['imagebind']}' is no path; write it in quotes")
     weights = Path(grid["imagebind"]) if grid.get("imagebind") else None
-    return [
-        GridRun(entry["name"], Path(entry["root"]), profile, mode, seed, weights)
+    accept = tuple(lists["accept"])
+    runs = [
+        GridRun(entry["name"], Path(entry["root"]), profile, mode, seed, weights, accept)
         for entry, profile, mode, seed in product(lists["datasets"], lists["profiles"], lists["modes"], lists["seeds"])
     ]
+    names = [run.name for run in runs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DsamlError(f"{path}: asks for {twice[0]} more than once; give folders of different names, and each seed once")
+    return runs
 
 
 def work(run: GridRun, out: Path, cache: Path) -> None:
@@ -100,7 +112,9 @@ def work(run: GridRun, out: Path, cache: Path) -> None:
 
     use_one_core()
     model, result = out / f"{run.name}.safetensors", out / f"{run.name}.json"
-    workflow.train(run.dataset, run.root, model, run.profile, run.mode, run.seed, cache, run.imagebind)
+    workflow.train(
+        run.dataset, run.root, model, run.profile, run.mode, run.seed, cache, run.imagebind, accept=run.accept
+    )
     workflow.evaluate(model, run.dataset, run.root, result, cache, run.imagebind)
 
 
@@ -198,7 +212,11 @@ def as_rows(runs: list[GridRun], out: Path) -> list[dict[str, Any]]:
     rows = []
     for run in runs:
         if is_done(run, out):
-            result = read_result(out / f"{run.name}.json")["rows"][run.name]
-            row = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
-            rows.append(row | {d: result[d]["ccc"]["mean"] for d in ("arousal", "valence")})
+            file = out / f"{run.name}.json"
+            try:
+                result = read_result(file)["rows"][run.name]
+                scores = {d: float(result[d]["ccc"]["mean"]) for d in ("arousal", "valence")}
+            except (KeyError, TypeError, ValueError) as error:
+                raise DsamlError(f"{file}: not the record of a run; delete it and run the grid again") from error
+            rows.append({field.name: getattr(run, field.name) for field in dataclasses.fields(run)} | scores)
     return rows

@@ -24,9 +24,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dsaml.audio import resample
 from dsaml.encoders import Progress, Window, cut_window
 from dsaml.errors import DsamlError
+from dsaml.recording import Waveform, resample
 from dsaml.results import write_bytes_atomically
 
 log = logging.getLogger(__name__)
@@ -289,7 +289,7 @@ class ImageBindEncoder:
 
     @torch.no_grad()
     def embed(
-        self, waveform: Tensor, sample_rate: int, windows: Sequence[Window], progress: Progress | None = None
+        self, waveform: Waveform, sample_rate: int, windows: Sequence[Window], progress: Progress | None = None
     ) -> Tensor:
         """(samples,) at ``sample_rate`` Hz and W windows -> (W, 1024): the mean of three clips, each of norm 20."""
         waveform = resample(waveform, sample_rate, self.sample_rate)

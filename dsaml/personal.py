@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dsaml.audio import load_mono, log_mel_slices, slice_times
+from dsaml.audio import log_mel_slices, slice_times
 from dsaml.config import AudioConfig
 from dsaml.encoders import GlobalEncoder, windows_for
 from dsaml.errors import DsamlError
 from dsaml.export import load_model, save_model
 from dsaml.features import Features
 from dsaml.maml import Batch, mode, personalize
+from dsaml.recording import listen
 from dsaml.results import write_bytes_atomically
 from dsaml.windows import WINDOW, predict_song
 
@@ -35,7 +36,7 @@ def song_features(path: Path, config: AudioConfig, encoder: GlobalEncoder, steps
     DsamlError
         If the file cannot be decoded or is too short.
     """
-    waveform = load_mono(path, config.sample_rate)
+    waveform = listen(path, config.sample_rate)
     try:
         log_mel = log_mel_slices(waveform, config, steps)
     except DsamlError as error:

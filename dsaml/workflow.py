@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from rich.table import Table
 
 from dsaml import bootstrap, protocols, recipes
 from dsaml import evaluation as ev
+from dsaml.checks import check
+from dsaml.checks.training import stop_on_errors
 from dsaml.config import Profile, get_profile
 from dsaml.distributed import processes, ranks
 from dsaml.encoders import GlobalEncoder, make_encoder
@@ -20,6 +22,7 @@ from dsaml.errors import DsamlError
 from dsaml.export import load_model, save_model
 from dsaml.loop import Run, check_device
 from dsaml.prepare import prepare
+from dsaml.progress import counter
 from dsaml.results import provenance, write_result
 from dsaml.scoring import select_inner
 from dsaml.training import cross_song_tasks
@@ -42,6 +45,7 @@ def train(
     cache: Path,
     imagebind: Path | None,
     run: Run | None = None,
+    accept: Iterable[str] = (),
 ) -> float:
     """Train (or finish training) a model and export it; returns its best validation CCC.
 
@@ -50,19 +54,20 @@ def train(
     Raises
     ------
     DsamlError
-        If the data set lacks what the mode needs, anything in it is unusable, or training stops (see :func:`dsaml.loop.fit`).
+        If ``check`` finds an error of a kind that is not in ``accept``, anything would stop training (told before its first
+        step), or training stops (see :func:`dsaml.loop.fit`).
     """
     profile, started, run = get_profile(profile_name), time.perf_counter(), run or Run(resume=True)
     if out.suffix != ".safetensors":
         raise DsamlError(f"{out}: a model file ends in .safetensors; change --out")
+    with counter("checking the data", "file") as progress:
+        memory = cache / "checked-audio.json"
+        report = check(dataset, root, profile=profile, mode=mode, memory=memory, progress=progress)
+    stop_on_errors(root, report.problems, report.obstacles, accept)
     with processes(check_device(run.device)) as device:
         run = dataclasses.replace(run, device=device)
         experiment = prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
         experiment = dataclasses.replace(experiment, run=run)
-        if mode == "pdmer" and not experiment.dataset.tracks:
-            raise DsamlError(
-                f"{root}: no labels of single annotators, so there are no annotator tasks; use --mode dmer"
-            )
         model, history = experiment.model(MODELS[mode], seed)
         if ranks()[0] == 0:
             seconds = time.perf_counter() - started

@@ -56,10 +56,10 @@ def test_a_grid_is_every_combination(tmp_path):
         ("a: [", "not a YAML file"),
         (GRID + "learning_rates: [1]", "'learning_rates' is not known"),
         (GRID.replace("[0, 1]", "0"), "'seeds' is not a list"),
-        (GRID.replace("dmer, pdmer", "both"), "mode 'both' does not exist"),
+        (GRID.replace("dmer, pdmer", "both"), "modes: 'both' does not exist"),
         (GRID.replace("root: other", "path: other"), "has a name and a root"),
         (GRID.replace("[0, 1]", "[a]"), "seed 'a' is not a whole number"),
-        (GRID + "profiles: [huge]", "profile 'huge' does not exist"),
+        (GRID + "profiles: [huge]", "profiles: 'huge' does not exist"),
     ],
 )
 def test_a_bad_grid_is_one_sentence(text, said, tmp_path):

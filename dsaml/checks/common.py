@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import soundfile as sf
 
 from dsaml.datasets.deam import AUDIO_SUFFIXES, number
 from dsaml.datasets.tables import STEP, Problem
+from dsaml.recording import HIGHEST_RATE, LOWEST_RATE, Stream
+from dsaml.results import write_bytes_atomically
 
 SHOWN = 5  # ids named in one line about many songs
 OTHER_AUDIO = (".m4a", ".aac", ".wma", ".opus", ".aif", ".aiff", ".mp4", ".webm")
@@ -29,21 +32,24 @@ class Findings:
         self.counts: dict[str, object] = {}
         self.audio: dict[Path, float] = {}  # file -> seconds that its labels need
 
-    def error(self, path: Path, message: str, line: int | None = None) -> None:
-        """Something that matters."""
-        self.problems.append(Problem(path, message, line))
+    def error(self, path: Path, message: str, line: int | None = None, kind: str = "layout") -> None:
+        """Something that matters; ``kind`` is its short name."""
+        self.problems.append(Problem(path, message, line, kind=kind))
 
     def notice(self, path: Path, message: str, line: int | None = None) -> None:
         """A known property of the data."""
         self.problems.append(Problem(path, message, line, "notice"))
 
-    def songs(self, path: Path, ids: Iterable[str], message: str, *, notice: bool = False) -> None:
-        """One line about several songs; none if there are none."""
+    def songs(self, path: Path, ids: Iterable[str], message: str, kind: str = "missing") -> None:
+        """One line about several songs, an error of some kind or a "notice"; none if there are none."""
         ids = sorted(ids, key=number)
         if ids:
             more = f", ... ({len(ids)} in all)" if len(ids) > SHOWN else ""
-            noun = "song" if len(ids) == 1 else "songs"
-            (self.notice if notice else self.error)(path, f"{noun} {', '.join(ids[:SHOWN])}{more}: {message}")
+            text = f"{'song' if len(ids) == 1 else 'songs'} {', '.join(ids[:SHOWN])}{more}: {message}"
+            if kind == "notice":
+                self.notice(path, text)
+            else:
+                self.error(path, text, kind=kind)
 
     def scale(self, path: Path, lines: np.ndarray, values: np.ndarray, low: float, high: float) -> None:
         """An error if values leave the scale; names the scale that they seem to have.
@@ -60,6 +66,7 @@ class Findings:
                 f"{values[first]:g} is off the scale [{low:g}, {high:g}] ({len(outside)} of {len(inside)} values are; "
                 f"all run from {inside.min():g} to {inside.max():g}, which looks like {seems})",
                 int(lines[first]),
+                "scale",
             )
 
     def audio_names(self, folder: Path, files: Iterable[Path]) -> dict[str, Path]:
@@ -71,11 +78,11 @@ class Findings:
             if file.suffix.lower() in AUDIO_SUFFIXES:
                 found.setdefault(file.stem, []).append(file)
             elif file.suffix.lower() in OTHER_AUDIO:
-                self.error(file, f"{file.suffix} is not read; convert it to one of {', '.join(AUDIO_SUFFIXES)}")
+                self.error(file, f"{file.suffix} is not read; convert it to one of {', '.join(AUDIO_SUFFIXES)}", kind="audio")
         for name, same in found.items():
             if len(same) > 1:
                 others = ", ".join(str(f.relative_to(folder)) for f in same[1:])
-                self.error(same[0], f"song {name} has {len(same)} audio files (also {others}); keep one")
+                self.error(same[0], f"song {name} has {len(same)} audio files (also {others}); keep one", kind="audio")
         self.counts["audio files"] = sum(map(len, found.values()))
         return {name: same[0] for name, same in found.items()}
 
@@ -86,17 +93,42 @@ class Findings:
             self.songs(folder, set(needed) - audio, "labels but no audio (fine for floors: --labels-only)")
             self.songs(folder, audio - set(known) if known else (), "audio but no labels")
 
-    def check_audio(self, progress: Callable[[int, int], None]) -> None:
-        """Decode every file to its end and compare its length with its labels."""
-        seconds = 0.0
+    def check_audio(self, progress: Callable[[int, int], None], memory: Path | None = None) -> None:
+        """Decode every file to its end and compare its length with its labels.
+
+        ``memory`` is a JSON file of what was found before, by content and needed length; it is read and written.
+        """
+        known, seconds = _recall(memory), 0.0
+
+        def judge(item: tuple[Path, float]) -> tuple[str, float, str | None]:
+            path, needed = item
+            try:
+                with path.open("rb") as stream:
+                    key = f"{hashlib.file_digest(stream, 'sha256').hexdigest()} {needed}"
+            except OSError:
+                key = ""
+            return (key, *(known[key] if key in known else audio_problem(path, needed)))
+
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            results = pool.map(lambda item: audio_problem(*item), self.audio.items())
-            for done, (duration, problem) in enumerate(results, 1):
+            results = zip(self.audio, pool.map(judge, self.audio.items()), strict=True)
+            for done, (path, (key, duration, wrong)) in enumerate(results, 1):
                 seconds += duration
-                if problem:
-                    self.problems.append(problem)
+                known |= {key: (duration, wrong)} if key else {}
+                if wrong:
+                    self.error(path, wrong, kind="audio")
                 progress(done, len(self.audio))
         self.counts["audio, hours that decode"] = round(seconds / 3600, 3)
+        if memory:
+            write_bytes_atomically(memory, json.dumps(known).encode())
+
+
+def _recall(memory: Path | None) -> dict[str, tuple[float, str | None]]:
+    """What a file of :meth:`Findings.check_audio` remembers; nothing where it is missing or damaged."""
+    try:
+        known = json.loads(memory.read_text(encoding="utf-8")) if memory and memory.is_file() else {}
+        return {str(key): (float(seconds), wrong and str(wrong)) for key, (seconds, wrong) in known.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 def scale_name(low: float, high: float) -> str:
@@ -105,7 +137,7 @@ def scale_name(low: float, high: float) -> str:
     return min(fitting)[1] if fitting else "no usual scale"
 
 
-def audio_problem(path: Path, needed: float) -> tuple[float, Problem | None]:
+def audio_problem(path: Path, needed: float) -> tuple[float, str | None]:
     """Decode a file to its end.
 
     Parameters
@@ -118,27 +150,29 @@ def audio_problem(path: Path, needed: float) -> tuple[float, Problem | None]:
     -------
     seconds : float
         What could be decoded.
-    problem : Problem or None
+    problem : str or None
     """
     try:
         size = path.stat().st_size
         if not size:
-            return 0.0, Problem(path, "the audio file is empty (0 bytes); get it again")
+            return 0.0, "the audio file is empty (0 bytes); get it again"
         with open(path, "rb") as raw:
             head = raw.read(12)
         promised = int.from_bytes(head[4:8], "little") + 8
         if head[:4] == b"RIFF" and size < promised < 2**32 - 9:
-            what = f"truncated: its header promises {promised} bytes, the file has {size}; get it again"
-            return 0.0, Problem(path, what)
-        with sf.SoundFile(path) as sound:
+            return 0.0, f"truncated: its header promises {promised} bytes, the file has {size}; get it again"
+        with Stream(path) as sound:
             rate, expected, frames, silent, finite = sound.samplerate, sound.frames, 0, True, True
-            while len(block := sound.read(BLOCK, dtype="float32")):  # not blocks(): it fills up what is missing
+            if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+                limits = f"{LOWEST_RATE // 1000} to {HIGHEST_RATE // 1000} kHz"
+                return 0.0, f"its sample rate is {rate} Hz; convert it to one of {limits}"
+            while len(block := sound.read(BLOCK, dtype="float32")):
                 frames += len(block)
                 silent &= not block.any()
                 finite &= bool(np.isfinite(block).all())
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         kind = f"; {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
-        return 0.0, Problem(path, f"cannot be decoded: no {path.suffix[1:]} audio, or damaged{kind}; get it again")
+        return 0.0, f"cannot be decoded: no {path.suffix[1:]} audio, or damaged{kind}; get it again"
     seconds = frames / rate
     if frames < expected - rate * STEP:
         what = f"truncated: its header promises {expected / rate:.1f} s, only {seconds:.1f} s decode; get it again"
@@ -150,4 +184,4 @@ def audio_problem(path: Path, needed: float) -> tuple[float, Problem | None]:
         what = "the audio is silent from start to end"
     else:
         return seconds, None
-    return seconds, Problem(path, what)
+    return seconds, what

@@ -17,6 +17,7 @@ from dsaml.datasets.tables import STEP, Row, Wide, read_text, read_wide, tracks_
 from dsaml.errors import DsamlError
 
 DIMENSIONS = deam.DIMENSIONS
+FIT = 0.5  # least correlation of the averaged label with the mean over its annotators, all songs pooled
 
 
 def _flat(rows: Mapping[str, Row]) -> tuple[np.ndarray, np.ndarray]:
@@ -38,7 +39,8 @@ def _lengths(found: Findings, tables: Mapping[str, Wide], who: str, full_song: b
             there = arousal or valence  # None where the other row is there and cannot be used
             other = DIMENSIONS[1] if arousal is None else DIMENSIONS[0]
             place = f" in line {there.line}" if there else ""
-            found.error(tables[lacking].path, f"{column} {who} is missing, but {other} has it{place}")
+            message = f"{column} {who} is missing, but {other} has it{place}"
+            found.error(tables[lacking].path, message, kind="length")
         return 0
     sizes = len(arousal.values), len(valence.values)
     if sizes[0] != sizes[1]:
@@ -48,7 +50,7 @@ def _lengths(found: Findings, tables: Mapping[str, Wide], who: str, full_song: b
         if full_song and abs(sizes[0] - sizes[1]) == 1:
             found.notice(path, f"{message}; cut to {min(sizes)} on loading", line)
         else:
-            found.error(path, f"{message}; labels are missing or too many", line)
+            found.error(path, f"{message}; labels are missing or too many", line, "length")
     return min(sizes)
 
 
@@ -64,7 +66,7 @@ def check_deam(found: Findings) -> None:
         found.scale(table.path, *_flat(table.rows), -1, 1)
         values = _flat(table.rows)[1]
         if len(table.rows) > 2 and values.min() >= 0 and values.max() <= 1:
-            found.error(table.path, "no label is below 0: the scale seems to be [0, 1], and DEAM's is [-1, 1]", 2)
+            found.error(table.path, "no label is below 0: the scale seems to be [0, 1], and DEAM's is [-1, 1]", 2, "scale")
         found.counts[f"songs with averaged {d}"] = len(table.rows)
     songs = list(dict.fromkeys(k for t in tables.values() for k in (*t.rows, *t.bad)))
     for song in songs:
@@ -76,11 +78,11 @@ def check_deam(found: Findings) -> None:
         equal = len({len(t.rows[song].values) for t in tables.values() if song in t.rows}) == 1
         if equal and 0 < steps[song] < deam.CLIP_STEPS:
             message = f"song_id {song} has {steps[song]} labels; every song of DEAM has at least {deam.CLIP_STEPS}"
-            found.error(tables["arousal"].path, message, row.line)
+            found.error(tables["arousal"].path, message, row.line, "length")
         elif equal and steps[song] > deam.CLIP_STEPS and not deam.is_test(song):
             message = f"song_id {song} has {steps[song]} labels; clips (ids up to 2000) have {deam.CLIP_STEPS}"
-            found.error(tables["arousal"].path, message, row.line)
-    _check_raters(found, steps)
+            found.error(tables["arousal"].path, message, row.line, "length")
+    _check_raters(found, steps, tables)
     audio_folder = deam.audio_folder(root)
     audio = found.audio_names(audio_folder, audio_folder.iterdir() if audio_folder.is_dir() else [])
     found.pair_audio(audio_folder, audio, steps, steps)
@@ -91,7 +93,7 @@ def _end(steps: int) -> float:
     return 15.0 + STEP * steps if steps else 0.0
 
 
-def _check_raters(found: Findings, steps: Mapping[str, int]) -> None:
+def _check_raters(found: Findings, steps: Mapping[str, int], averaged: Mapping[str, Wide]) -> None:
     folders = {d: deam.rater_folder(found.root, d) for d in DIMENSIONS}
     there = [d for d in DIMENSIONS if folders[d].is_dir()]
     if len(there) < 2:
@@ -102,6 +104,7 @@ def _check_raters(found: Findings, steps: Mapping[str, int]) -> None:
             return
     names = {d: {f.stem: f for f in folders[d].iterdir() if f.name[0] != "."} if d in there else {} for d in DIMENSIONS}
     anonymous, tracks, people = [], 0, set()
+    pairs: dict[str, list[np.ndarray]] = {d: [] for d in DIMENSIONS}  # averaged label and raters' mean of each song
     for d in there:
         for file in (f for f in names[d].values() if f.suffix != ".csv"):
             found.error(file, "does not belong here; this folder holds <song_id>.csv only")
@@ -115,6 +118,11 @@ def _check_raters(found: Findings, steps: Mapping[str, int]) -> None:
             found.scale(table.path, *_flat(table.rows), -1, 1)
             if table.ids and MEAN in table.rows:
                 found.error(table.path, f"WorkerId '{MEAN}' is reserved for the averaged label", table.rows[MEAN].line)
+        for d, table in tables.items():
+            if table.rows and song in averaged[d].rows:
+                rows = [averaged[d].rows[song].values, *(row.values for row in table.rows.values())]
+                whole = np.stack([values[: min(map(len, rows))] for values in rows])
+                pairs[d].append(np.stack([whole[0], whole[1:].mean(0)]))
         if len(tables) < 2 or any(p.fatal for t in tables.values() for p in t.problems):
             continue
         if not all(t.ids for t in tables.values()):
@@ -129,8 +137,29 @@ def _check_raters(found: Findings, steps: Mapping[str, int]) -> None:
             if usable and steps.get(song, 0) >= deam.CLIP_STEPS and abs(usable - steps[song]) > 1:
                 message = f"WorkerId {who} has {usable} labels, the averaged label has {steps[song]}"
                 found.notice(tables["arousal"].path, message, tables["arousal"].rows[who].line)
-    found.songs(folders["arousal"], anonymous, "no annotator ids; only the averaged label is used", notice=True)
+    for d in there:
+        _fit(found, folders[d], pairs[d], d)
+    found.songs(folders["arousal"], anonymous, "no annotator ids; only the averaged label is used", "notice")
     found.counts |= {"tracks in the annotators' files": tracks, "annotators in the files": len(people)}
+
+
+def _fit(found: Findings, path: Path, pairs: list[np.ndarray], dimension: str) -> None:
+    """An error if the annotators' mean does not follow the averaged label, as where one of them is negated or shuffled.
+
+    ``pairs`` holds for each song the averaged label and the mean over annotators, (2, T).
+    """
+    pooled = np.concatenate(pairs, 1) if pairs else np.zeros((2, 0))
+    if not pooled.size or not np.isfinite(pooled).all() or pooled.std(1).min() < deam.FLAT:
+        return
+    r = float(np.corrcoef(pooled)[0, 1])
+    if r < FIT:
+        against = sum(bool(np.mean((x - x.mean()) * (y - y.mean())) < 0) for x, y in pairs)
+        found.error(
+            path,
+            f"the annotators' {dimension} does not fit the averaged label (r = {r:.2f} over {len(pairs)} songs, {against} of "
+            "which run against it); one of the two is negated or belongs to other songs",
+            kind="raters",
+        )
 
 
 def check_synthetic(found: Findings) -> None:
@@ -185,7 +214,7 @@ def check_pmemo(found: Findings) -> None:
     used = {song for song, seconds in duration.items() if seconds >= pmemo.SHORTEST}
     if labels.columns and duration:
         without = set(duration) - set(ends) - bad
-        found.songs(labels.path, without - used, "in metadata.csv, no labels; shorter than 25 s anyway", notice=True)
+        found.songs(labels.path, without - used, "in metadata.csv, no labels; shorter than 25 s anyway", "notice")
         found.songs(labels.path, without & used, "in metadata.csv, but no labels")
         found.songs(root / "metadata.csv", set(ends) - set(duration), "labels but not in metadata.csv")
     found.counts |= {"songs in metadata.csv": len(duration), "songs with averaged labels": len(ends)}
@@ -242,12 +271,12 @@ def _check_splits(found: Findings, path: Path, there: Mapping[str, set[str]]) ->
         for kind in kinds:
             listed = {i for ids in read_split(path, kind).values() for i in ids}
             if there[kind]:
-                found.songs(path, listed - there[kind], f"listed under {kind}, but not in the label table")
-                found.songs(path, there[kind] - listed, f"in the label table, but listed nowhere under {kind}")
+                found.songs(path, listed - there[kind], f"listed under {kind}, but not in the label table", "split")
+                found.songs(path, there[kind] - listed, f"in the label table, but listed nowhere under {kind}", "split")
     except DsamlError as error:
-        found.error(path, str(error).removeprefix(f"{path}: "))
+        found.error(path, str(error).removeprefix(f"{path}: "), kind="split")
     except (ValueError, TypeError) as error:
-        found.error(path, f"is no JSON ({error}); see the README of 'python -m dsaml template'")
+        found.error(path, f"is no JSON ({error}); see the README of 'python -m dsaml template'", kind="split")
 
 
 CHECKS = {

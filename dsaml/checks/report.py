@@ -11,6 +11,8 @@ from typing import Any
 from dsaml.checks import layouts
 from dsaml.checks.common import Findings
 from dsaml.checks.summary import summarize
+from dsaml.checks.training import obstacles
+from dsaml.config import DEMO, Profile
 from dsaml.datasets.base import LOADERS, load_dataset
 from dsaml.datasets.tables import Problem
 from dsaml.errors import DsamlError
@@ -31,6 +33,11 @@ class Report:
         What was found that can be used.
     exclusions : list of (subject, reason)
         What the loader leaves out.
+    mode : {"dmer", "pdmer"}
+        The training that ``obstacles`` is about.
+    obstacles : list of str
+        Why that training would stop, see :func:`dsaml.checks.training.obstacles`. They are no errors: such a data set can
+        still be scored.
     """
 
     dataset: str
@@ -38,6 +45,8 @@ class Report:
     problems: list[Problem]
     summary: dict[str, Any]
     exclusions: list[tuple[str, str]] = field(default_factory=list)
+    mode: str = "pdmer"
+    obstacles: list[str] = field(default_factory=list)
 
     @property
     def errors(self) -> int:
@@ -58,11 +67,13 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Everything, for ``--json``."""
         problems = [
-            {"severity": p.severity, "file": printable(str(p.path)), "line": p.line, "problem": printable(p.message)}
+            {"severity": p.severity, "kind": p.kind, "file": printable(str(p.path)), "line": p.line}
+            | {"problem": printable(p.message)}
             for p in self.problems
         ]
         head = {"dataset": self.dataset, "root": printable(str(self.root)), "ok": self.ok, "errors": self.errors}
         head |= {"notices": len(self.problems) - self.errors, "problems": problems, "summary": self.summary}
+        head["training"] = {"mode": self.mode, "obstacles": [printable(text) for text in self.obstacles]}
         return head | {"exclusions": [{"subject": printable(s), "reason": printable(r)} for s, r in self.exclusions]}
 
     def to_json(self) -> str:
@@ -74,7 +85,10 @@ class Report:
         wheres = [self.where(p) for p in self.problems]
         width = min(max(map(len, wheres), default=0), 60)
         for problem, where in zip(self.problems, wheres, strict=True):
-            yield f"{problem.severity:6}  {where:{width}}  {printable(problem.message)}"
+            kind = f" [{problem.kind}]" if problem.severity == "error" else ""
+            yield f"{problem.severity:6}  {where:{width}}  {printable(problem.message)}{kind}"
+        for text in self.obstacles:
+            yield f"stops training ({self.mode})  {printable(text)}"
         yield ""
         for name, value in self.summary.items():
             if isinstance(value, dict):
@@ -82,7 +96,8 @@ class Report:
             yield f"{name:38}  {printable(str(value))}"
         notices = len(self.problems) - self.errors
         yield ""
-        yield f"{self.dataset}: {'OK' if self.ok else 'NOT OK'}: {self.errors} errors, {notices} notices"
+        stops = f"; training ({self.mode}) would stop: see above" if self.obstacles else ""
+        yield f"{self.dataset}: {'OK' if self.ok else 'NOT OK'}: {self.errors} errors, {notices} notices{stops}"
 
 
 def printable(text: str) -> str:
@@ -96,6 +111,9 @@ def check(
     root: str | Path,
     *,
     labels_only: bool = False,
+    profile: Profile = DEMO,
+    mode: str | None = None,
+    memory: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Check everything about a data set.
@@ -105,7 +123,13 @@ def check(
     name : {"deam", "pmemo", "folder", "synthetic", "stress"}
     root : path
     labels_only : bool
-        Say nothing about audio: enough for floors. Otherwise every file is decoded to its end.
+        Say nothing about audio and training: enough for floors. Otherwise every file is decoded to its end.
+    profile : Profile
+        Whose training is judged.
+    mode : {"dmer", "pdmer"}, optional
+        The training that is judged; by default pdmer where annotators' own labels can be used.
+    memory : path, optional
+        A file that keeps what was found in audio files, by their content: nothing is decoded twice.
     progress : callable
         Called with (audio files checked, audio files in all).
 
@@ -123,7 +147,7 @@ def check(
     try:
         layouts.CHECKS[name](found)
         if not labels_only:
-            found.check_audio(progress)
+            found.check_audio(progress, memory)
     except Exception as error:  # whatever a damaged file provokes must end in a report
         found.error(root, f"the check stopped here ({type(error).__name__}: {error}); what follows was not checked")
     dataset = None
@@ -136,4 +160,6 @@ def check(
         found.error(root, f"cannot be loaded ({type(error).__name__}: {error})")
     problems = sorted(found.problems, key=lambda p: p.severity != "error")
     exclusions = [(e.subject, e.reason) for e in dataset.exclusions] if dataset else []
-    return Report(name, root, problems, found.counts | summarize(dataset), exclusions)
+    mode = mode or ("pdmer" if dataset and dataset.tracks else "dmer")
+    reasons = obstacles(dataset, profile, mode) if dataset and not labels_only else []
+    return Report(name, root, problems, found.counts | summarize(dataset), exclusions, mode, reasons)

@@ -29,6 +29,13 @@ class EncoderName(str, Enum):
     imagebind = "imagebind"
 
 
+class Mode(str, Enum):
+    """Averaged labels, or annotator tasks."""
+
+    dmer = "dmer"
+    pdmer = "pdmer"
+
+
 DatasetOption = Annotated[DatasetName, typer.Option("--dataset", help="Which data set lies under --root.")]
 RootOption = Annotated[Path, typer.Option("--root", help="The data set's own folder.")]
 ForceOption = Annotated[

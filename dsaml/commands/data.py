@@ -14,6 +14,7 @@ from dsaml.commands.common import (
     DatasetOption,
     EncoderName,
     ForceOption,
+    Mode,
     ProfileOption,
     RootOption,
     console,
@@ -58,13 +59,30 @@ def check(
     root: RootOption,
     labels_only: Annotated[bool, typer.Option("--labels-only", help="Ask for no audio: enough for floors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    profile: ProfileOption = "demo",
+    mode: Annotated[
+        Mode | None, typer.Option("--mode", help="The training to judge; by default what the labels allow.")
+    ] = None,
 ) -> None:
-    """List every problem of a data set with file and line, and a summary; exit code 1 if any of them matters."""
+    """List every problem of a data set with file and line, what would stop training, and a summary.
+
+    Exit code 1 if there is an error. Its kind stands behind it in [ ]: train --accept KIND goes on in spite of it.
+    """
     from dsaml.checks import check as run_check
+    from dsaml.config import get_profile
     from dsaml.progress import counter
 
+    settings = get_profile(profile)
+
     with counter("decoding audio", "file") as progress:
-        report = run_check(dataset.value, root, labels_only=labels_only, progress=progress)
+        report = run_check(
+            dataset.value,
+            root,
+            labels_only=labels_only,
+            profile=settings,
+            mode=mode.value if mode else None,
+            progress=progress,
+        )
     typer.echo(report.to_json() if as_json else "\n".join(report.lines()))
     if not report.ok:
         raise typer.Exit(1)

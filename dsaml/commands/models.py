@@ -8,17 +8,10 @@ from typing import Annotated
 
 import typer
 
-from dsaml.commands.common import DatasetName, DatasetOption, ForceOption, ProfileOption, RootOption, console
+from dsaml.commands.common import DatasetName, DatasetOption, ForceOption, Mode, ProfileOption, RootOption, console
 from dsaml.errors import DsamlError
 
 app = typer.Typer()
-
-
-class Mode(str, Enum):
-    """Averaged labels, or annotator tasks."""
-
-    dmer = "dmer"
-    pdmer = "pdmer"
 
 
 CheckpointOption = Annotated[
@@ -51,8 +44,14 @@ def train(
     save_every: Annotated[int, typer.Option("--save-every", help="Steps between checkpoints.", min=1)] = 50,
     logs: Annotated[Path | None, typer.Option("--logs", help="Folder of TensorBoard event files.")] = None,
     force: ForceOption = False,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option("--accept", help="Train in spite of one kind of error; check names it in [ ]. Can be repeated."),
+    ] = None,
 ) -> None:
     """Train DSAML and write one model file; stopped at any time, the same command goes on where it was.
+
+    What check calls an error stops it before any work.
 
     Several processes or machines: torchrun --nproc-per-node 2 -m dsaml train … (mode pdmer).
     """
@@ -64,7 +63,7 @@ def train(
     for folder in (cache, logs) if logs else (cache,):
         check_folder(folder)
     run = Run(resume=resume, save_every=save_every, logs=logs, device=device, precision=precision)
-    best = run_train(dataset.value, root, out, profile, mode.value, seed, cache, imagebind, run)
+    best = run_train(dataset.value, root, out, profile, mode.value, seed, cache, imagebind, run, accept or ())
     console.print(f"{out}: best validation CCC {best:.3f}", soft_wrap=True, highlight=False)
 
 

@@ -15,6 +15,17 @@ from dsaml.errors import DsamlError
 
 STEP = 0.5  # s between labels
 LABEL_START = 15.0  # s; earlier labels are unstable and not used, as in the paper
+KINDS = {
+    "table": "a table or a row of it cannot be read",
+    "layout": "files, columns or ids are not as the data set has them",
+    "length": "labels are missing or too many",
+    "scale": "labels are off the scale",
+    "raters": "the annotators' labels do not fit the averaged ones",
+    "missing": "songs lack audio or labels",
+    "audio": "audio that cannot be used",
+    "split": "the split file does not fit the labels",
+}
+"""Short names of what can be wrong; ``train --accept NAME`` goes on in spite of it."""
 _TIME = re.compile(r"sample_(\d+)ms")
 
 
@@ -31,6 +42,7 @@ class Problem:
     line: int | None = None
     severity: str = "error"  # or "notice"
     fatal: bool = False
+    kind: str = "table"  # one of KINDS
 
     def __str__(self) -> str:
         where = f"{self.path}, line {self.line}" if self.line else str(self.path)
