@@ -18,7 +18,7 @@ the same person nothing bounds it from above.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -228,28 +228,41 @@ def two_signs(config: CorpusConfig, part: str = "test") -> dict[str, np.ndarray]
     return {"variance": 1 - left / between, "ccc": np.array([ccc[d]["ccc"] for d in DIMENSIONS])}
 
 
-def knowable(config: CorpusConfig, supports: int, songs: int = 10, listeners: int = 400) -> np.ndarray:
-    """Share of disagreement on a song that ``supports`` other rated songs tell, (arousal, valence), by simulation.
+def knowable(
+    config: CorpusConfig, supports: Sequence[int] = (1, 5), songs: int = 8, listeners: int = 2400
+) -> dict[int, np.ndarray]:
+    """Share of disagreement on a song that other songs, rated by the same listener, tell, by simulation.
 
-    The best linear guess (ridge regression) of somebody who has seen many listeners rate the very same songs, for new listeners.
-    Nothing that is given less can be expected to do much better.
+    The best linear guess (ridge regression on means over 6 s) of somebody who has seen many listeners rate the very same
+    songs, for new listeners. Nothing that is given less can be expected to do much better.
+
+    Returns
+    -------
+    dict
+        For each number of other songs, (arousal, valence).
     """
     config = replace(config, test_listeners=listeners, test_songs=songs, long_songs=0)
     plans = [plan for plan in make_plans(config) if plan.part == "test"]
-    ratings = np.stack([np.stack(list(listen(config, plan)[1].values())) for plan in plans])
+    ratings = np.stack([np.stack(list(listen(config, plan)[1].values())) for plan in plans])  # (songs, listeners, 60, 2)
     ratings -= ratings.mean(1, keepdims=True)
-    seen, choice, new = np.split(np.arange(listeners), [listeners // 2, 3 * listeners // 4])  # fit, choose the ridge, score
-    left, total = np.zeros(2), np.zeros(2)
-    for k in range(songs):
-        given = [(k + 1 + i) % songs for i in range(supports)]
-        x = ratings[given].transpose(1, 0, 2, 3).reshape(listeners, -1)
-        y = ratings[k].reshape(listeners, -1)
-        kernel = x @ x[seen].T
-        tries = [kernel @ np.linalg.solve(kernel[seen] + a * len(x) * np.eye(len(seen)), y[seen]) for a in _RIDGES]
-        guess = min(tries, key=lambda g: ((g - y)[choice] ** 2).sum()).reshape(ratings[k].shape)
-        left += ((guess - ratings[k])[new] ** 2).sum((0, 1))
-        total += (ratings[k][new] ** 2).sum((0, 1))
-    return 1 - left / total
+    coarse = ratings.reshape(songs, listeners, 5, 12, 2).mean(3)
+    total, out = (ratings**2).sum((0, 1, 2)), {}
+    for number in supports:
+        left = np.zeros(2)
+        for turn in range(4):  # half of the listeners to fit, a quarter to choose the ridge, a quarter to score: each once
+            seen, choice, new = np.split(np.roll(np.arange(listeners), turn * listeners // 4), [listeners // 2, 3 * listeners // 4])
+            errors = np.zeros((len(_RIDGES), 2, 2))  # of each ridge: on those who choose, and on the new
+            for k in range(songs):
+                given = [(k + 1 + i) % songs for i in range(number)]
+                x = coarse[given].transpose(1, 0, 2, 3).reshape(listeners, -1)
+                y = ratings[k].reshape(listeners, -1)
+                inner, outer, eye = x[seen].T @ x[seen], x[seen].T @ y[seen], np.eye(x.shape[1])
+                for row, ridge in enumerate(_RIDGES):
+                    gaps = (x @ np.linalg.solve(inner + ridge * len(seen) * eye, outer) - y).reshape(ratings[k].shape) ** 2
+                    errors[row] += gaps[choice].sum((0, 1)), gaps[new].sum((0, 1))
+            left += errors[errors[:, 0].sum(1).argmin(), 1]
+        out[number] = 1 - left / total
+    return out
 
 
 def summary(structure: Structure) -> dict[str, str]:
@@ -274,7 +287,7 @@ def of_corpus(config: CorpusConfig) -> dict[str, str]:
     rated, heard, lasting = (decompose(curves) for curves in simulate(config))
     shares = {"structured": heard, "lasting": lasting}
     rows = {name: s.disagreement() / rated.disagreement() for name, s in shares.items()}
-    rows |= {f"knowable_{n}": knowable(config, n) for n in (1, 5)}
+    rows |= {f"knowable_{number}": share for number, share in knowable(config).items()}
     if config.population == "two-signs":
         signs = two_signs(config)
         rows["signs"] = signs["variance"]

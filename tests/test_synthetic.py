@@ -1,6 +1,7 @@
 """The embedded corpus: layout, determinism, structure of the listeners."""
 
 import dataclasses
+import hashlib
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -8,15 +9,30 @@ import pytest
 import soundfile as sf
 
 from dsaml.annotations import MEAN
+from dsaml.checks import check
 from dsaml.datasets import load_dataset, synthetic
-from dsaml.datasets.population import CorpusConfig, Listener, make_controls, make_listeners, true_curve
+from dsaml.datasets.population import (
+    CONFIGS,
+    CorpusConfig,
+    Listener,
+    make_controls,
+    make_listeners,
+    make_plans,
+    true_curve,
+)
 from dsaml.errors import DsamlError
 from dsaml.synthesis import CONTROLS, SAMPLE_RATE, render
 
-TINY = CorpusConfig(
-    train_songs=18, validation_songs=17, test_songs=17, long_songs=1, train_listeners=4, ratings_per_song=4
+TINY = CorpusConfig(  # as few songs as a listener needs to be kept
+    train_songs=16,
+    validation_songs=2,
+    test_songs=15,
+    long_songs=1,
+    train_listeners=4,
+    validation_listeners=4,
+    test_listeners=4,
+    ratings_per_song=4,
 )
-TINY = dataclasses.replace(TINY, validation_listeners=4, test_listeners=4)
 
 
 @pytest.fixture(scope="module")
@@ -27,18 +43,77 @@ def corpus(tmp_path_factory):
 
 def test_it_loads_through_the_deam_loader_with_every_track(corpus):
     assert not corpus.real and corpus.name == "synthetic"
-    assert len(corpus.songs) == 53 and len(corpus.mean) == 53
+    assert len(corpus.songs) == 34 and len(corpus.mean) == 34
     assert {part: len(ids) for part, ids in corpus.split.annotators.items()} == {"train": 4, "validation": 4, "test": 4}
     for part, songs in corpus.split.songs.items():
         for who in corpus.split.annotators[part]:
             assert set(songs) <= set(corpus.tracks[who]), (part, who)
     long_song = corpus.songs[corpus.split.songs["test"][-1]]
     assert not long_song.clip and len(corpus.mean[long_song.id]) >= 150
-    assert sum(song.clip for song in corpus.songs.values()) == 52
+    assert sum(song.clip for song in corpus.songs.values()) == 33
 
 
 def test_deam_loader_on_the_same_folder_never_calls_it_real(corpus):
     assert not load_dataset("deam", corpus.root).real
+
+
+def test_the_default_corpus_is_the_one_that_results_were_computed_on(tmp_path):
+    """SHA-256 of the label files of three songs, from before there was a second population."""
+    config = CorpusConfig(
+        train_songs=1, validation_songs=1, test_songs=1, long_songs=0, train_listeners=4, ratings_per_song=2
+    )
+    root = synthetic.synthesize(tmp_path, config, workers=1)
+    total = hashlib.sha256()
+    for path in sorted(root.rglob("*.csv")):
+        total.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    assert total.hexdigest() == "2c44a5d7d05704f772e83e60281ad46e25a20e7349a9dd9eac1ef996adc22b57"
+
+
+def test_the_stress_test_has_the_same_songs_and_is_no_default_corpus(tmp_path):
+    roots = {}
+    for population, config in CONFIGS.items():
+        small = dataclasses.replace(
+            config, train_songs=1, validation_songs=1, test_songs=1, long_songs=0, train_listeners=16
+        )
+        roots[population] = synthetic.synthesize(tmp_path / population, small, workers=1)
+    one, other = (
+        {p.name: p.read_bytes() for p in (root / synthetic.AUDIO).iterdir()} for root in roots.values()
+    )
+    assert one == other and len(one) == 3
+    root = roots["continuous"]
+    assert check("stress", root).ok
+    assert synthetic.config(root).population == "continuous"
+    dataset = load_dataset("stress", root)
+    assert dataset.name == "stress" and not dataset.real
+    assert load_dataset("deam", root).name == "stress"  # whatever it is loaded as
+    with pytest.raises(DsamlError, match="holds the data set stress, not synthetic"):
+        load_dataset("synthetic", root)
+    with pytest.raises(DsamlError, match="holds the data set synthetic, not stress"):
+        load_dataset("stress", roots["two-signs"])
+
+
+def test_listeners_of_the_stress_test_make_no_two_camps():
+    """Two listeners' tastes agree by any amount: the default's are near +1 or -1, the others' spread around 0."""
+    shares = {}
+    for population, config in CONFIGS.items():
+        config = dataclasses.replace(config, test_listeners=60, gain_spread=0.0, offset_spread=0.0)
+        plans = [p for p in make_plans(config) if p.part == "test" and p.steps == 90]
+        average = {p.song_id: true_curve(config, *_world(config, p), None) for p in plans}
+        tastes = np.stack(
+            [
+                np.concatenate([true_curve(config, *_world(config, p), person) - average[p.song_id] for p in plans])
+                for person in make_listeners(config, "test")
+            ]
+        )
+        for d in (0, 1):
+            alike = np.corrcoef(tastes[..., d])[np.triu_indices(60, 1)]
+            shares[population, d] = np.mean(np.abs(alike) > 0.8)
+    assert all(share > 0.95 for (population, _), share in shares.items() if population == "two-signs")
+    assert all(share < 0.15 for (population, _), share in shares.items() if population == "continuous")
+
+
+def _world(config, plan):
+    return make_controls(config, plan.song_id, plan.steps, plan.flat)
 
 
 def test_averaged_label_is_the_mean_of_the_tracks(corpus):
@@ -62,7 +137,7 @@ def test_audio_is_as_long_as_its_labels_and_the_same_each_time(corpus, tmp_path)
     samples, rate = sf.read(song.audio)
     assert rate == SAMPLE_RATE and abs(len(samples) / rate - 45.0) < 0.2 and np.abs(samples).max() < 1
     again = synthetic.synthesize(
-        tmp_path / "again", dataclasses.replace(TINY, train_songs=1, test_songs=0, long_songs=0), workers=1
+        tmp_path / "again", dataclasses.replace(TINY, train_songs=1, validation_songs=0, test_songs=1, long_songs=0), workers=1
     )
     first = (again / "DEAM_audio" / "MEMD_audio" / "1001.mp3").read_bytes()
     assert first == song.audio.read_bytes()
