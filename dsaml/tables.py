@@ -22,6 +22,7 @@ from dsaml.baselines import BASELINES
 from dsaml.claims import judge_all, wanted
 from dsaml.datasets import synthetic
 from dsaml.experiment import Experiment
+from dsaml.prepare import EMBEDDED
 from dsaml.recipes import (
     ABLATIONS,
     ANNOTATOR_LABELS,
@@ -190,7 +191,7 @@ def mean_passes(about: Mapping[str, Mapping[str, Any]], rows: Iterable[str]) -> 
 
 def long_range_songs(experiment: Experiment) -> frozenset[str]:
     """Songs with a bell, whose effect comes 8 to 15 s later; known for the embedded corpus only."""
-    if experiment.dataset.name != "synthetic":
+    if experiment.dataset.name not in EMBEDDED:
         return frozenset()
     return frozenset(synthetic.describe(experiment.dataset.root)["bells"])
 
