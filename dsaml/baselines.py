@@ -5,8 +5,9 @@ Re-implemented from what their publications tell; none has released code that th
 belongs to it, as DSAML does, and they are trained with the same loss, steps and data as DSAML, so that the comparison is one
 of models. Sizes are the publications' own; ``width`` scales them.
 
-They take the same calls as :class:`dsaml.model.DSAML` and ignore the global embedding. Under MAML all their weights adapt, one
-task at a time (engine "learn2learn").
+They take the same calls as :class:`dsaml.model.DSAML` and ignore the global embedding. Under MAML all their weights adapt. Of
+several tasks at once (:mod:`dsaml.layers`), the slices go through the convolutions task by task, which is as fast, and the
+sequences together, step by step.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from dsaml.errors import DsamlError
+from dsaml.layers import BiGRU, BiLSTM, Linear
 from dsaml.model import Output
 
 SAMPLES = 8000  # of a slice of 0.5 s at WAVEFORM_RATE
@@ -47,20 +50,17 @@ class BaselineConfig:
 
 
 class Baseline(nn.Module):
-    """What all four share: a feature extractor for each slice, a recurrent part over the sequence, two outputs."""
+    """What all four share: features of each slice (``slices``), a recurrent part over the sequence, two outputs."""
 
     adapter = None  # no part of it is shared with DSAML's
+    slices: nn.Module  # (N, ...) -> (N, features)
 
     def __init__(self, config: BaselineConfig):
         super().__init__()
         self.config = config
 
-    def slice_features(self, x: Tensor) -> Tensor:
-        """(B * T, ...) slices -> (B * T, features)."""
-        raise AssertionError("each baseline has its own")
-
     def sequence(self, features: Tensor) -> Tensor:
-        """(B, T, features) -> (B, T, 2)."""
+        """([K,] B, T, features) -> ([K,] B, T, 2)."""
         raise AssertionError("each baseline has its own")
 
     def forward(self, x: Tensor, global_embedding: Tensor | None = None, stage: str = "audio") -> Output:
@@ -69,22 +69,53 @@ class Baseline(nn.Module):
         Parameters
         ----------
         x : Tensor
-            Log-mel slices (B, T, time, mel), or raw slices (B, T, samples) for "dnn" and "mcrnn".
+            Log-mel slices (B, T, time, mel), or raw slices (B, T, samples) for "dnn" and "mcrnn". One more leading dimension
+            for K tasks with their own weights.
 
         Raises
         ------
         DsamlError
             If the slices have another shape.
         """
-        expected = (self.config.samples,) if self.config.raw else tuple(self.config.slice_shape)
-        if tuple(x.shape[2:]) != expected:
-            raise DsamlError(f"{self.config.name} wants slices of {expected}, got {tuple(x.shape[2:])}")
+        expected = self._slice_shape
+        got = tuple(x.shape[-len(expected) :])
+        if got != expected or x.dim() < len(expected) + 2:
+            raise DsamlError(f"{self.config.name} wants slices of {expected}, got {got}")
         features = self.local_features(x)
         return Output(self.sequence(features), None, None, features)
 
     def local_features(self, x: Tensor) -> Tensor:
-        """(B, T, ...) -> (B, T, features): what knows one slice at a time."""
-        return self.slice_features(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        """([K,] B, T, ...) -> ([K,] B, T, features): what knows one slice at a time."""
+        if x.dim() == len(self._slice_shape) + 2:
+            return self.slices(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        names, stacked = zip(*self.slices.named_parameters(), strict=True)
+        features = []
+        for task, *own in zip(x.flatten(1, 2), *(weight.unbind() for weight in stacked), strict=True):
+            buffers = {
+                name: buffer.clone() for name, buffer in self.slices.named_buffers()
+            }  # the base model's stay its own
+            features.append(functional_call(self.slices, dict(zip(names, own, strict=True)) | buffers, task))
+        return torch.stack(features).unflatten(1, x.shape[1:3])
+
+    @property
+    def _slice_shape(self) -> tuple[int, ...]:
+        return (self.config.samples,) if self.config.raw else tuple(self.config.slice_shape)
+
+
+class CRNNSlices(nn.Module):
+    """(N, time, mel) -> (N, units)."""
+
+    def __init__(self, config: BaselineConfig):
+        super().__init__()
+        filters = config.of(8)
+        self.conv, self.norm = nn.Conv2d(1, filters, 3, padding=1), nn.BatchNorm2d(filters)
+        self.dense = nn.Linear(filters * (config.slice_shape[1] // 8), config.of(8))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(x.unsqueeze(1)))  # (N, filters, time, mel)
+        x = F.relu(F.max_pool2d(x, (1, 8))).mean(2).flatten(1)  # (N, filters * mel / 8)
+        return self.dropout(F.relu(self.dense(x)))
 
 
 class CRNN(Baseline):
@@ -98,24 +129,34 @@ class CRNN(Baseline):
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
-        filters, units = config.of(8), config.of(8)
-        self.conv, self.norm = nn.Conv2d(1, filters, 3, padding=1), nn.BatchNorm2d(filters)
-        self.dense = nn.Linear(filters * (config.slice_shape[1] // 8), units)
-        self.branches = nn.ModuleList(nn.GRU(units, units, batch_first=True, bidirectional=True) for _ in range(2))
-        self.hidden = nn.ModuleList(nn.Linear(2 * units, units) for _ in range(2))
-        self.outputs = nn.ModuleList(nn.Linear(units, 2) for _ in range(2))
+        units = config.of(8)
+        self.slices = CRNNSlices(config)
+        self.branches = nn.ModuleList(BiGRU(units, units) for _ in range(2))
+        self.hidden = nn.ModuleList(Linear(2 * units, units) for _ in range(2))
+        self.outputs = nn.ModuleList(Linear(units, 2) for _ in range(2))
         self.dropout = nn.Dropout(config.dropout)
-
-    def slice_features(self, x: Tensor) -> Tensor:
-        x = self.norm(self.conv(x.unsqueeze(1)))  # (N, filters, time, mel)
-        x = F.relu(F.max_pool2d(x, (1, 8))).mean(2).flatten(1)  # (N, filters * mel / 8)
-        return self.dropout(F.relu(self.dense(x)))
 
     def sequence(self, features: Tensor) -> Tensor:
         columns = []
         for recurrent, hidden, output in zip(self.branches, self.hidden, self.outputs, strict=True):
-            columns.append(output(self.dropout(hidden(recurrent(features)[0]))).amax(-1))  # maxout over two
+            columns.append(output(self.dropout(hidden(recurrent(features)))).amax(-1))  # maxout over two
         return torch.stack(columns, -1)
+
+
+class DNNSlices(nn.Module):
+    """(N, samples) -> (N, units)."""
+
+    def __init__(self, config: BaselineConfig):
+        super().__init__()
+        filters = config.of(16)
+        self.conv, self.norm = nn.Conv1d(1, filters, 64, stride=16), nn.BatchNorm1d(filters)
+        self.dense = nn.Linear(filters * (((config.samples - 64) // 16 + 1) // 25), config.of(24))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.conv(x.unsqueeze(1))))  # (N, filters, frames)
+        x = torch.log1p(F.avg_pool1d(x, 25)).flatten(1)
+        return self.dropout(F.relu(self.dense(x)))
 
 
 class DNN(Baseline):
@@ -128,21 +169,36 @@ class DNN(Baseline):
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
-        filters, units = config.of(16), config.of(24)
-        self.conv, self.norm = nn.Conv1d(1, filters, 64, stride=16), nn.BatchNorm1d(filters)
-        self.dense = nn.Linear(filters * (((config.samples - 64) // 16 + 1) // 25), units)
-        self.recurrent = nn.GRU(units, units, batch_first=True, bidirectional=True)
-        self.output = nn.Linear(2 * units, 4)
+        units = config.of(24)
+        self.slices = DNNSlices(config)
+        self.recurrent = BiGRU(units, units)
+        self.output = Linear(2 * units, 4)
         self.dropout = nn.Dropout(config.dropout)
 
-    def slice_features(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm(self.conv(x.unsqueeze(1))))  # (N, filters, frames)
-        x = torch.log1p(F.avg_pool1d(x, 25)).flatten(1)
-        return self.dropout(F.relu(self.dense(x)))
-
     def sequence(self, features: Tensor) -> Tensor:
-        hidden = self.dropout(self.recurrent(features)[0])
+        hidden = self.dropout(self.recurrent(features))
         return self.output(hidden).unflatten(-1, (2, 2)).amax(-1)  # maxout over two, for each dimension
+
+
+class MCRNNSlices(nn.Module):
+    """(N, samples) -> (N, units)."""
+
+    VIEWS = (32, 128, 512)  # samples: 2, 8 and 32 ms
+
+    def __init__(self, config: BaselineConfig):
+        super().__init__()
+        filters = config.of(12)
+        self.views = nn.ModuleList(nn.Conv1d(1, filters, size, stride=size // 4) for size in self.VIEWS)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(filters) for _ in self.VIEWS)
+        self.dense = nn.Linear(2 * filters * len(self.VIEWS), config.of(32))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = []
+        for view, norm in zip(self.views, self.norms, strict=True):
+            energy = F.relu(norm(view(x.unsqueeze(1))))  # (N, filters, frames)
+            seen += [torch.log1p(energy.mean(-1)), torch.log1p(energy.amax(-1))]
+        return self.dropout(F.relu(self.dense(torch.cat(seen, -1))))
 
 
 class MCRNN(Baseline):
@@ -153,33 +209,52 @@ class MCRNN(Baseline):
     quarter, 12 filters each, 32 units; augmentation is a random gain within 6 dB and a random polarity for each song in training.
     """
 
-    VIEWS = (32, 128, 512)  # samples: 2, 8 and 32 ms
-
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
-        filters, units = config.of(12), config.of(32)
-        self.views = nn.ModuleList(nn.Conv1d(1, filters, size, stride=size // 4) for size in self.VIEWS)
-        self.norms = nn.ModuleList(nn.BatchNorm1d(filters) for _ in self.VIEWS)
-        self.dense = nn.Linear(2 * filters * len(self.VIEWS), units)
-        self.recurrent = nn.LSTM(units, units, 2, batch_first=True, bidirectional=True, dropout=config.dropout)
-        self.output = nn.Linear(2 * units, 2)
+        units = config.of(32)
+        self.slices = MCRNNSlices(config)
+        self.first, self.second = BiLSTM(units, units), BiLSTM(2 * units, units)
+        self.output = Linear(2 * units, 2)
         self.dropout = nn.Dropout(config.dropout)
 
-    def slice_features(self, x: Tensor) -> Tensor:
-        seen = []
-        for view, norm in zip(self.views, self.norms, strict=True):
-            energy = F.relu(norm(view(x.unsqueeze(1))))  # (N, filters, frames)
-            seen += [torch.log1p(energy.mean(-1)), torch.log1p(energy.amax(-1))]
-        return self.dropout(F.relu(self.dense(torch.cat(seen, -1))))
-
     def sequence(self, features: Tensor) -> Tensor:
-        return self.output(self.dropout(self.recurrent(features)[0]))
+        return self.output(self.dropout(self.second(self.dropout(self.first(features)))))
 
     def forward(self, x: Tensor, global_embedding: Tensor | None = None, stage: str = "audio") -> Output:
         if self.training:
-            gain = 10 ** ((torch.rand(len(x), 1, 1, device=x.device) - 0.5) * 12 / 20)  # +- 6 dB
-            x = x * (gain * (torch.randint(0, 2, gain.shape, device=x.device) * 2 - 1))  # (B, T, samples)
+            gain = 10 ** ((torch.rand(*x.shape[:-2], 1, 1, device=x.device) - 0.5) * 12 / 20)  # +- 6 dB
+            x = x * (gain * (torch.randint(0, 2, gain.shape, device=x.device) * 2 - 1))  # ([K,] B, T, samples)
         return super().forward(x, global_embedding, stage)
+
+
+class DAMFFSlices(nn.Module):
+    """(N, time, mel) -> (N, units)."""
+
+    SIZES = (3, 5, 7)
+
+    def __init__(self, config: BaselineConfig):
+        super().__init__()
+        channels = config.of(8)
+        shapes = [(size, 1) for size in self.SIZES] + [(1, size) for size in self.SIZES]
+        self.scales = nn.ModuleList(nn.Conv2d(1, channels, s, padding=(s[0] // 2, s[1] // 2)) for s in shapes)
+        total = channels * len(shapes)
+        self.norm = nn.BatchNorm2d(total)
+        self.squeeze, self.excite = nn.Linear(total, max(2, total // 4)), nn.Linear(max(2, total // 4), total)
+        self.spatial = nn.Conv2d(2, 1, 7, padding=3)
+        self.merge = nn.Conv2d(total, channels, 1)
+        cells = (config.slice_shape[0] // 4) * (config.slice_shape[1] // 8)
+        self.dense = nn.Linear(channels * cells, config.of(64))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(1)
+        maps = [F.max_pool2d(scale(x).contiguous(memory_format=torch.channels_last), 2) for scale in self.scales]
+        maps = F.relu(self.norm(torch.cat(maps, 1)))  # (N, scales * channels, time / 2, mel / 2)
+        pooled = torch.stack((maps.mean((2, 3)), maps.amax((2, 3))))  # (2, N, channels)
+        maps = maps * self.excite(F.relu(self.squeeze(pooled))).sum(0).sigmoid()[..., None, None]
+        maps = maps * self.spatial(torch.stack((maps.mean(1), maps.amax(1)), 1)).sigmoid()
+        maps = F.max_pool2d(F.relu(self.merge(maps)), (2, 4))
+        return self.dropout(F.relu(self.dense(maps.flatten(1))))
 
 
 class DAMFF(Baseline):
@@ -190,35 +265,16 @@ class DAMFF(Baseline):
     each, a channel bottleneck of a quarter, a 7 x 7 spatial map, 64 units.
     """
 
-    SIZES = (3, 5, 7)
-
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
-        channels, units = config.of(8), config.of(64)
-        shapes = [(size, 1) for size in self.SIZES] + [(1, size) for size in self.SIZES]
-        self.scales = nn.ModuleList(nn.Conv2d(1, channels, s, padding=(s[0] // 2, s[1] // 2)) for s in shapes)
-        total = channels * len(shapes)
-        self.norm = nn.BatchNorm2d(total)
-        self.squeeze, self.excite = nn.Linear(total, max(2, total // 4)), nn.Linear(max(2, total // 4), total)
-        self.spatial = nn.Conv2d(2, 1, 7, padding=3)
-        self.merge = nn.Conv2d(total, channels, 1)
-        self.dense = nn.Linear(channels * (config.slice_shape[0] // 4) * (config.slice_shape[1] // 8), units)
-        self.recurrent = nn.LSTM(units, units // 2, batch_first=True, bidirectional=True)
-        self.output = nn.Linear(units // 2 * 2, 2)
+        units = config.of(64)
+        self.slices = DAMFFSlices(config)
+        self.recurrent = BiLSTM(units, units // 2)
+        self.output = Linear(units // 2 * 2, 2)
         self.dropout = nn.Dropout(config.dropout)
 
-    def slice_features(self, x: Tensor) -> Tensor:
-        x = x.unsqueeze(1)
-        maps = [F.max_pool2d(scale(x).contiguous(memory_format=torch.channels_last), 2) for scale in self.scales]
-        maps = F.relu(self.norm(torch.cat(maps, 1)))  # (N, scales * channels, time / 2, mel / 2)
-        pooled = torch.stack((maps.mean((2, 3)), maps.amax((2, 3))))  # (2, N, channels)
-        maps = maps * self.excite(F.relu(self.squeeze(pooled))).sum(0).sigmoid()[..., None, None]
-        maps = maps * self.spatial(torch.stack((maps.mean(1), maps.amax(1)), 1)).sigmoid()
-        maps = F.max_pool2d(F.relu(self.merge(maps)), (2, 4))
-        return self.dropout(F.relu(self.dense(maps.flatten(1))))
-
     def sequence(self, features: Tensor) -> Tensor:
-        return self.output(self.dropout(self.recurrent(features)[0]))
+        return self.output(self.dropout(self.recurrent(features)))
 
 
 BASELINES: dict[str, type[Baseline]] = {"crnn": CRNN, "dnn": DNN, "mcrnn": MCRNN, "damff": DAMFF}

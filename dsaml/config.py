@@ -124,7 +124,7 @@ class Profile:
     meta: MetaConfig = field(default_factory=MetaConfig)
     encoder: str = "imagebind"  # global encoder: "imagebind" or "mel"
     baseline_width: float = 1.0  # of the four baselines; 1 is as published
-    baseline_steps: int = 2000  # MAML steps of the four baselines, whose tasks are computed one by one
+    baseline_steps: int = 2000  # MAML steps of the four baselines
     baseline_tasks: int = 16  # tasks in one of these steps
     validate_every: int = 50  # steps between validations; the best checkpoint is the one used
     seeds: tuple[int, ...] = (0, 1, 2)  # training seeds of a table

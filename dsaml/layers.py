@@ -82,12 +82,44 @@ class BatchNorm2d(nn.BatchNorm2d):
         return out.unflatten(1, (tasks, -1)).transpose(0, 1)
 
 
+def _flat_weights(layer: nn.RNNBase) -> list[Tensor]:
+    """The weights as they are now: torch's own list misses those that ``functional_call`` lends."""
+    return [getattr(layer, name) for name in layer._flat_weights_names]
+
+
+def _both_ways(layer: nn.RNNBase, input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What both directions of all tasks need to advance together, one batched matrix product per time step.
+
+    Returns
+    -------
+    gates : Tensor, shape (tasks * 2, rows, T, gates * hidden)
+        From the input, without biases; the second direction's time runs backwards.
+    w_hidden : Tensor, shape (tasks * 2, hidden, gates * hidden)
+    bias : Tensor, shape (2, tasks * 2, 1, gates * hidden)
+        Of the input, of the hidden state.
+    """
+    w_in = torch.stack((layer.weight_ih_l0, layer.weight_ih_l0_reverse), 1).flatten(0, 1)  # (tasks * 2, G, in)
+    w_hidden = torch.stack((layer.weight_hh_l0, layer.weight_hh_l0_reverse), 1).flatten(0, 1).mT
+    b_in = torch.stack((layer.bias_ih_l0, layer.bias_ih_l0_reverse), 1)  # (tasks, 2, G)
+    b_hidden = torch.stack((layer.bias_hh_l0, layer.bias_hh_l0_reverse), 1)
+    flat = input.flatten(1, -3)  # (tasks, rows, T, in)
+    both = torch.stack((flat, flat.flip(2)), 1).flatten(0, 1)  # (tasks * 2, rows, T, in)
+    gates = torch.bmm(both.flatten(1, 2), w_in.mT).unflatten(1, flat.shape[1:3])
+    return gates, w_hidden, torch.stack((b_in, b_hidden)).flatten(1, 2).unsqueeze(2)
+
+
+def _joined(states: list[Tensor], input: Tensor) -> Tensor:
+    """T x (tasks * 2, rows, hidden), as :func:`_both_ways` has them -> (tasks, ..., T, 2 * hidden)."""
+    out = torch.stack(states, 2).unflatten(0, (-1, 2))  # (tasks, 2, rows, T, hidden)
+    out = torch.cat((out[:, 0], out[:, 1].flip(2)), -1)  # (tasks, rows, T, 2 * hidden)
+    return out.view(*input.shape[:-1], -1)
+
+
 class BiLSTM(nn.LSTM):
     """One bidirectional LSTM layer, batch first; parameters under ``nn.LSTM``'s own names, stacked ones allowed.
 
     With ordinary weights this is torch's fused LSTM. With stacked weights the recurrence is written out: both directions
-    of all tasks advance together, one batched matrix product per time step. It has second derivatives, which cuDNN's
-    does not.
+    of all tasks advance together. It has second derivatives, which cuDNN's does not.
     """
 
     def __init__(self, input_size: int, hidden_size: int):
@@ -96,29 +128,48 @@ class BiLSTM(nn.LSTM):
     def forward(self, input: Tensor) -> Tensor:
         """(..., T, input_size) -> (..., T, 2 * hidden_size)."""
         if self.weight_hh_l0.dim() == 2:
-            weights = [getattr(self, name) for name in self._flat_weights_names]
             flat = input.flatten(0, -3)  # (rows, T, in)
             zero = flat.new_zeros(2, flat.shape[0], self.hidden_size)
-            train = torch.is_grad_enabled()  # not dropout's mode: cuDNN has no gradient of what it computed for use alone
-            out = torch.lstm(flat, (zero, zero), weights, True, 1, 0.0, train, True, True)[0]
+            train = (
+                torch.is_grad_enabled()
+            )  # not dropout's mode: cuDNN has no gradient of what it computed for use alone
+            out = torch.lstm(flat, (zero, zero), _flat_weights(self), True, 1, 0.0, train, True, True)[0]
             return out.view(*input.shape[:-1], 2 * self.hidden_size)
-        w_in = torch.stack((self.weight_ih_l0, self.weight_ih_l0_reverse), 1)  # (tasks, 2, 4H, in)
-        w_hidden = torch.stack((self.weight_hh_l0, self.weight_hh_l0_reverse), 1).flatten(0, 1).mT  # (tasks*2, H, 4H)
-        bias = torch.stack(
-            (self.bias_ih_l0 + self.bias_hh_l0, self.bias_ih_l0_reverse + self.bias_hh_l0_reverse), 1
-        )  # (tasks, 2, 4H)
-        tasks, steps = input.shape[0], input.shape[-2]
-        flat = input.flatten(1, -3)  # (tasks, rows, T, in)
-        both = torch.stack((flat, flat.flip(2)), 1)  # (tasks, 2, rows, T, in); the second one runs backwards
-        gates = torch.matmul(both.flatten(2, 3), w_in.mT) + bias.unsqueeze(2)  # (tasks, 2, rows*T, 4H)
-        gates = gates.view(tasks * 2, flat.shape[1], steps, -1).unbind(2)  # T x (tasks*2, rows, 4H)
-        hidden = cell = flat.new_zeros(tasks * 2, flat.shape[1], self.hidden_size)
+        gates, w_hidden, bias = _both_ways(self, input)
+        gates = (gates + bias.sum(0).unsqueeze(1)).unbind(2)  # T x (tasks * 2, rows, 4H)
+        hidden = cell = gates[0].new_zeros(*gates[0].shape[:2], self.hidden_size)
         states = []
         for gate in gates:
             i, f, g, o = torch.baddbmm(gate, hidden, w_hidden).chunk(4, -1)
             cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
             hidden = o.sigmoid() * cell.tanh()
             states.append(hidden)
-        out = torch.stack(states, 2).unflatten(0, (tasks, 2))  # (tasks, 2, rows, T, H)
-        out = torch.cat((out[:, 0], out[:, 1].flip(2)), -1)  # (tasks, rows, T, 2H)
-        return out.view(*input.shape[:-1], 2 * self.hidden_size)
+        return _joined(states, input)
+
+
+class BiGRU(nn.GRU):
+    """One bidirectional GRU layer, batch first; like :class:`BiLSTM`, with ``nn.GRU``'s own parameter names."""
+
+    def __init__(self, input_size: int, hidden_size: int):
+        super().__init__(input_size, hidden_size, batch_first=True, bidirectional=True)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., T, input_size) -> (..., T, 2 * hidden_size)."""
+        if self.weight_hh_l0.dim() == 2:
+            flat = input.flatten(0, -3)  # (rows, T, in)
+            zero = flat.new_zeros(2, flat.shape[0], self.hidden_size)
+            train = torch.is_grad_enabled()  # as above
+            out = torch.gru(flat, zero, _flat_weights(self), True, 1, 0.0, train, True, True)[0]
+            return out.view(*input.shape[:-1], 2 * self.hidden_size)
+        gates, w_hidden, bias = _both_ways(self, input)
+        size = 2 * self.hidden_size
+        gates = gates + bias[0].unsqueeze(1)
+        hidden = gates.new_zeros(*gates.shape[:2], self.hidden_size)
+        states = []
+        for gate, new in zip(gates[..., :size].unbind(2), gates[..., size:].unbind(2), strict=True):
+            inside = torch.baddbmm(bias[1], hidden, w_hidden)  # (tasks * 2, rows, 3H)
+            reset, keep = (gate + inside[..., :size]).sigmoid().chunk(2, -1)
+            new = torch.addcmul(new, reset, inside[..., size:]).tanh()
+            hidden = torch.lerp(new, hidden, keep)
+            states.append(hidden)
+        return _joined(states, input)

@@ -90,7 +90,7 @@ def recipes(profile: Profile) -> dict[str, Recipe]:
         meta,
         adapt="all",
         train_adapter=True,
-        tasks_at_once=1,
+        tasks_at_once=min(profile.meta.tasks_at_once, profile.baseline_tasks),
         steps=profile.baseline_steps,
         tasks_per_step=profile.baseline_tasks,
     )

@@ -42,7 +42,7 @@ BASELINE_MODELS = tuple(baseline_name(name, meta) for name in BASELINES for meta
 INNER_LRS, INNER_STEPS = (0.005, 0.01, 0.03, 0.05, 0.1, 0.2), (0, 1, 3, 5, 10, 16, 20)
 SHOTS = (1, 3, 5)  # songs in the support set
 SUPPORTS = (2, protocols.SUPPORTS)  # support sets of a validation listener, for that choice, and of a test listener
-BASELINE_SUPPORTS = (1, 2)  # the same for a baseline, which adapts task by task
+BASELINE_SUPPORTS = (1, 2)  # the same for a baseline, which adapts as a whole, from the slices on
 
 Job = tuple[str, str, int]
 """Kind of score ("dmer" or "pdmer"), model, training seed."""

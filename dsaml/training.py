@@ -127,9 +127,9 @@ def _release_adapter(model: DSAML) -> None:
 def validation_tasks(store: SongStore, config: MetaConfig) -> list[Task]:
     """Fixed cross-song tasks of the validation annotators: two one-song support sets each, the rest as query.
 
-    A model whose tasks are computed one by one has one support set for each annotator, to keep validation short.
+    A model that adapts as a whole has one support set for each annotator, to keep validation short.
     """
-    return cross_song_tasks(store, "validation", 2 if config.tasks_at_once > 1 else 1)
+    return cross_song_tasks(store, "validation", 1 if config.adapt == "all" else 2)
 
 
 def cross_song_tasks(store: SongStore, part: str, supports: int, songs_per_support: int = 1) -> list[Task]:

@@ -285,6 +285,7 @@ def test_recipes_know_what_they_start_from():
     demo, paper = recipes(DEMO), recipes(PAPER)
     assert demo[MAML_ANNOTATOR].start == SUPERVISED and paper[MAML_ANNOTATOR].start is None
     assert demo["CRNN, MAML"].start == "CRNN"
+    assert demo["CRNN, MAML"].training.tasks_at_once == DEMO.baseline_tasks
     assert len({digest(demo, name) for name in demo}) == len(demo)
     assert digest(demo, MAML_MEAN) != digest(paper, MAML_MEAN)
 
@@ -330,7 +331,6 @@ def test_mcrnn_augments_in_training_only():
     x = torch.randn(1, 3, 1600)
     for dropout in [m for m in model.modules() if isinstance(m, torch.nn.Dropout)]:
         dropout.p = 0.0
-    model.recurrent.dropout = 0.0
     model.train()
     assert not torch.equal(model(x).prediction, model(x).prediction)
     model.eval()
