@@ -25,6 +25,7 @@ ANNOTATOR_LABELS_LONG = "non-meta model on annotators' labels, MAML's passes"
 NO_LOCAL, NO_GLOBAL = "w.o. Local-Attention", "w.o. Global-Attention"
 NO_ATTENTION_LOSS, NO_ADAPTER = "w.o. Attention-Loss", "w.o. Adapter"
 RELEASED_POSITIONS = "DSAML, positions as released"  # where the profile has others
+RECURRENT = ("crnn", "dnn")  # most of their time goes into recurrent steps, which many tasks can share
 LONG_BATCH = 128  # songs in one step of the models with MAML's passes, at most
 ABLATIONS = {
     NO_LOCAL: {"local_attention": False},
@@ -90,14 +91,15 @@ def recipes(profile: Profile) -> dict[str, Recipe]:
         meta,
         adapt="all",
         train_adapter=True,
-        tasks_at_once=min(profile.meta.tasks_at_once, profile.baseline_tasks),
         steps=profile.baseline_steps,
         tasks_per_step=profile.baseline_tasks,
     )
     for name in BASELINES:
         model = BaselineConfig(name, profile.baseline_width, profile.model.slice_shape)
-        out[baseline_name(name)] = Recipe(model, first, None, meta)
-        out[baseline_name(name, meta=True)] = Recipe(model, meta, baseline_name(name), meta)
+        at_once = min(profile.meta.tasks_at_once, profile.baseline_tasks) if name in RECURRENT else 1
+        own = dataclasses.replace(meta, tasks_at_once=at_once)
+        out[baseline_name(name)] = Recipe(model, first, None, own)
+        out[baseline_name(name, meta=True)] = Recipe(model, own, baseline_name(name), own)
     return out
 
 
