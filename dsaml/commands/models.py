@@ -164,7 +164,7 @@ def reproduce(
 ) -> None:
     """From data to the paper's tables and the claims, with several seeds; stopped, it goes on where it was.
 
-    On 2 cores and the embedded corpus: all about 40 minutes, book about 19 (estimated). Then: book --no-compute.
+    On 2 cores and the embedded corpus, estimated: all about 90 minutes, book 25, stress 15. Then: book --no-compute.
     """
     from dsaml import tables
     from dsaml.config import get_profile
