@@ -48,7 +48,7 @@ def work(name: str, folder: Path, corpus: Path) -> None:
     signal.signal(signal.SIGTERM, command._terminate)  # as main does; what follows is imported late in a real command
     print(BEGUN, flush=True)
     from dsaml import book, config, pages
-    from dsaml.datasets import synthetic
+    from dsaml.datasets import deam, synthetic
 
     small = config.ModelConfig(dim=16, heads=2, layers=1, feed_forward=16, slice_shape=(13, 64))
     plain = config.SupervisedConfig(steps=30, batch_size=4)
@@ -69,6 +69,7 @@ def work(name: str, folder: Path, corpus: Path) -> None:
         test_listeners=2,
         ratings_per_song=4,
     )
+    deam.MIN_SONGS.update(train=3, test=2)
     synthetic.CorpusConfig.__init__.__defaults__ = dataclasses.astuple(tiny)
     data = ["--dataset", "synthetic", "--root", str(corpus), "--profile", "tiny", "--cache", str(folder / "cache")]
     lines = {
