@@ -7,28 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from dsaml.config import AudioConfig, MetaConfig, ModelConfig, Profile, SupervisedConfig
-from dsaml.errors import DsamlError
+from dsaml.config import Profile
+from dsaml.errors import DsamlError, require_file
+from dsaml.headers import read_profile
 from dsaml.model import DSAML, load_weights
 from dsaml.results import write_bytes_atomically
-
-
-def _profile(fields: dict[str, Any]) -> Profile:
-    def tuples(values: dict[str, Any]) -> dict[str, Any]:
-        return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-
-    warm = fields["warm_start"]
-    parts = {
-        "audio": AudioConfig(**tuples(fields["audio"])),
-        "model": ModelConfig(**tuples(fields["model"])),
-        "warm_start": SupervisedConfig(**warm) if warm else None,
-        "supervised": SupervisedConfig(**fields["supervised"]),
-        "meta": MetaConfig(**fields["meta"]),
-    }
-    return Profile(**tuples(fields | parts))
 
 
 def save_model(path: str | Path, model: DSAML, profile: Profile, about: dict[str, Any]) -> Path:
@@ -72,14 +59,17 @@ def load_model(path: str | Path) -> tuple[DSAML, Profile, dict[str, Any]]:
         If the file is missing, damaged, or no model of this package.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DsamlError(f"{path}: no such model; train one with 'python -m dsaml train' or correct the path")
+    require_file(path, "model", "train one with 'python -m dsaml train' or correct the path")
     try:
         with safe_open(path, framework="pt") as stored:
             header = stored.metadata() or {}
             weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
-        profile, about = _profile(json.loads(header["profile"])), json.loads(header["about"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        profile, about = read_profile(json.loads(header["profile"])), json.loads(header["about"])
+        if not isinstance(about, dict) or not isinstance(about.get("seeds", []), list):
+            raise ValueError("it does not say where it comes from")
+        with torch.device("meta"):  # sizes are compared before memory is taken for them
+            load_weights(DSAML(profile.model), weights, str(path))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DsamlError(
             f"{path}: not a model of this package ({error}); give a .safetensors file that it wrote"
         ) from error

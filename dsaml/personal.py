@@ -13,7 +13,7 @@ import torch
 from dsaml.audio import log_mel_slices, slice_times
 from dsaml.config import AudioConfig
 from dsaml.encoders import GlobalEncoder, windows_for
-from dsaml.errors import DsamlError
+from dsaml.errors import DsamlError, require_file
 from dsaml.export import load_model, save_model
 from dsaml.features import Features
 from dsaml.maml import Batch, mode, personalize
@@ -82,17 +82,18 @@ def read_curve(path: Path) -> pd.DataFrame:
     DsamlError
         If the file is missing, lacks a column, holds something else than numbers, or its times do not increase.
     """
-    if not path.is_file():
-        raise DsamlError(f"{path}: no such file; give a CSV with the columns {','.join(COLUMNS)}")
+    require_file(path, "file", f"give a CSV with the columns {','.join(COLUMNS)}")
     try:
         curve = pd.read_csv(path)
-    except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
+    except (ValueError, OSError, pd.errors.ParserError) as error:
         raise DsamlError(
             f"{path}: not a CSV file ({str(error).splitlines()[0]}); save it as comma-separated text"
         ) from error
     if missing := [name for name in COLUMNS if name not in curve.columns]:
         raise DsamlError(f"{path}: no column {', '.join(missing)}; the columns have to be {','.join(COLUMNS)}")
     curve = curve[list(COLUMNS)]
+    if curve.empty:
+        raise DsamlError(f"{path}: has a header but no lines; annotate the song")
     numbers = curve.apply(pd.to_numeric, errors="coerce")
     bad = numbers.index[~np.isfinite(numbers).all(axis=1)]
     if len(bad):

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from dsaml.commands.common import DatasetName, DatasetOption, EncoderName, Mode, ProfileOption, RootOption, console
+from dsaml.commands.common import (
+    SEEDS,
+    DatasetName,
+    DatasetOption,
+    EncoderName,
+    Mode,
+    ProfileOption,
+    RootOption,
+    console,
+)
 
 app = typer.Typer()
 
@@ -167,7 +176,7 @@ def template(directory: Annotated[Path, typer.Argument(help="A new or empty fold
 @app.command()
 def synthesize(
     directory: Annotated[Path, typer.Argument(help="A new or empty folder, or an embedded corpus.")],
-    seed: Annotated[int, typer.Option("--seed", help="Everything follows from it.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Everything follows from it.", **SEEDS)] = 0,
     workers: Annotated[int, typer.Option("--workers", help="Processes.")] = 2,
 ) -> None:
     """Write the embedded corpus (synthetic songs and listeners) in DEAM's own layout; about a minute."""

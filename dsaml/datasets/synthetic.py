@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from dsaml.annotations import MEAN
 from dsaml.audio import encode
 from dsaml.datasets import deam
-from dsaml.datasets.base import PARTS, Dataset, Split
+from dsaml.datasets.base import PARTS, Dataset
 from dsaml.errors import DsamlError
 from dsaml.metrics import DIMENSIONS
 from dsaml.results import write_bytes_atomically
@@ -284,7 +284,7 @@ def _own_files(root: Path) -> set[str] | None:
         description = json.loads((root / MARKER).read_text(encoding="utf-8"))
         files = description["files"]
         mine = description["synthetic"] is True and isinstance(description["config"], dict)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     plain = isinstance(files, list) and all(isinstance(f, str) and _OWN_FILE.fullmatch(f) for f in files)
     return set(files) if mine and plain else None
@@ -379,11 +379,9 @@ def load(root: str | Path) -> Dataset:
     DsamlError
         If the corpus is missing or incomplete.
     """
-    root, description = Path(root), describe(root)
-    split = Split(
-        songs={part: tuple(ids) for part, ids in description["songs"].items()},
-        annotators={part: tuple(ids) for part, ids in description["annotators"].items()},
-    )
+    root, split = Path(root), deam.split_of(describe(root))
+    if split is None:
+        raise DsamlError(f"{root / MARKER}: damaged, it does not list songs and annotators; write the corpus again")
     return deam.load(root, split=split, name="synthetic", oracle=root / ORACLE)
 
 
