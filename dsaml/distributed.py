@@ -25,6 +25,14 @@ def ranks() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
+def _number(name: str, default: int) -> int:
+    """A variable that ``torchrun`` sets."""
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal():
+        raise DsamlError(f"{name}={text}: not a whole number; torchrun sets it, so unset it and start with torchrun")
+    return int(text)
+
+
 @contextmanager
 def processes(device: str = "cpu", timeout_seconds: float = 600) -> Iterator[str]:
     """Join the processes that ``torchrun`` started; gives the device of this one. Alone it only gives ``device`` back.
@@ -35,18 +43,27 @@ def processes(device: str = "cpu", timeout_seconds: float = 600) -> Iterator[str
         On "cuda" each process of a machine takes its own GPU.
     timeout_seconds : float
         How long to wait for a process that has died.
+
+    Raises
+    ------
+    DsamlError
+        If the environment is not one of ``torchrun``, or there are fewer GPUs than processes.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if _number("WORLD_SIZE", 1) < 2:
         yield device
         return
     if device == "cuda":
-        local = int(os.environ.get("LOCAL_RANK", "0"))
+        local = _number("LOCAL_RANK", 0)
         if local >= torch.cuda.device_count():
             raise DsamlError(f"torchrun started process {local}, but there are {torch.cuda.device_count()} GPUs")
         torch.cuda.set_device(local)
         device = f"cuda:{local}"
     backend = "nccl" if device.startswith("cuda") else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
+    try:
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
+    except ValueError as error:  # a variable that torchrun sets is missing or odd
+        said = str(error).splitlines()[0]
+        raise DsamlError(f"WORLD_SIZE={os.environ['WORLD_SIZE']}: {said}; start with torchrun, or unset it") from error
     try:
         yield device
     finally:

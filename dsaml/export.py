@@ -7,26 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dsaml.config import AudioConfig, MetaConfig, ModelConfig, Profile, SupervisedConfig
-from dsaml.errors import DsamlError
+import torch
+
+from dsaml.config import Profile
+from dsaml.errors import DsamlError, require_file
+from dsaml.headers import read_profile
 from dsaml.integrity import pack_tensors, read_tensors
 from dsaml.model import DSAML, load_weights
 from dsaml.results import write_bytes_atomically
-
-
-def _profile(fields: dict[str, Any]) -> Profile:
-    def tuples(values: dict[str, Any]) -> dict[str, Any]:
-        return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-
-    warm = fields["warm_start"]
-    parts = {
-        "audio": AudioConfig(**tuples(fields["audio"])),
-        "model": ModelConfig(**tuples(fields["model"])),
-        "warm_start": SupervisedConfig(**warm) if warm else None,
-        "supervised": SupervisedConfig(**fields["supervised"]),
-        "meta": MetaConfig(**fields["meta"]),
-    }
-    return Profile(**tuples(fields | parts))
 
 
 def save_model(path: str | Path, model: DSAML, profile: Profile, about: dict[str, Any]) -> Path:
@@ -64,14 +52,15 @@ def load_model(path: str | Path) -> tuple[DSAML, Profile, dict[str, Any]]:
         If the file is missing, damaged, or no model of this package.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DsamlError(f"{path}: no such model; train one with 'python -m dsaml train' or correct the path")
+    require_file(path, "model", "train one with 'python -m dsaml train' or correct the path")
     try:
         weights, header = read_tensors(path)
-        profile, about = _profile(json.loads(header["profile"])), json.loads(header["about"])
+        profile, about = read_profile(json.loads(header["profile"])), json.loads(header["about"])
         if not isinstance(about, dict) or not isinstance(about.get("seeds", []), list):
-            raise TypeError("its header does not say where it comes from")
-    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError("its header does not say where it comes from")
+        with torch.device("meta"):  # sizes are compared before memory is taken for them
+            load_weights(DSAML(profile.model), weights, str(path))
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DsamlError(
             f"{path}: not a model of this package ({error}); give a .safetensors file that it wrote"
         ) from error

@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
 import zlib
@@ -212,7 +213,11 @@ def fetch(
         raise DsamlError(ELSEWHERE.get(name, f"data set '{name}' is not known; choose one of: deam, pmemo"))
     address, files = ARCHIVES[name]
     address = (base or address).rstrip("/") + "/"
-    if not address.startswith(("http://", "https://")):
+    try:
+        usable = urllib.parse.urlsplit(address).scheme in ("http", "https")
+    except ValueError:  # such as http://[::1
+        usable = False
+    if not usable:
         raise DsamlError(f"{address}: not an http or https address; give one with --base-url")
     result = []
     for file in files:

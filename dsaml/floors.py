@@ -17,7 +17,7 @@ from rich.table import Table
 from dsaml import metrics
 from dsaml.annotations import Annotation
 from dsaml.datasets.base import PARTS, Dataset
-from dsaml.errors import DsamlError
+from dsaml.errors import DsamlError, require_file
 from dsaml.metrics import Scores
 from dsaml.results import write_bytes_atomically
 
@@ -226,7 +226,7 @@ def save(document: Mapping[str, Any], path: Path) -> None:
     DsamlError
         If the file exists and is no JSON object.
     """
-    facts = read_facts(path) if path.is_file() else {}
+    facts = read_facts(path) if path.exists() else {}
     rounded = json.loads(json.dumps(document), parse_float=lambda text: round(float(text), 5))
     merged = dict(sorted((facts | rounded).items()))
     write_bytes_atomically(path, (json.dumps(merged, indent=1) + "\n").encode())
@@ -240,9 +240,10 @@ def read_facts(path: Path) -> dict[str, Any]:
     DsamlError
         If it is missing or no JSON object.
     """
+    require_file(path, "facts file", "check the file out again")
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DsamlError(f"{path}: cannot be read ({type(error).__name__}); check the file out again") from error
     if not isinstance(facts, dict):
         raise DsamlError(f"{path}: must hold a JSON object; check the file out again")

@@ -176,6 +176,8 @@ def run_grid(
     """
     waiting = [run for run in runs if not is_done(run, out)]
     log.info("%d runs: %d done before, %d to do", len(runs), len(runs) - len(waiting), len(waiting))
+    if not waiting:
+        return {}
     out.mkdir(parents=True, exist_ok=True)
     done = len(runs) - len(waiting)
     failed = {}

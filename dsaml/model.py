@@ -353,8 +353,11 @@ def load_released(state_dict: Mapping[str, Tensor], num_heads: int) -> DSAML:
     return model.eval()
 
 
+SHOWN = 20  # weights named in one message
+
+
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """``load_state_dict`` with one sentence that lists every missing, unknown and mis-shaped weight.
+    """``load_state_dict`` with one sentence that counts missing, unknown and mis-shaped weights and lists the first.
 
     Raises
     ------
@@ -370,8 +373,10 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
         if name in weights and weights[name].shape != own[name].shape
     ]
     if problems:
-        raise DsamlError(f"{source}: does not fit this model: {'; '.join(problems)}")
-    model.load_state_dict(dict(weights))
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise DsamlError(f"{source}: does not fit this model: {'; '.join(problems[:SHOWN])}{more}")
+    if next(model.parameters()).device.type != "meta":
+        model.load_state_dict(dict(weights))
 
 
 def parameter_table(model: DSAML) -> dict[str, int]:

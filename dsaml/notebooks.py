@@ -16,7 +16,7 @@ from typing import Any
 
 import nbformat
 
-from dsaml.errors import DsamlError
+from dsaml.errors import DsamlError, require_file
 
 PARAMETERS_TAG = "parameters"
 INJECTED_TAG = "injected-parameters"  # papermill's name for the cell it adds
@@ -36,12 +36,14 @@ def read(path: Path) -> Any:
     DsamlError
         If it is not a version 4 notebook.
     """
+    require_file(path, "notebook", "correct the name")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # nbformat warns about cells without ids; the sources are not altered
             return nbformat.read(path, as_version=4)
-    except (OSError, ValueError, nbformat.ValidationError) as error:
-        raise DsamlError(f"{path}: not a readable notebook ({error}); open it in Jupyter and save it again") from error
+    except (OSError, ValueError, AttributeError, TypeError, nbformat.ValidationError) as error:
+        said = (str(error).splitlines() or ["damaged"])[0]
+        raise DsamlError(f"{path}: not a readable notebook ({said}); open it in Jupyter and save it again") from error
 
 
 def parameter_names(cell_source: str) -> set[str]:

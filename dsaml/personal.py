@@ -15,7 +15,7 @@ import torch
 from dsaml.audio import log_mel_slices, slice_times
 from dsaml.config import AudioConfig
 from dsaml.encoders import GlobalEncoder, windows_for
-from dsaml.errors import DsamlError
+from dsaml.errors import DsamlError, require_file
 from dsaml.export import load_model, save_model
 from dsaml.features import Features
 from dsaml.maml import Batch, mode, personalize
@@ -102,8 +102,7 @@ def read_curve(path: Path, largest_gap: float = LARGEST_GAP) -> pd.DataFrame:
         If the file is missing, lacks a column, has a line with more or fewer fields than names, holds something else than
         numbers, a negative time, times that do not increase, or a larger gap.
     """
-    if not path.is_file():
-        raise DsamlError(f"{path}: no such file; give a CSV with the columns {','.join(COLUMNS)}")
+    require_file(path, "file", f"give a CSV with the columns {','.join(COLUMNS)}")
     try:
         with path.open(encoding="utf-8-sig", newline="") as text:
             reader = csv.reader(text)

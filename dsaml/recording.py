@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -120,6 +121,9 @@ class Stream(sf.SoundFile):
 
     soundfile seeks after every read where it can; an MP3 decoder loses what it keeps from frame to frame then, and complains.
     """
+
+    def __init__(self, path: Path):
+        super().__init__(os.fsencode(path))  # a name need not be UTF-8
 
     def seekable(self) -> bool:
         """Never."""

@@ -18,7 +18,7 @@ import numpy as np
 from dsaml import __version__
 from dsaml.config import Profile
 from dsaml.datasets.base import Dataset
-from dsaml.errors import DsamlError
+from dsaml.errors import DsamlError, require_file
 from dsaml.integrity import DAMAGED, KEY, document_digest
 
 PACKAGES = ("torch", "torchaudio", "numpy", "pandas", "statsmodels", "learn2learn")
@@ -175,11 +175,10 @@ def read_result(path: str | Path) -> dict[str, Any]:
         If it is missing, is not JSON, carries no stamp, or is not as it was written.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DsamlError(f"{path}: no such result; run 'make book' or 'python -m dsaml reproduce' first")
+    require_file(path, "result", "run 'make book' or 'python -m dsaml reproduce' first")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DsamlError(f"{path}: not a result file ({error}); delete it and compute it again") from error
     if not isinstance(document, dict) or not isinstance(document.get("provenance"), dict):
         raise DsamlError(f"{path}: carries no provenance stamp; delete it and compute it again")

@@ -19,7 +19,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from dsaml.errors import DsamlError
+from dsaml.errors import DsamlError, require_file
 from dsaml.results import read_result, write_bytes_atomically
 
 COLUMNS = ("participant_id", "song_id", "dimension", "method", "rank")
@@ -54,11 +54,10 @@ def read_rankings(path: str | Path) -> pd.DataFrame:
         ranks that are no permutation of 1..k (ties are not allowed).
     """
     path = Path(path)
-    if not path.is_file():
-        raise DsamlError(f"{path}: no such file; 'python -m dsaml study template' writes an example")
+    require_file(path, "file", "'python -m dsaml study template' writes an example")
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, OSError) as error:
         raise DsamlError(
             f"{path}: not a CSV file ({str(error).splitlines()[0]}); save it as comma-separated text"
         ) from error
@@ -159,11 +158,14 @@ def analyse(rankings: pd.DataFrame, replicates: int = 2000, seed: int = 0) -> di
     Raises
     ------
     DsamlError
-        With fewer than three participants or methods.
+        With fewer than three participants or methods, in either dimension.
     """
     participants, methods = rankings.participant_id.nunique(), rankings.method.nunique()
     if participants < 3 or methods < 3:
         raise DsamlError(f"{participants} participants and {methods} methods; the statistics need at least 3 of each")
+    for dimension in DIMENSIONS:
+        if (count := rankings[rankings.dimension == dimension].participant_id.nunique()) < 3:
+            raise DsamlError(f"{count} participants ranked {dimension}; the statistics need at least 3 in each dimension")
     rng = np.random.default_rng(seed)
     out: dict[str, Any] = {"participants": participants, "songs": rankings.song_id.nunique(), "unit": "participant"}
     for dimension in DIMENSIONS:
@@ -256,11 +258,25 @@ def read_curves(path: str | Path) -> dict[str, Any]:
     curves = read_result(path)
     try:
         shown = [song["methods"] for person in curves["participants"] for song in person["songs"]]
-    except (KeyError, TypeError) as error:
-        raise DsamlError(f"{path}: not a file of study curves ({error}); compute it again") from error
+        for person in curves["participants"]:
+            for song in person["songs"]:
+                _check_curves(person["id"], song)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        said = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else error
+        raise DsamlError(f"{path}: not a file of study curves ({said}); compute it again") from error
     if not shown:
         raise DsamlError(f"{path}: holds no participant with songs; compute it again")
     return curves
+
+
+def _check_curves(person: str, song: Mapping[str, Any]) -> None:
+    """ValueError unless truth and methods are finite curves (T, 2) of one length, under names."""
+    every = [song["truth"], *song["methods"].values()]
+    shapes = {np.shape(np.asarray(curve, float)) for curve in every}
+    if len(shapes) > 1 or len(shape := shapes.pop()) != 2 or shape[1] != 2 or not shape[0] or len(every) < 2:
+        raise ValueError(f"the curves of participant {person}, song {song['song_id']} are not (steps, 2)")
+    if not np.isfinite(np.asarray(every, float)).all():
+        raise ValueError(f"a curve of participant {person}, song {song['song_id']} is not finite")
 
 
 def tables(analysis: Mapping[str, Any]) -> list[Table]:

@@ -60,11 +60,12 @@ def train(
     profile, started, run = get_profile(profile_name), time.perf_counter(), run or Run(resume=True)
     if out.suffix != ".safetensors":
         raise DsamlError(f"{out}: a model file ends in .safetensors; change --out")
+    chosen = check_device(run.device)
     with counter("checking the data", "file") as progress:
         memory = cache / "checked-audio.json"
         report = check(dataset, root, profile=profile, mode=mode, memory=memory, progress=progress)
     stop_on_errors(root, report.problems, report.obstacles, accept)
-    with processes(check_device(run.device)) as device:
+    with processes(chosen) as device:
         run = dataclasses.replace(run, device=device)
         experiment = prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
         experiment = dataclasses.replace(experiment, run=run)

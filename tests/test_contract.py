@@ -142,4 +142,4 @@ def test_command_names_every_breach(tmp_path: Path) -> None:
     nbformat.write(notebook, path)
     done = runner.invoke(app, ["contract", str(path)])
     assert done.exit_code == 1
-    assert "carries outputs" in str(done.exception) and "tagged 'parameters'" in str(done.exception)
+    assert "carries outputs" in done.output and "tagged 'parameters'" in done.output

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-console = Console()
+from dsaml.config import LARGEST_SEED
+
+console = Console(markup=False, highlight=False)  # names of files are no markup
 
 
 class DatasetName(str, Enum):
@@ -36,6 +38,7 @@ class Mode(str, Enum):
     pdmer = "pdmer"
 
 
+SEEDS: dict[str, Any] = {"min": 0, "max": LARGEST_SEED}
 DatasetOption = Annotated[DatasetName, typer.Option("--dataset", help="Which data set lies under --root.")]
 RootOption = Annotated[Path, typer.Option("--root", help="The data set's own folder.")]
 ForceOption = Annotated[

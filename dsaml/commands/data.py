@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from dsaml.commands.common import (
+    SEEDS,
     DatasetName,
     DatasetOption,
     EncoderName,
@@ -222,7 +223,7 @@ def template(directory: Annotated[Path, typer.Argument(help="A new or empty fold
 @app.command()
 def synthesize(
     directory: Annotated[Path, typer.Argument(help="A new or empty folder, or an embedded corpus.")],
-    seed: Annotated[int, typer.Option("--seed", help="Everything follows from it.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Everything follows from it.", **SEEDS)] = 0,
     workers: Annotated[int, typer.Option("--workers", help="Processes.")] = 2,
     population: Annotated[
         PopulationName,

@@ -45,7 +45,8 @@ def contract(
     if not paths:
         raise DsamlError("notebooks: no notebook there; run this in the repository's own folder, or name the files")
     if found := [text for path in paths for text in problems(path)]:
-        raise DsamlError("\n".join(found))
+        typer.echo("\n".join(found))
+        raise DsamlError(f"the contract is broken in {len(found)} places; see above")
     console.print(f"{len(paths)} notebooks keep the contract")
 
 

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from dsaml.commands.common import DatasetName, DatasetOption, ForceOption, Mode, ProfileOption, RootOption, console
+from dsaml.commands.common import (
+    SEEDS,
+    DatasetName,
+    DatasetOption,
+    ForceOption,
+    Mode,
+    ProfileOption,
+    RootOption,
+    console,
+)
 from dsaml.errors import DsamlError
 
 app = typer.Typer()
@@ -31,7 +40,7 @@ def train(
     mode: Annotated[
         Mode, typer.Option("--mode", help="dmer: averaged labels. pdmer: MAML on annotator tasks (Eq. 6).")
     ] = Mode.pdmer,
-    seed: Annotated[int, typer.Option("--seed", help="Of weights, batches and dropout.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of weights, batches and dropout.", **SEEDS)] = 0,
     cache: Annotated[Path, typer.Option("--cache", help="Features and checkpoints.")] = Path("cache"),
     imagebind: ImagebindOption = None,
     resume: Annotated[
@@ -155,7 +164,7 @@ def reproduce(
     root: Annotated[
         Path | None, typer.Option("--root", help="The data set's own folder; the embedded corpus needs none.")
     ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", help="Training seeds 0, 1, …", min=1)] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", help="Training seeds 0, 1, …", min=1, max=1000)] = 3,
     results: Annotated[
         Path | None, typer.Option("--results", help="Folder of the result files; results/PROFILE by default.")
     ] = None,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dsaml.commands.common import ForceOption, console
+from dsaml.commands.common import SEEDS, ForceOption, console
+from dsaml.errors import DsamlError
 
 study_app = typer.Typer(
     no_args_is_help=True, help="The subjective study: answer sheets, statistics of rankings, rehearsal."
@@ -37,7 +39,7 @@ def study_simulate(
     noise: Annotated[
         float, typer.Option("--noise", help="SD of the judged distance, on the labels' scale.", min=0.0)
     ] = 0.1,
-    seed: Annotated[int, typer.Option("--seed", help="Of the noise.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the noise.", **SEEDS)] = 0,
     force: ForceOption = False,
 ) -> None:
     """Simulate answers: every simulated listener ranks the curves by the distance to their own true curve."""
@@ -45,6 +47,8 @@ def study_simulate(
     from dsaml.outputs import check_output
 
     check_output(out, inputs=(curves,), force=force)  # a sheet that is there may hold real answers
+    if not math.isfinite(noise):
+        raise DsamlError(f"--noise {noise}: has to be a finite number")
     table = study.simulate(study.read_curves(curves), noise, seed)
     study.write_rankings(out, table)
     console.print(
@@ -76,11 +80,13 @@ def study_analyse(
 def study_power(
     difference: Annotated[float, typer.Option("--difference", help="Mean-rank difference to find.")],
     spread: Annotated[float, typer.Option("--spread", help="SD of that difference over participants.", min=1e-6)],
-    participants: Annotated[int, typer.Option("--participants", help="How many take part.", min=3)] = 22,
+    participants: Annotated[int, typer.Option("--participants", help="How many take part.", min=3, max=1_000_000)] = 22,
 ) -> None:
     """Power of the paired t-test, and the smallest difference found in four of five studies."""
     from dsaml import study
 
+    if not (math.isfinite(difference) and math.isfinite(spread)):
+        raise DsamlError(f"--difference {difference}, --spread {spread}: both have to be finite numbers")
     power = study.power_curve(difference, spread, [participants])[participants]
     smallest = study.detectable_difference(spread, participants)
     typer.echo(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dsaml.annotations import MEAN, Annotation
-from dsaml.datasets.base import Dataset, Exclusion, Song, Split
+from dsaml.datasets.base import PARTS, Dataset, Exclusion, Song, Split
 from dsaml.datasets.population import DATASETS
 from dsaml.datasets.splits import committed, select_annotators
 from dsaml.datasets.tables import Wide, read_wide, require
@@ -51,7 +51,7 @@ def audio_files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     files = (f for f in sorted(folder.iterdir()) if f.suffix.lower() in AUDIO_SUFFIXES and not f.name.startswith("."))
-    return {f.stem: f for f in files}
+    return {f.stem: f for f in files if f.is_file()}
 
 
 def number(song_id: str) -> tuple[int, str]:
@@ -218,8 +218,23 @@ def _corpus(marker: Path) -> tuple[str, Split | None]:
     """The name and the split that an embedded corpus carries in its ``corpus.json``; None if it carries no split."""
     try:
         description = json.loads(marker.read_text(encoding="utf-8"))
-        songs, annotators = ({part: tuple(v) for part, v in description[k].items()} for k in ("songs", "annotators"))
-        population = description.get("config", {}).get("population", "two-signs")
-        return DATASETS[population], Split(songs, annotators)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, RecursionError):
         return DATASETS["two-signs"], None
+    return population_of(description), split_of(description)
+
+
+def population_of(description: object) -> str:
+    """The data set's name in the content of a ``corpus.json``: by its population, the default's where it names none."""
+    config = description.get("config") if isinstance(description, dict) else None
+    population = config.get("population") if isinstance(config, dict) else None
+    return DATASETS.get(population, DATASETS["two-signs"]) if isinstance(population, str) else DATASETS["two-signs"]
+
+
+def split_of(description: object) -> Split | None:
+    """The split in the content of a ``corpus.json``; None if it is not all there."""
+    parts = [description.get(kind) if isinstance(description, dict) else None for kind in ("songs", "annotators")]
+    for ids in parts:
+        whole = isinstance(ids, dict) and all(isinstance(ids.get(part), list) for part in PARTS)
+        if not whole or not all(isinstance(name, str) for part in PARTS for name in ids[part]):
+            return None
+    return Split(*({part: tuple(ids[part]) for part in PARTS} for ids in parts))

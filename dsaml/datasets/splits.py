@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dsaml.annotations import Annotation
 from dsaml.datasets.base import PARTS, Exclusion
-from dsaml.errors import DsamlError
+from dsaml.errors import DsamlError, require_file
 
 SALT = "dsaml-1"
 VALIDATION_SONGS = 10  # % of the songs that are not test songs
@@ -47,10 +47,11 @@ def read_split(path: Path, kind: str = "songs") -> dict[str, tuple[str, ...]]:
     DsamlError
         If it is no such file, or an id is in two parts.
     """
+    require_file(path, "split file", "write one, or leave it out")
     try:
         ids = json.loads(path.read_text(encoding="utf-8"))[kind]
         parts = {part: tuple(str(i) for i in ids.get(part, ())) for part in PARTS}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         shape = f'{{"{kind}": {{"train": [ids], "validation": [ids], "test": [ids]}}}}'
         raise DsamlError(f"{path}: not a split file ({type(error).__name__}); it holds {shape}") from error
     everyone = [i for ids in parts.values() for i in ids]

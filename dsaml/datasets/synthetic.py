@@ -24,7 +24,7 @@ from dsaml.annotations import MEAN
 from dsaml.audio import encode
 from dsaml.closure import code_digest
 from dsaml.datasets import deam
-from dsaml.datasets.base import PARTS, Dataset, Split
+from dsaml.datasets.base import PARTS, Dataset
 from dsaml.datasets.population import (
     DATASETS,
     LABEL_START,
@@ -173,7 +173,7 @@ def _own_files(root: Path) -> set[str] | None:
         description = json.loads((root / MARKER).read_text(encoding="utf-8"))
         files = description["files"]
         mine = description["synthetic"] is True and isinstance(description["config"], dict)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     plain = isinstance(files, list) and all(isinstance(f, str) and _OWN_FILE.fullmatch(f) for f in files)
     return set(files) if mine and plain else None
@@ -270,10 +270,9 @@ def load(root: str | Path, population: Population = "two-signs") -> Dataset:
     root, description = Path(root), describe(root)
     there = description["config"].get("population", "two-signs")
     if there != population:
-        name = DATASETS.get(there, "of another version")
+        name = DATASETS.get(there, "of another version") if isinstance(there, str) else "of another version"
         raise DsamlError(f"{root}: holds the data set {name}, not {DATASETS[population]}; give that name or another folder")
-    split = Split(
-        songs={part: tuple(ids) for part, ids in description["songs"].items()},
-        annotators={part: tuple(ids) for part, ids in description["annotators"].items()},
-    )
+    split = deam.split_of(description)
+    if split is None:
+        raise DsamlError(f"{root / MARKER}: damaged, it does not list songs and annotators; write the corpus again")
     return deam.load(root, split=split, name=DATASETS[population], oracle=root / ORACLE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,6 +88,8 @@ class Wide:
 def read_text(path: Path) -> tuple[str, Problem | None]:
     """The text of a UTF-8 file, or an empty text and what is wrong."""
     try:
+        if stat.S_ISFIFO(path.stat().st_mode) or stat.S_ISCHR(path.stat().st_mode):  # reading it might never end
+            return "", Problem(path, "cannot be read, it is a pipe or a device; put a plain file there", fatal=True)
         raw = path.read_bytes()
     except FileNotFoundError:
         return "", Problem(path, "the file is missing; get it again from the data set's archive", fatal=True)
