@@ -48,7 +48,7 @@ def work(name: str, folder: Path, corpus: Path) -> None:
     signal.signal(signal.SIGTERM, command._terminate)  # as main does; what follows is imported late in a real command
     print(BEGUN, flush=True)
     from dsaml import book, config, pages
-    from dsaml.datasets import deam, synthetic
+    from dsaml.datasets import deam, population
 
     small = config.ModelConfig(dim=16, heads=2, layers=1, feed_forward=16, slice_shape=(13, 64))
     plain = config.SupervisedConfig(steps=30, batch_size=4)
@@ -59,7 +59,7 @@ def work(name: str, folder: Path, corpus: Path) -> None:
     config.PROFILES["tiny"] = dataclasses.replace(
         config.DEMO, name="tiny", model=small, warm_start=plain, supervised=plain, meta=meta, validate_every=10
     )
-    tiny = synthetic.CorpusConfig(
+    tiny = population.CorpusConfig(
         train_songs=6,
         validation_songs=3,
         test_songs=3,
@@ -70,7 +70,7 @@ def work(name: str, folder: Path, corpus: Path) -> None:
         ratings_per_song=4,
     )
     deam.MIN_SONGS.update(train=3, test=2)
-    synthetic.CorpusConfig.__init__.__defaults__ = dataclasses.astuple(tiny)
+    population.CONFIGS["two-signs"] = tiny
     data = ["--dataset", "synthetic", "--root", str(corpus), "--profile", "tiny", "--cache", str(folder / "cache")]
     lines = {
         "synthesize": ["synthesize", str(folder / "corpus")],

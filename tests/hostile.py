@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from safetensors.torch import save
 
 from dsaml.__main__ import main
 from dsaml.config import DEMO, ModelConfig
+from dsaml.integrity import KEY, document_digest, pack_tensors
 from dsaml.model import DSAML
 from dsaml.study import write_template
 
@@ -53,8 +53,14 @@ def case(
 
 
 def model_bytes(header: dict[str, str] | None = None, weights: dict[str, torch.Tensor] | None = None) -> bytes:
-    """A model file with any header and any weights."""
-    return save(WEIGHTS if weights is None else weights, HEADER if header is None else header)
+    """A model file with any header and any weights, and the digest that fits."""
+    return pack_tensors(WEIGHTS if weights is None else weights, HEADER if header is None else header)
+
+
+def stamped(document: dict[str, object]) -> str:
+    """A result file with any content, a stamp, and the digest that fits."""
+    document = document | {"provenance": {}}
+    return json.dumps(document | {"provenance": {KEY: document_digest(document)}})
 
 
 def write_inputs(folder: Path) -> None:
@@ -68,7 +74,7 @@ def write_inputs(folder: Path) -> None:
     write_template(folder / "rankings.csv")
     curve = [[0.1, 0.2], [0.3, 0.4]]
     song = {"song_id": "s", "truth": curve, "methods": {"A": curve, "B": curve}}
-    (folder / "curves.json").write_text(json.dumps({"participants": [{"id": "p", "songs": [song]}]}))
+    (folder / "curves.json").write_text(stamped({"participants": [{"id": "p", "songs": [song]}]}))
     (folder / "grid.yaml").write_text("datasets: [{name: folder, root: nowhere}]\nseeds: [0]\n")
 
 

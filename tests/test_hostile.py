@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-from hostile import HEADER, RATE, SPECIAL, WEIGHTS, Case, case, model_bytes, run, write_inputs
+from hostile import HEADER, RATE, SPECIAL, WEIGHTS, Case, case, model_bytes, run, stamped, write_inputs
 from safetensors.numpy import load_file
 from test_checks import AUDIO, FOLDER, TABLE, _mean, _rater, _wav, write_deam
 
@@ -214,7 +214,7 @@ CASES += [
     Case(
         f"predict: no song named with {name}",
         ("predict", odd, *PREDICT.split()[2:]),
-        "no such|cannot be read|not a file",
+        "no such|cannot be read|not a file|too long",
     )
     for name, odd in ODD_NAMES.items()
 ]
@@ -222,7 +222,7 @@ CASES += [
     Case(
         f"personalize: no curve named with {name}",
         tuple(odd if a == "in/curve.csv" else a for a in PERSONALIZE.split()),
-        "no such|cannot be read|not a file",
+        "no such|cannot be read|not a file|too long",
     )
     for name, odd in ODD_NAMES.items()
 ]
@@ -230,7 +230,7 @@ CASES += [
     Case(
         f"predict: no model named with {name}",
         tuple(odd if a == "in/model.safetensors" else a for a in PREDICT.split()),
-        "no such|cannot be read|not a file",
+        "no such|cannot be read|not a file|too long",
     )
     for name, odd in ODD_NAMES.items()
 ]
@@ -246,10 +246,10 @@ CASES += [
 # Curves ---------------------------------------------------------------------------------------------------------------
 
 CURVES = {
-    "empty": ("", "not a CSV"),
-    "header only": ("time_s,arousal,valence\n", "a header but no lines"),
+    "empty": ("", "no column"),
+    "header only": ("time_s,arousal,valence\n", "holds no points"),
     "no header": ("0,0.1,0.2\n1,0.1,0.2\n", "no column"),
-    "other columns": ("t,a,v\n0,0,0\n", "no column time_s, arousal, valence"),
+    "other columns": ("t,a,v\n0,0,0\n", "no column time_s"),
     "no valence": ("time_s,arousal\n0,0\n", "no column valence"),
     "semicolons": ("time_s;arousal;valence\n0;0;0\n", "no column"),
     "text": ("time_s,arousal,valence\n0,loud,0\n", "line 2 holds something that is no number"),
@@ -258,16 +258,16 @@ CURVES = {
     "empty cell": ("time_s,arousal,valence\n0,,0\n", "no number"),
     "times fall": ("time_s,arousal,valence\n1,0,0\n0,0,0\n", "not after the one before"),
     "a time twice": ("time_s,arousal,valence\n1,0,0\n1,0,0\n", "not after the one before"),
-    "off the scale": ("time_s,arousal,valence\n0,0,9\n10,0,1\n", "beyond"),
+    "off the scale": ("time_s,arousal,valence\n" + "".join(f"{t},0,{t}\n" for t in range(10)), "beyond"),
     "too short": ("time_s,arousal,valence\n0,0,0\n1,0,0\n", "annotate at least"),
     "longer than the song": ("time_s,arousal,valence\n" + "".join(f"{t},0,0\n" for t in range(60)), "missing"),
     "after the song": ("time_s,arousal,valence\n" + "".join(f"{t},0,0\n" for t in range(60, 90)), "missing"),
-    "1e308": ("time_s,arousal,valence\n0,1e308,0\n10,0,0\n", "beyond"),
+    "1e308": ("time_s,arousal,valence\n" + "".join(f"{t},1e308,0\n" for t in range(10)), "beyond"),
     "UTF-16": ("time_s,arousal,valence\n0,0,0\n".encode("utf-16"), "not a CSV|no column"),
     "Latin-1": (b"time_s,arousal,valence\n0,0,0\n# caf\xe9,0,0\n", "not a CSV|no number"),
     "zero bytes": (b"\0" * 400, "not a CSV|no column"),
-    "a quote": ('time_s,arousal,valence\n0,"0,0\n', "not a CSV|no number"),
-    "ragged": ("time_s,arousal,valence\n0,0,0\n1,0,0,0,0\n", "not a CSV|no number"),
+    "a quote": ('time_s,arousal,valence\n0,"0,0\n', "fields"),
+    "ragged": ("time_s,arousal,valence\n0,0,0\n1,0,0,0,0\n", "fields"),
 }
 CASES += [case(f"personalize: curve {n}", PERSONALIZE, says, put("curve.csv", c)) for n, (c, says) in CURVES.items()]
 CASES += [
@@ -322,7 +322,7 @@ STUDY = {"participants": [{"id": "p", "songs": [{"song_id": "s", "truth": [[0, 0
 def study(edit) -> str:
     document = copy.deepcopy(STUDY)
     edit(document)
-    return json.dumps(document)
+    return stamped(document)
 
 
 def of_song(**change: object) -> str:
@@ -336,9 +336,10 @@ STUDIES = {
     "a number": "7",
     "null": "null",
     "nested": "[" * 100_000,
-    "nobody": '{"participants": []}',
-    "no participants": "{}",
-    "participants are numbers": '{"participants": [1]}',
+    "nobody": stamped({"participants": []}),
+    "no stamp": "{}",
+    "no participants": stamped({}),
+    "participants are numbers": stamped({"participants": [1]}),
     "no songs": study(lambda d: d["participants"][0].pop("songs")),
     "songs are a text": study(lambda d: d["participants"][0].update(songs="ab")),
     "no id": study(lambda d: d["participants"][0].pop("id")),
@@ -350,7 +351,8 @@ STUDIES = {
     "truth is empty": of_song(truth=[], methods={"A": []}),
     "methods are a list": of_song(methods=[[[0, 0]]]),
     "no methods": of_song(methods={}),
-    "NaN": '{"participants": [{"id": 1, "songs": [{"song_id": 1, "truth": [[NaN, 0]], "methods": {"A": [[0, 0]]}}]}]}',
+    "NaN": of_song(truth=[[float("nan"), 0]]),
+    "another digest": of_song().replace("[[0, 0]]", "[[0, 1]]"),
 }
 CASES += [
     case(
@@ -448,7 +450,7 @@ CASES += [
         "not the record of a run",
         lambda folder, record=record: (
             put("grid.yaml", ONE + "seeds: [0]\n")(folder),
-            put("folder-mine-demo-pdmer-0.json", json.dumps(record | {"provenance": {}}))(folder),
+            put("folder-mine-demo-pdmer-0.json", stamped(record))(folder),
         ),
     )
     for name, record in RECORDS.items()
@@ -485,6 +487,17 @@ ON_DEAM += [
     for name, change in SPECIAL.items()
 ]
 ON_DEAM += [
+    case("features: hop inf", f"features {DEAM} --cache cache --hop-seconds inf", "--hop-seconds"),
+    case("structure: no such part", f"structure {DEAM} --split everything", "no such part"),
+    case("structure: no such data set", "structure --dataset nothing --root in/DEAM", "not known"),
+    case("structure: DEAM as VGMIDI", "structure --dataset vgmidi --root in/DEAM", "DEAM"),
+    case("structure: no annotators", f"structure {DEAM} --split test", "DEAM|listeners|songs"),
+    case(
+        "structure: facts are a list",
+        f"structure {DEAM} --save in/facts.json",
+        "facts.json|DEAM|songs",
+        put("facts.json", "[]"),
+    ),
     case("floors: no such part", f"floors {DEAM} --split everything"),
     case(
         "floors: a damaged facts file",
@@ -632,8 +645,7 @@ CASES += [
     case("train: no such device", f"{ANY} --device abacus", "device|abacus"),
     case("train: an empty folder", ANY, "annotations.csv"),
     case("reproduce: no root", "reproduce table1 --dataset deam", "--root is missing"),
-    case("reproduce: the book on DEAM", "reproduce book --dataset deam --root in", "embedded corpus"),
-    case("reproduce: seeds that cannot be paired", "reproduce --seeds 3 --baseline-seeds 2", "paired"),
+    case("reproduce: the book on DEAM", "reproduce book --dataset deam --root in", "embedded corp"),
     case("reproduce: no such profile", "reproduce --profile huge", "profile 'huge'"),
     case("reproduce: root is a file", "reproduce table1 --dataset deam --root in/song.wav", "not a folder"),
     case("parameters: no such profile", "parameters --profile huge", "profile 'huge'"),

@@ -20,6 +20,7 @@ from dsaml.commands.common import (
     RootOption,
     console,
 )
+from dsaml.errors import DsamlError
 
 app = typer.Typer()
 
@@ -200,6 +201,8 @@ def structure(
         curves = vgmidi.read(root)
     else:
         data = load_dataset(dataset, root)
+        if split not in data.split.songs:
+            raise DsamlError(f"--split {split}: no such part; choose from: {', '.join(data.split.songs)}")
         curves = parts.by_song(data.tracks, data.split.songs[split])
     found = parts.decompose(curves)
     numbers = {"songs": len(curves), "tracks": found.tracks, **parts.summary(found)}
@@ -224,7 +227,7 @@ def template(directory: Annotated[Path, typer.Argument(help="A new or empty fold
 def synthesize(
     directory: Annotated[Path, typer.Argument(help="A new or empty folder, or an embedded corpus.")],
     seed: Annotated[int, typer.Option("--seed", help="Everything follows from it.", **SEEDS)] = 0,
-    workers: Annotated[int, typer.Option("--workers", help="Processes.")] = 2,
+    workers: Annotated[int, typer.Option("--workers", help="Processes.", min=1)] = 2,
     population: Annotated[
         PopulationName,
         typer.Option("--population", help="Who listens: two-signs (default), or continuous: the data set stress."),
