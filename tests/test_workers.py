@@ -23,7 +23,7 @@ def job(seconds):
     print("working", flush=True)
     time.sleep(seconds)
 
-with mock.patch.object(command, "app", lambda: parallel(2)(delayed(job)(60) for _ in range(4))):
+with mock.patch.object(command, "app", lambda arguments: parallel(2)(delayed(job)(60) for _ in range(4))):
     command.main()
 """
 
