@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 
@@ -28,4 +29,5 @@ def end_with_parent(parent: int) -> None:
 
     if os.getpid() not in _watching:
         _watching.add(os.getpid())
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked one has its parent's handler, which speaks for the command
         threading.Thread(target=watch, daemon=True, name="end with parent").start()

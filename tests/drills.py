@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import dataclasses
-import hashlib
-import json
 import os
 import re
 import resource
@@ -24,131 +21,17 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from drill_commands import BEGUN, COMMANDS, WITH_WORKERS, numbers, prepare
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("synthesize", "features", "train", "reproduce", "book")
 FAULTS = ("kill", "term", "worker", "full", "readonly", "two")
-WITH_WORKERS = ("synthesize", "reproduce")
 LONGEST = 900  # s of one command
-BEGUN = "begun"  # what a command says when Python itself has started
-TABLE_OF_CONTENTS = "format: jb-book\nroot: book/index\nchapters:\n  - file: notebooks/01_a\n  - file: notebooks/02_b\n"
-CONFIGURATION = "title: Small\nexecute:\n  execute_notebooks: 'off'\nonly_build_toc_files: true\n"
-
-
-# ---- inside the process that gets hurt
-
-
-def work(name: str, folder: Path, corpus: Path) -> None:
-    """Run one command through the command line's own entry, with a tiny corpus, profile or book."""
-    from dsaml import __main__ as command
-
-    signal.signal(signal.SIGTERM, command._terminate)  # as main does; what follows is imported late in a real command
-    print(BEGUN, flush=True)
-    from dsaml import book, config, pages
-    from dsaml.datasets import deam, population
-
-    small = config.ModelConfig(dim=16, heads=2, layers=1, feed_forward=16, slice_shape=(13, 64))
-    plain = config.SupervisedConfig(steps=30, batch_size=4)
-    meta = dataclasses.replace(
-        config.DEMO.meta, steps=30, tasks_per_step=2, tasks_at_once=1, query_songs=2, inner_steps=1, adapt="all"
-    )
-    meta = dataclasses.replace(meta, train_adapter=True)
-    config.PROFILES["tiny"] = dataclasses.replace(
-        config.DEMO, name="tiny", model=small, warm_start=plain, supervised=plain, meta=meta, validate_every=10
-    )
-    tiny = population.CorpusConfig(
-        train_songs=6,
-        validation_songs=3,
-        test_songs=3,
-        long_songs=1,
-        train_listeners=4,
-        validation_listeners=2,
-        test_listeners=2,
-        ratings_per_song=4,
-    )
-    deam.MIN_SONGS.update(train=3, test=2)
-    population.CONFIGS["two-signs"] = tiny
-    data = ["--dataset", "synthetic", "--root", str(corpus), "--profile", "tiny", "--cache", str(folder / "cache")]
-    lines = {
-        "synthesize": ["synthesize", str(folder / "corpus")],
-        "features": ["features", *data],
-        "train": ["train", *data, "--out", str(folder / "model.safetensors"), "--save-every", "3", "--device", "cpu"],
-        "reproduce": ["reproduce", "table1", *data, "--seeds", "2", "--results", str(folder / "results")],
-    }
-    if name == "book":
-        pages.from_npm = lambda package, member, cache: None
-        command.app = lambda: book.build(root=folder, steps=book.Steps(compute=_small_results))
-    else:
-        sys.argv = ["dsaml", *lines[name]]
-    command.main()
-
-
-def _small_results(profile: str, results: Path, cache: Path) -> None:
-    from dsaml.config import DEMO
-    from dsaml.results import provenance, write_result
-
-    time.sleep(1)
-    write_result(results / "numbers.json", {"ccc": "0.51"}, provenance(DEMO, None, seeds=[0], seconds=1.0, real=False))
-
-
-# ---- outside of it
-
-
-def prepare(name: str, folder: Path) -> None:
-    """What a command needs before it starts."""
-    folder.mkdir()
-    if name != "book":
-        return
-    import nbformat
-
-    (folder / "dsaml").mkdir()
-    (folder / "dsaml/model.py").write_text('"""The model."""\n')
-    (folder / "book").mkdir()
-    (folder / "book/index.md").write_text("# Hello\n\nThe CCC is {{ ccc }}.\n")
-    (folder / "_config.yml").write_text(CONFIGURATION)
-    (folder / "_toc.yml").write_text(TABLE_OF_CONTENTS)
-    (folder / "notebooks").mkdir()
-    for title, code in {"01_a": "print(sum(range(1000)))", "02_b": "import time; time.sleep(1); print(results)"}.items():
-        first = nbformat.v4.new_code_cell('profile = "demo"\nresults = "results/demo"', metadata={"tags": ["parameters"]})
-        cells = [nbformat.v4.new_markdown_cell(f"# {title}"), first, nbformat.v4.new_code_cell(code)]
-        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        for number, cell in enumerate(cells):
-            cell.id = f"cell-{number}"
-        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-        nbformat.write(notebook, folder / "notebooks" / f"{title}.ipynb")
-
-
-def numbers(name: str, folder: Path) -> str:
-    """A digest of what a command computed, without when and where."""
-    from dsaml.integrity import read_tensors, tensors_digest
-
-    found: dict[str, Any] = {}
-    if name == "synthesize":
-        files = [p for p in (folder / "corpus").rglob("*") if p.is_file() and p.name != ".lock"]
-        found = {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
-    elif name == "features":
-        found = {p.name: tensors_digest(*read_tensors(p)) for p in (folder / "cache").glob("*.safetensors")}
-    elif name == "train":
-        found = {"weights": tensors_digest(read_tensors(folder / "model.safetensors")[0], {})}
-    elif name == "reproduce":
-        for path in (folder / "results").glob("*.json"):
-            found[path.name] = json.loads(path.read_text())
-            del found[path.name]["provenance"]
-    else:
-        for path in (folder / "_build/executed").glob("*.ipynb"):
-            found[path.name] = [cell.get("outputs") for cell in json.loads(path.read_text())["cells"]]
-        for path in sorted((folder / "_build/html").rglob("0*.html")):
-            found[path.name] = re.findall(r"<pre>.*?</pre>", path.read_text(), re.DOTALL)
-    if not found:
-        return "nothing"
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 class Command:
-    """One process that runs :func:`work`."""
+    """One process that runs a command of drill_commands.py."""
 
     def __init__(self, name: str, folder: Path, corpus: Path, limit: int | None = None):
         def restrict() -> None:
@@ -158,7 +41,7 @@ class Command:
 
         libc = ctypes.CDLL(None)
         self.started = time.monotonic()
-        line = [sys.executable, __file__, "--work", name, str(folder), str(corpus)]
+        line = [sys.executable, str(ROOT / "tests/drill_commands.py"), name, str(folder), str(corpus)]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "500"}
         self.below: list[int] = []
         pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}  # a limit on files would cut a file short
@@ -216,6 +99,10 @@ class Failure(Exception):
     """A drill that did not end as it should."""
 
 
+class Missed(Exception):
+    """The command had ended before the harm was done, after so many seconds."""
+
+
 def expect(condition: bool, what: str, said: str = "") -> None:
     """Fail the drill with what was expected."""
     if not condition:
@@ -257,8 +144,13 @@ class Drills:
 
     def run(self, fault: str, rng: np.random.Generator) -> str:
         """One drill; returns what was done, raises Failure."""
-        folder, moment = self.fresh(), self.seconds * rng.uniform(0.1, 0.95)
-        done = getattr(self, f"do_{fault}")(folder, moment, rng)
+        while True:
+            folder, moment = self.fresh(), self.seconds * rng.uniform(0.1, 0.95)
+            try:
+                done = getattr(self, f"do_{fault}")(folder, moment, rng)
+                break
+            except Missed as missed:  # the machine has less to do than before
+                self.seconds = missed.args[0]
         code, said = self.start(folder).end()
         ended_well(code, said, (0,))
         expect(numbers(self.name, folder) == self.expected, f"other numbers after: {done}", said)
@@ -268,10 +160,12 @@ class Drills:
     def do_kill(self, folder: Path, moment: float, rng: np.random.Generator) -> str:
         """Kill -9 in the middle."""
         command = self.start(folder)
-        hit = command.at(moment)
+        command.at(moment)
         command.process.kill()
         code, said = command.end()
-        expect(code in ((-signal.SIGKILL,) if hit else (0, -signal.SIGKILL)), f"exit code {code}", said)
+        if code == 0:
+            raise Missed(time.monotonic() - command.started)
+        expect(code == -signal.SIGKILL, f"exit code {code}", said)
         return f"kill -9 after {moment:.1f} s"
 
     def do_term(self, folder: Path, moment: float, rng: np.random.Generator) -> str:
@@ -280,16 +174,20 @@ class Drills:
         command.at(moment)
         command.process.terminate()
         code, said = command.end()
-        ended_well(code, said, (0, 1, 143) if BEGUN in said else (-signal.SIGTERM,))
+        if code == 0:
+            raise Missed(time.monotonic() - command.started)
+        ended_well(code, said, (1, 143) if BEGUN in said else (-signal.SIGTERM,))
         return f"SIGTERM after {moment:.1f} s (exit code {code})"
 
     def do_worker(self, folder: Path, moment: float, rng: np.random.Generator) -> str:
         """Kill -9 of one of its processes."""
         command = self.start(folder)
-        while command.at(moment) and not command.below and moment < self.seconds:
-            moment += 0.2
-        if command.below:
-            os.kill(int(rng.choice(command.below)), signal.SIGKILL)
+        while command.at(moment) and not command.below:
+            moment += 0.1
+        if not command.below:
+            command.end()
+            raise Missed(time.monotonic() - command.started)
+        os.kill(int(rng.choice(command.below)), signal.SIGKILL)
         code, said = command.end()
         ended_well(code, said, (0, 1))
         return f"kill -9 of one of {len(command.below)} processes after {moment:.1f} s (exit code {code})"
@@ -357,7 +255,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--work"]:
-        work(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
-    else:
-        sys.exit(main())
+    sys.exit(main())
