@@ -177,7 +177,7 @@ def template(directory: Annotated[Path, typer.Argument(help="A new or empty fold
 def synthesize(
     directory: Annotated[Path, typer.Argument(help="A new or empty folder, or an embedded corpus.")],
     seed: Annotated[int, typer.Option("--seed", help="Everything follows from it.", **SEEDS)] = 0,
-    workers: Annotated[int, typer.Option("--workers", help="Processes.")] = 2,
+    workers: Annotated[int, typer.Option("--workers", help="Processes.", min=1)] = 2,
 ) -> None:
     """Write the embedded corpus (synthetic songs and listeners) in DEAM's own layout; about a minute."""
     from dsaml.datasets.synthetic import CorpusConfig
