@@ -11,12 +11,13 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from joblib import Parallel, delayed
 from torch import Tensor
 
 from dsaml.audio import cut_slices, log_mel_slices
@@ -28,6 +29,7 @@ from dsaml.integrity import pack_tensors, read_tensors
 from dsaml.recording import listen
 from dsaml.results import write_bytes_atomically
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 VERSION = 3
@@ -176,15 +178,24 @@ class FeatureCache:
 
         features: dict[str, Features] = {}
         try:
-            made = Parallel(n_jobs=workers, prefer="threads", return_as="generator")(
-                delayed(job)(*item) for item in songs.values()
-            )
-            for name, one in zip(songs, made, strict=True):
+            for name, one in zip(songs, _in_threads(job, songs, workers), strict=True):
                 features[name] = one
                 progress(len(features), len(songs))
         finally:
             torch.set_num_threads(threads)
         return features
+
+
+def _in_threads(
+    job: Callable[[Song, int], T], songs: Mapping[str, tuple[Song, int]], workers: int
+) -> Iterator[T]:
+    """What ``job`` makes of each song, in their order; after an error no thread works on while the process ends."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for made in [pool.submit(job, *item) for item in songs.values()]:
+            yield made.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def waveform_slices(songs: Mapping[str, tuple[Song, int]], audio: AudioConfig, path: Path) -> dict[str, Features]:
@@ -212,8 +223,7 @@ def waveform_slices(songs: Mapping[str, tuple[Song, int]], audio: AudioConfig, p
     except (FileNotFoundError, ValueError) as error:
         if not isinstance(error, FileNotFoundError):
             log.warning("%s: damaged (%s); computed again", path, error)
-        made = Parallel(n_jobs=2, prefer="threads")(delayed(job)(*item) for item in songs.values())
-        stored = dict(zip(songs, made, strict=True))
+        stored = dict(zip(songs, _in_threads(job, songs, 2), strict=True))
         write_bytes_atomically(path, pack_tensors(stored, {}))
     return {song: Features(stored[song], torch.zeros(1, 0)) for song in songs}
 
