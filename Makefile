@@ -25,7 +25,7 @@ test: $(STAMP)
 	$(RUN) -m pytest
 
 drills: $(STAMP)
-	$(RUN) tests/drills.py
+	$(RUN) tests/drills/drills.py
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .

@@ -49,7 +49,7 @@ def closure(module: str, root: Path = PACKAGE) -> dict[str, Path]:
     Parameters
     ----------
     module : str
-        Such as "dsaml.training".
+        Such as "dsaml.learn.training".
     root : Path
         The package's folder.
 

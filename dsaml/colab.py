@@ -127,7 +127,7 @@ def setup(profile: str, results: str, cache: str = "cache") -> None:
             f"{results}: no results; run 'python -m dsaml reproduce all --profile {profile}' on a machine with a GPU first"
         )
     from dsaml.config import get_profile
-    from dsaml.reproduce import demo_results
+    from dsaml.experiment.reproduce import demo_results
 
     print(f"no results in {results} yet: training the demo's models now, about twelve minutes on two cores")
     demo_results(get_profile(profile), Path(results), Path(cache))

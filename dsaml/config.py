@@ -14,14 +14,21 @@ from typing import Any, Literal
 
 from dsaml.errors import DsamlError
 
+DIMENSIONS = ("arousal", "valence")  # the order of every last axis of 2
+METRICS = ("ccc", "pcc", "rmse")
+PCC_EPS = 1e-8  # in the denominator of PCC, as in the released code
+STEP_SECONDS = 0.5  # between two labels (2 Hz)
+LABEL_START = 15.0  # s; earlier labels are unstable and not used, as in the paper
+CLIP_STEPS = 60  # labels of a 45 s clip: 15 to 45 s at 2 Hz
+
 
 @dataclass(frozen=True)
 class AudioConfig:
     """Input Preprocessor: how audio becomes one log-mel slice per label."""
 
     sample_rate: int = 44_100  # Hz; other rates are resampled to it
-    step_seconds: float = 0.5  # one label and one slice every 0.5 s (2 Hz)
-    label_start: float = 15.0  # s; annotations before it are unstable and were removed by the data sets
+    step_seconds: float = STEP_SECONDS  # one label and one slice every 0.5 s (2 Hz)
+    label_start: float = LABEL_START  # s; annotations before it are unstable and were removed by the data sets
     n_fft: int = 2646  # samples, 60 ms
     hop_length: int = 441  # samples, 10 ms
     n_mels: int = 128  # mel bands

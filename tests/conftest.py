@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from dsaml.annotations import Annotation
-from dsaml.batches import SongStore
+from dsaml.audio.features import Features
 from dsaml.config import MetaConfig, ModelConfig, SupervisedConfig
-from dsaml.datasets import Dataset, Song, Split
-from dsaml.features import Features
+from dsaml.data import Dataset, Song, Split
+from dsaml.data.annotations import Annotation
+from dsaml.learn.batches import SongStore
 
 STEPS = 12
 MODEL = ModelConfig(dim=8, heads=2, layers=1, feed_forward=16, dropout=0.1, slice_shape=(3, 4))

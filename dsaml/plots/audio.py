@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from dsaml.annotations import Annotation
+from dsaml.data.annotations import Annotation
 from dsaml.plots.style import DIMENSION_COLORS, PALETTE
 
 

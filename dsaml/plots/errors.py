@@ -9,9 +9,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from dsaml.config import DIMENSIONS
 from dsaml.plots.style import PALETTE
 
-DIMENSIONS = ("arousal", "valence")
 STYLES = ("-", "--", ":", "-.")
 
 

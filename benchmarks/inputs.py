@@ -1,0 +1,190 @@
+"""How fast songs become features, and what a larger hop of the global encoder costs: ``bench --inputs FOLDER``."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchaudio
+from torch import Tensor
+
+from benchmarks.common import machine, seconds, take_turns
+from dsaml.audio.encoder_windows import GlobalEncoder, windows_for
+from dsaml.audio.features import FeatureCache
+from dsaml.audio.mel_encoder import MelEncoder
+from dsaml.audio.slices import cut_slices, decode, load_mono, log_mel, log_mel_slices
+from dsaml.config import AudioConfig
+from dsaml.data.base import Song
+from dsaml.data.deam import AUDIO_SUFFIXES
+from dsaml.errors import DsamlError
+
+CONFIG, STEPS = AudioConfig(), 60
+CLIP = [(15.0, 45.0)]
+HOPS = (1.0, 2.0, 5.0, 10.0)
+Progress = Callable[[str], None]
+
+
+def measure(
+    folder: Path, checkpoint: str | None = None, songs: int = 100, progress: Progress = lambda what: None
+) -> dict[str, Any]:
+    """Everything that ``data/bench/inputs.json`` holds.
+
+    Parameters
+    ----------
+    folder : Path
+        Songs of 45 s or more.
+    checkpoint : str, optional
+        ImageBind's weights; the word "random" stands for random ones, which take the same time. Without it ImageBind is left out.
+    songs : int
+        How many log-mels are made to time a whole data set; files are taken again where there are fewer.
+
+    Raises
+    ------
+    DsamlError
+        If the folder holds no songs.
+    """
+    files = (
+        sorted(file for file in folder.iterdir() if file.suffix.lower() in AUDIO_SUFFIXES) if folder.is_dir() else []
+    )
+    if not files:
+        raise DsamlError(f"{folder}: no songs here ({', '.join(AUDIO_SUFFIXES)})")
+    progress(f"{len(files)} songs; one core for what is timed alone")
+    threads = torch.get_num_threads()
+    out: dict[str, Any] = {"machine": machine(), "files": len(files)}
+    try:
+        torch.set_num_threads(1)
+        out["one_core"] = _one_core(files, progress)
+        if checkpoint:
+            out["imagebind"] = _imagebind(files[0], checkpoint, progress)
+    finally:
+        torch.set_num_threads(threads)
+    out["many"] = _many([files[k % len(files)] for k in range(songs)], progress)
+    return out
+
+
+def _one_core(files: Sequence[Path], progress: Progress) -> dict[str, Any]:
+    waveform, rate = decode(files[0])
+    song = load_mono(files[0])
+    mel = MelEncoder(64)
+    progress("decoding, log-mels, the mel encoder")
+    taken = seconds(lambda: log_mel_slices(load_mono(files[0]), CONFIG, STEPS))
+    return {
+        "decode_and_log_mel_seconds": taken,
+        "times_real_time": len(waveform) / rate / taken,
+        "mel_clip_seconds": seconds(lambda: mel.embed(song, CONFIG.sample_rate, CLIP)),
+        "mel_hop_cost": hop_cost(mel, [load_mono(file) for file in files[:5]]),
+    }
+
+
+def _slice_by_slice(slices: Tensor, transform: Callable[[], Callable[[Tensor], Tensor]]) -> Tensor:
+    return torch.stack([(transform()(part) + CONFIG.log_offset).log() for part in slices])
+
+
+def _make_transform() -> torchaudio.transforms.MelSpectrogram:
+    return torchaudio.transforms.MelSpectrogram(
+        CONFIG.sample_rate, n_fft=CONFIG.n_fft, hop_length=CONFIG.hop_length, n_mels=CONFIG.n_mels
+    )
+
+
+def _many(files: Sequence[Path], progress: Progress) -> dict[str, Any]:
+    """Log-mels of many songs on all cores, against a loop over slices, and the feature cache's two runs."""
+    progress(f"log-mels of {len(files)} songs")
+    slices = [cut_slices(load_mono(file), STEPS) for file in dict.fromkeys(files)]
+    order = list(dict.fromkeys(files))
+    every = [slices[order.index(file)] for file in files]
+    once = _make_transform()
+    times = take_turns(
+        {
+            "here": lambda: [log_mel(song) for song in every],
+            "loop": lambda: [_slice_by_slice(song, _make_transform) for song in every],
+            "loop_with_one_transform": lambda: [_slice_by_slice(song, lambda: once) for song in every],
+        },
+        rounds=1,
+    )
+    progress("the feature cache, empty and full")
+    with tempfile.TemporaryDirectory() as place:
+        wanted = {f"{file.stem}": (Song(file.stem, file), STEPS) for file in order}
+
+        def fill() -> None:
+            FeatureCache(place, CONFIG, MelEncoder(64)).fill(wanted, workers=torch.get_num_threads())
+
+        start = time.perf_counter()
+        fill()
+        first = time.perf_counter() - start
+        second = seconds(fill, 1)
+    return {
+        "songs": len(files),
+        "log_mel_seconds_per_song": times["here"] / len(files),
+        "ratio_to_loop": times["loop"] / times["here"],
+        "ratio_to_loop_with_one_transform": times["loop_with_one_transform"] / times["here"],
+        "cache_first_seconds_per_song": first / len(order),
+        "cache_second_seconds_per_song": second / len(order),
+        "cache_ratio": first / second,
+    }
+
+
+def hop_cost(encoder: GlobalEncoder, songs: Sequence[Tensor]) -> dict[str, float]:
+    """What a larger hop does to a full song's embeddings.
+
+    Parameters
+    ----------
+    encoder : GlobalEncoder
+    songs : sequence of Tensor
+        At 44.1 kHz.
+
+    Returns
+    -------
+    dict of str to float
+        For each hop in seconds the cosine distance between the vector that a step gets and the one it would get at a hop of
+        0.5 s, averaged over steps; under "between_songs" the distance between the songs' mean vectors.
+    """
+    costs: dict[str, list[Tensor]] = {f"{hop:g}": [] for hop in HOPS}
+    centers: list[Tensor] = []
+    for song in songs:
+        steps = int((len(song) / CONFIG.sample_rate - CONFIG.label_start) / CONFIG.step_seconds)
+        windows, index = windows_for(False, steps, CONFIG, 0.5)
+        exact = encoder.embed(song, CONFIG.sample_rate, windows)[index]  # (steps, D)
+        for hop in HOPS:
+            coarse_windows, coarse_index = windows_for(False, steps, CONFIG, hop)
+            rows = [windows.index(window) for window in coarse_windows]  # each is one of the fine ones
+            coarse = exact[rows][coarse_index]
+            costs[f"{hop:g}"].append(1 - torch.cosine_similarity(coarse, exact).mean())
+        centers.append(exact.mean(0))
+    result = {hop: float(torch.stack(values).mean()) for hop, values in costs.items()}
+    if len(songs) > 1:
+        pairs = [1 - torch.cosine_similarity(a, b, dim=0) for k, a in enumerate(centers) for b in centers[:k]]
+        result["between_songs"] = float(torch.stack(pairs).mean())
+    return result
+
+
+def _imagebind(file: Path, checkpoint: str, progress: Progress) -> dict[str, Any]:
+    from dsaml.audio.imagebind import CLIPS, ImageBindEncoder, build_audio_model
+
+    with tempfile.TemporaryDirectory() as place:
+        if checkpoint == "random":
+            torch.manual_seed(0)
+            torch.save(build_audio_model().state_dict(), f"{place}/random.pth")
+        encoder = ImageBindEncoder(f"{place}/random.pth" if checkpoint == "random" else checkpoint)
+    song = load_mono(file)
+    progress("ImageBind: one clip, and the released recipe's 61 windows (a minute or two)")
+    unused = [(15.0 + 0.5 * k - 2.5, 15.0 + 0.5 * k + 2.5) for k in range(STEPS)]  # 5 s for each step, never read
+    times = take_turns(
+        {
+            "here": lambda: encoder.embed(song, CONFIG.sample_rate, CLIP),
+            "released": lambda: encoder.embed(song, CONFIG.sample_rate, [*CLIP, *unused]),
+        },
+        rounds=1,
+    )
+    progress("ImageBind: what a larger hop costs")
+    return {
+        "weights": "random" if checkpoint == "random" else encoder.fingerprint,
+        "clip_seconds": times["here"],
+        "seconds_per_2_s": times["here"] / CLIPS,
+        "released_clip_seconds": times["released"],
+        "ratio": times["released"] / times["here"],
+        "hop_cost": hop_cost(encoder, [song]),
+    }

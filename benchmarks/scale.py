@@ -1,0 +1,147 @@
+"""How time and memory grow with songs, song length, annotators, tasks per step, D and processes: ``bench --scale``.
+
+Each curve doubles one size and leaves the others as the demo has them. The slope in double logarithmic scale says how it
+grows: 1 is proportional, 0 is not at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.common import machine, peak_memory, seconds
+from benchmarks.engine import make_batch, make_model, meta_step
+from dsaml.audio.features import Features
+from dsaml.audio.windows import predict_song
+from dsaml.config import DEMO, MetaConfig, ModelConfig
+from dsaml.data.annotations import MEAN, Annotation
+from dsaml.data.base import Dataset, Song, Split
+from dsaml.learn.batches import SongStore
+from dsaml.learn.distributed import processes
+from dsaml.learn.tasks import TaskSampler
+from dsaml.learn.training import train_maml
+
+Progress = Callable[[str], None]
+META = dataclasses.replace(DEMO.meta, query_mode="eval")
+RANK_STEPS = 6  # meta-steps timed with several processes
+
+
+def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """Exponent of the power law through the points."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def curve(sizes: Sequence[int], measure: Callable[[int], dict[str, float]]) -> dict[str, Any]:
+    """Measured values for each size, and how each of them grows."""
+    points = [measure(size) for size in sizes]
+    columns = {name: [point[name] for point in points] for name in points[0]}
+    return {"sizes": list(sizes), **columns, "slopes": {name: slope(sizes, values) for name, values in columns.items()}}
+
+
+def _step(model: ModelConfig, meta: MetaConfig, tasks: int, steps: int, rounds: int) -> float:
+    support, query = make_batch(model, tasks, 1, 1, steps), make_batch(model, tasks, meta.query_songs, 2, steps)
+    built = make_model(model)
+    return seconds(lambda: meta_step(built, support, query, meta), rounds)
+
+
+def measured_step(dim: int, tasks: int, steps: int, rounds: int = 3) -> dict[str, float]:
+    """Seconds and largest memory of one meta-step, in a process of its own."""
+    model = dataclasses.replace(DEMO.model, dim=dim, feed_forward=2 * dim)
+    meta = dataclasses.replace(META, tasks_at_once=tasks)
+    taken, gigabytes = peak_memory(_step, model, meta, tasks, steps, rounds)
+    return {"seconds": taken, "gigabytes": gigabytes}
+
+
+def tiny_data_set(songs: int, annotators: int, each: int, dim: int = 16) -> SongStore:
+    """Random labels and features of many songs and annotators who rated ``each`` of them."""
+    rng, steps = np.random.default_rng(0), 60
+    ids, people = [f"s{k}" for k in range(songs)], [f"a{k}" for k in range(annotators)]
+    times = 15 + 0.5 * np.arange(steps)
+
+    def label(song: str, who: str) -> Annotation:
+        return Annotation(song, who, times, rng.uniform(-1, 1, (steps, 2)))
+
+    shape = DEMO.model.slice_shape
+    features = {s: Features(torch.randn(steps, *shape), torch.randn(1, dim)) for s in ids}
+    tracks = {who: {s: label(s, who) for s in rng.choice(ids, min(each, songs), replace=False)} for who in people}
+    held_out = max(2, songs // 10)
+    split = Split(
+        {"train": tuple(ids[:-held_out]), "validation": tuple(ids[-held_out:]), "test": ()},
+        {"train": tuple(people), "validation": ("v",), "test": ()},
+    )
+    tracks["v"] = {s: label(s, "v") for s in ids[-held_out:]}
+    mean = {s: label(s, MEAN) for s in ids}
+    return SongStore(
+        Dataset("random", False, Path("memory"), {s: Song(s, None) for s in ids}, mean, tracks, split, ()), features
+    )
+
+
+def _sampling(songs: int, annotators: int) -> dict[str, float]:
+    """Seconds to draw and stack one meta-step's tasks; data set size must not matter."""
+    store = tiny_data_set(songs, annotators, 12)
+    tracks = {who: every for who, every in store.dataset.tracks.items() if who != "v"}
+    sampler = TaskSampler(tracks, "annotator", 1, META.query_songs, 0)
+    number = iter(range(10**9))
+
+    def work() -> None:
+        tasks = sampler.batch(next(number), META.tasks_per_step)
+        store.support(tasks), store.query(tasks)
+
+    return {"seconds": seconds(work, 15)}
+
+
+def _song(minutes: int) -> dict[str, float]:
+    """Seconds to predict a long song through sliding windows."""
+    model, steps = make_model(DEMO.model), minutes * 120
+    features = Features(torch.randn(steps, *DEMO.model.slice_shape), torch.randn(steps, DEMO.model.dim))
+    return {"seconds": seconds(lambda: predict_song(lambda x, g: model(x, g).prediction, features), 2)}
+
+
+def _rank(rank: int, size: int, port: int, out: str) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with processes("cpu", 120):
+        store = tiny_data_set(40, 10, 12, DEMO.model.dim)
+        config = dataclasses.replace(META, steps=RANK_STEPS, train_adapter=False, tasks_at_once=META.tasks_per_step)
+        model = make_model(DEMO.model)
+        train_maml(model, store, dataclasses.replace(config, steps=1), seed=0, validate_every=99)  # warm
+        start = time.perf_counter()
+        train_maml(model, store, config, seed=0, validate_every=99)
+        Path(f"{out}/{rank}").write_text(str(time.perf_counter() - start))
+
+
+def _processes(size: int) -> dict[str, float]:
+    """Seconds per meta-step with several processes of one thread each, validation included."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    with tempfile.TemporaryDirectory() as out:
+        torch.multiprocessing.spawn(_rank, (size, port, out), nprocs=size)
+        return {"seconds": max(float(Path(f"{out}/{rank}").read_text()) for rank in range(size)) / RANK_STEPS}
+
+
+def measure(progress: Progress = lambda what: None) -> dict[str, Any]:
+    """Everything that ``data/bench/scale.json`` holds."""
+    curves: dict[str, Any] = {}
+    for name, sizes, work in (
+        ("tasks_per_step", (1, 2, 4, 8, 16), lambda n: measured_step(DEMO.model.dim, n, 60)),
+        ("steps_of_a_song", (30, 60, 120, 240), lambda n: measured_step(DEMO.model.dim, 4, n)),
+        ("dim", (32, 64, 128, 256), lambda n: measured_step(n, 4, 60)),
+        ("minutes_of_a_song", (1, 2, 4, 8), _song),
+        ("songs", (50, 100, 200, 400), lambda n: _sampling(n, 40)),
+        ("annotators", (10, 40, 160, 640), lambda n: _sampling(100, n)),
+        ("processes", (1, 2) if (os.cpu_count() or 1) < 4 else (1, 2, 4), _processes),
+    ):
+        progress(f"how it grows with: {name} ({', '.join(map(str, sizes))})")
+        curves[name] = curve(sizes, work)
+    return {"machine": machine(), "curves": curves}

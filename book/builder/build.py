@@ -1,0 +1,286 @@
+"""The runner behind ``make book``: compute, execute the notebooks, stage the pages, render them, check them.
+
+Everything generated lies under ``_build/``::
+
+    _build/executed/   notebooks as papermill left them (a failed one too)
+    _build/stage/      the book's sources in the repository's own shape, so that page names and links stay the same
+    _build/html/       the book
+    _build/done.json   what is already done, as hashes of everything that went in
+
+A step is skipped only if nothing that it depends on has changed: package sources, notebook, parameters, results, data
+and the versions of all installed packages. Compute writes under ``results/<profile>/``; everything after it only reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from book.builder import notebooks
+from book.builder.pages import render, stage
+from dsaml.config import get_profile
+from dsaml.errors import DsamlError
+from dsaml.io import write_bytes_atomically
+
+log = logging.getLogger(__name__)
+
+
+def compute_results(profile: str, results: Path, cache: Path) -> None:
+    """Write every number of the book under ``results`` (the default compute step)."""
+    from dsaml.experiment.reproduce import demo_results  # imports torch; not needed when nothing has changed
+
+    demo_results(get_profile(profile), results, cache)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The parts that do the work; the tests put small ones in their place."""
+
+    compute: Callable[[str, Path, Path], None] = compute_results  # profile name, results folder, cache folder
+    execute: Callable[..., None] = notebooks.execute  # source, target, parameters, folder, progress
+    render: Callable[[Path, Path], None] = render  # staged folder, repository root -> root/_build/html
+
+
+def toc_pages(toc: Path) -> list[str]:
+    """All pages that the table of contents names, in its order.
+
+    Raises
+    ------
+    DsamlError
+        If the file is missing or is not a table of contents.
+    """
+    if not toc.is_file():
+        raise DsamlError(f"{toc}: no table of contents here; run this in the repository's own folder")
+    document = yaml.safe_load(toc.read_text(encoding="utf-8"))
+    if not isinstance(document, dict) or "root" not in document:
+        raise DsamlError(f"{toc}: has no 'root' page; see the Jupyter Book documentation of _toc.yml")
+
+    def walk(node: Any) -> Iterator[str]:
+        if isinstance(node, list):
+            for item in node:
+                yield from walk(item)
+        elif isinstance(node, dict):
+            if "file" in node:
+                yield node["file"]
+            for key in ("parts", "chapters", "sections"):
+                yield from walk(node.get(key, []))
+
+    return [document["root"], *walk(document)]
+
+
+def missing_pages(root: Path) -> list[str]:
+    """Pages of the table of contents without HTML."""
+    return [page for page in toc_pages(root / "_toc.yml") if not (root / "_build/html" / f"{page}.html").is_file()]
+
+
+def digest(*parts: Any) -> str:
+    """SHA-256 of the parts; a path stands for its content, a folder for all files below it and their names."""
+    total = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            files = sorted(path for path in part.rglob("*") if path.is_file()) if part.is_dir() else [part]
+            for file in files:
+                if "__pycache__" not in file.parts:
+                    total.update(f"{file.relative_to(part)}\0".encode())
+                    total.update(hashlib.sha256(file.read_bytes()).digest() if file.is_file() else b"missing")
+        else:
+            total.update(json.dumps(part, sort_keys=True, default=str).encode() + b"\0")
+    return total.hexdigest()
+
+
+def installed() -> list[str]:
+    """Every installed package with its version, and Python's."""
+    found = {f"{item.metadata['Name']}=={item.version}" for item in distributions()}
+    return [f"python=={platform.python_version()}", *sorted(found)]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time builds into ``folder``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise DsamlError(f"{folder}: another process is building this book; wait until it is done") from error
+    except OSError as error:
+        raise DsamlError(f"{folder}: cannot be written ({error.strerror}); check the folder's permissions") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class Ledger:
+    """What is already done: one hash per step, kept in ``_build/done.json``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.done: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self.done = {}  # no ledger, or half a one: then nothing counts as done
+
+    def get(self, step: str) -> Any:
+        """The recorded value, or None."""
+        return self.done.get(step)
+
+    def set(self, step: str, value: Any) -> None:
+        """Record a step and write the ledger; ``None`` forgets it."""
+        self.done[step] = value
+        write_bytes_atomically(self.path, (json.dumps(self.done, indent=1, sort_keys=True) + "\n").encode())
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Log a line when a step starts and one with its seconds when it is done."""
+    log.info("%s …", what)
+    start = time.perf_counter()
+    try:
+        yield
+    except BaseException:
+        log.info("%s: FAILED after %.0f s", what, time.perf_counter() - start)
+        raise
+    log.info("%s: done in %.0f s", what, time.perf_counter() - start)
+
+
+def _results_digests(results: Path) -> dict[str, str]:
+    return {str(file.relative_to(results)): digest(file) for file in sorted(results.rglob("*")) if file.is_file()}
+
+
+def _compute(profile: str, root: Path, results: Path, ledger: Ledger, key: str, steps: Steps) -> None:
+    step = f"results {profile}"
+    done = ledger.get(step)
+    if done and done["key"] == key:
+        now = _results_digests(results)
+        if done["files"] and all(now.get(name) == value for name, value in done["files"].items()):
+            log.info("results (%s): unchanged", profile)
+            return
+    ledger.set(step, None)
+    with timed(f"results ({profile})"):
+        steps.compute(profile, results, root / "cache")
+    if not any(results.glob("*.json")):
+        raise DsamlError(f"{results}: the computation wrote no results; see the messages above")
+    ledger.set(step, {"key": key, "files": _results_digests(results)})
+
+
+def parameters_of(profile: str) -> dict[str, str]:
+    """What every notebook is given; a notebook whose ``parameters`` cell lacks one of these fails the build."""
+    return {"profile": profile, "results": f"results/{profile}"}  # relative to the repository, where its kernel runs
+
+
+def _execute(sources: list[Path], profile: str, root: Path, ledger: Ledger, base: str, steps: Steps) -> None:
+    """Execute what has changed; stop at the first notebook that fails."""
+    parameters = parameters_of(profile)
+    key = digest(base, parameters, _results_digests(root / "results" / profile))
+    for place, source in enumerate(sources, start=1):
+        target = root / "_build/executed" / source.name
+        step, mine = f"notebook {source.name}", digest(key, source)
+        what = f"notebook {place}/{len(sources)} {source.stem}"
+        if ledger.get(step) == mine and target.is_file():
+            log.info("%s: unchanged", what)
+            continue
+        ledger.set(step, None)
+        with timed(what):
+            steps.execute(source, target, parameters, root, sys.stderr.isatty())
+        ledger.set(step, mine)
+
+
+def _select(sources: list[Path], only: str | None) -> list[Path]:
+    chosen = [source for source in sources if only is None or source.stem == only or source.stem.startswith(f"{only}_")]
+    if not chosen:
+        names = ", ".join(source.stem for source in sources) or "none"
+        raise DsamlError(f"no notebook '{only or '*'}'; there are: {names}")
+    return chosen
+
+
+def build(
+    profile: str = "demo",
+    only: str | None = None,
+    root: Path = Path(),
+    compute: bool = True,
+    steps: Steps | None = None,
+) -> Path | None:
+    """Build the book.
+
+    Parameters
+    ----------
+    profile : str
+        Whose results the book shows: ``results/<profile>/``.
+    only : str, optional
+        Number or name of the one notebook to execute. The book is rendered if the others were executed before.
+    root : Path
+        The repository's folder.
+    compute : bool
+        False leaves the results as they are and only draws them again.
+    steps : Steps, optional
+        Replaces parts of the work, for tests.
+
+    Returns
+    -------
+    Path or None
+        The built book's first page; None if ``only`` was executed and other notebooks are still missing.
+
+    Raises
+    ------
+    DsamlError
+        If another process is building it; for a failing cell, an unknown parameter, a missing ``parameters`` tag, outputs in a
+        source, a name in the prose that no result gives, a warning while rendering, a page without HTML.
+    """
+    steps = steps or Steps()
+    get_profile(profile)
+    root = root.resolve()
+    toc_pages(root / "_toc.yml")
+    with _alone(root / "_build"):
+        return _build(profile, only, root, compute, steps)
+
+
+def _build(profile: str, only: str | None, root: Path, compute: bool, steps: Steps) -> Path | None:
+    results, staged, executed = root / "results" / profile, root / "_build/stage", root / "_build/executed"
+    ledger = Ledger(root / "_build/done.json")
+    base = digest(root / "dsaml", root / "book" / "builder", root / "data", installed())
+    sources = sorted((root / "notebooks").glob("*.ipynb"))
+    chosen = _select(sources, only)
+
+    if problems := [found for source in chosen for found in notebooks.problems(source, parameters_of(profile))]:
+        raise DsamlError("\n".join(problems))
+    if compute:
+        _compute(profile, root, results, ledger, digest(base, profile), steps)
+    _execute(chosen, profile, root, ledger, base, steps)
+
+    waiting = [
+        source.stem
+        for source in sources
+        if not (ledger.get(f"notebook {source.name}") and (executed / source.name).is_file())
+    ]
+    if waiting:
+        log.info("executed: %s; the book needs these too: %s", executed / chosen[0].name, ", ".join(waiting))
+        return None
+
+    stage(root, staged, executed, results)
+    key = digest(base, staged)
+    if ledger.get("html") == key and not missing_pages(root):
+        log.info("pages: unchanged")
+    else:
+        ledger.set("html", None)
+        shutil.rmtree(root / "_build/html", ignore_errors=True)
+        with timed("pages"):
+            steps.render(staged, root)
+        if missing := missing_pages(root):
+            raise DsamlError(f"pages of _toc.yml without HTML: {', '.join(missing)}; see the messages above")
+        ledger.set("html", key)
+    return root / "_build/html/index.html"

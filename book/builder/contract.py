@@ -1,0 +1,156 @@
+"""The contract that every notebook of the book keeps, and the rule for numbers in prose.
+
+A notebook opens with title, Colab badge, question, time and hardware, prerequisites; sets itself up; imports; shows one idea per
+cell; ends with summary, three exercises, references and the stamp of its results. ``python -m dsaml contract`` checks it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from book.builder import notebooks
+from dsaml.colab import SETUP
+
+REPOSITORY = "dsaml-companion/dsaml-companion"
+COLAB = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/"
+OPENING = (
+    "# ",
+    COLAB,
+    "**Question.**",
+    "**Time and hardware.**",
+    "**Prerequisites.**",
+)  # of the first cell, in this order
+CLOSING = ("## Summary", "## Exercises", "## References")  # of the last prose cell
+EXERCISES = 3
+MOST_CELLS = 40
+MOST_LINES = 25  # of a code cell: one idea; more belongs in the package
+SETUP_TAG = "setup"
+
+NOT_PROSE = re.compile(
+    r"^```.*?^```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\{\{.*?\}\}|\]\([^)]*\)|<[^>]*>|https?://\S+|\b3\.1\d\b", re.S | re.M
+)  # code, equations, placeholders, links, tags, Python's versions
+RESULT = re.compile(r"(?<![\w.])[-+−]?\d*\.\d{2,}(?![\w.]*\w)")  # two digits or more after the point
+IMAGE = re.compile(r"!\[\s*\]\(|<img(?![^>]*\balt=\"[^\"]+\")[^>]*>")  # without alternative text
+
+
+def typed_results(text: str) -> list[tuple[int, str]]:
+    """Numbers in prose that look like results, with their lines.
+
+    A result in prose is a ``{{ name }}`` that the build fills in, or the output of a cell. A setting is code, in backticks.
+    """
+    prose = NOT_PROSE.sub(lambda match: "\n" * match[0].count("\n"), text)
+    lines = enumerate(prose.splitlines(), start=1)
+    return [(number, match[0]) for number, line in lines for match in RESULT.finditer(line)]
+
+
+def _opening(cells: list[Any], name: str) -> Iterator[str]:
+    text = cells[0].source if cells and cells[0].cell_type == "markdown" else ""
+    places = [text.find(part) for part in OPENING]
+    for part, place in zip(OPENING, places, strict=True):
+        if place < 0:
+            yield f"cell 1 lacks '{part.strip()}'; a notebook opens with title, Colab link, question, time, prerequisites"
+    if min(places) >= 0 and (places != sorted(places) or places[0] != 0):
+        yield "cell 1 has its parts in another order than title, Colab link, question, time, prerequisites"
+    if COLAB in text and f"{COLAB}{name})" not in text:
+        yield f"the Colab link of cell 1 opens another notebook; it ends in notebooks/{name}"
+
+
+def _closing(cells: list[Any]) -> Iterator[str]:
+    prose = [(number, cell.source) for number, cell in enumerate(cells, start=1) if cell.cell_type == "markdown"]
+    number, text = prose[-1] if prose else (1, "")
+    places = [text.find(part) for part in CLOSING]
+    if min(places) < 0 or places != sorted(places):
+        yield f"cell {number}, the last one of prose, needs {', '.join(CLOSING)}, in this order"
+    else:
+        exercises = re.findall(r"^\d+\. ", text[places[1] : places[2]], re.M)
+        if len(exercises) != EXERCISES:
+            yield f"cell {number} has {len(exercises)} exercises; write {EXERCISES}"
+    if not cells or cells[-1].cell_type != "code" or "stamp_line(" not in cells[-1].source:
+        yield "the last cell does not print a stamp_line; end with the stamp of the results that were shown"
+
+
+def _calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def _code(number: int, cell: Any) -> Iterator[str]:
+    try:
+        tree = ast.parse(cell.source)
+    except SyntaxError as error:
+        yield f"cell {number} is not valid Python ({error.msg}, line {error.lineno})"
+        return
+    lines = len(cell.source.strip().splitlines())
+    if lines > MOST_LINES:
+        yield f"cell {number} has {lines} lines, more than {MOST_LINES}: one idea per cell, and logic belongs in dsaml"
+    if any(isinstance(node, ast.ClassDef) for node in ast.walk(tree)):
+        yield f"cell {number} defines a class; it belongs in dsaml"
+    for function, call in _calls(tree):
+        given = {keyword.arg: keyword.value for keyword in call.keywords}
+        alt = given.get("alt")
+        if function == "show" and (alt is None or (isinstance(alt, ast.Constant) and not str(alt.value).strip())):
+            yield f'cell {number}: a figure has no alternative text; write show(figure, alt="…")'
+        if function in ("plt.show", "display.Audio", "Audio"):
+            yield f"cell {number}: {function}() has no alternative text; use show() or play() of dsaml.plots.style"
+    shown = tree.body[-1] if tree.body else None
+    if isinstance(shown, ast.Expr) and re.match(r"(plt|figures)\.\w+\(", ast.unparse(shown)):
+        yield f'cell {number}: its last line draws a figure without alternative text; use show(figure, alt="…")'
+
+
+def problems(path: Path) -> list[str]:
+    """Every breach of the contract by a notebook's source, one sentence each.
+
+    Raises
+    ------
+    DsamlError
+        If the file is no notebook.
+    """
+    cells = notebooks.read(path).cells
+    found = [text.removeprefix(f"{path.name}: ") for text in notebooks.problems(path, {})]
+    found += [*_opening(cells, path.name), *_closing(cells)]
+    if len(cells) > MOST_CELLS:
+        found.append(f"{len(cells)} cells, more than {MOST_CELLS}; split the notebook")
+    code = [(number, cell) for number, cell in enumerate(cells, start=1) if cell.cell_type == "code"]
+    setup = [cell.source.strip() for _, cell in code if SETUP_TAG in cell.metadata.get("tags", [])]
+    if setup != [SETUP.strip()]:
+        found.append(
+            f"no cell tagged '{SETUP_TAG}' with the text of dsaml.colab.SETUP, or another text; copy it as it is"
+        )
+    importing = [
+        number
+        for number, cell in code
+        if SETUP_TAG not in cell.metadata.get("tags", []) and re.search(r"^(import|from) ", cell.source, re.M)
+    ]
+    if len(importing) != 1:
+        found.append(
+            f"imports stand in cells {', '.join(map(str, importing)) or 'none'}; put all of them into one cell"
+        )
+    for number, cell in code:
+        found += _code(number, cell)
+    for number, cell in enumerate(cells, start=1):
+        if cell.cell_type == "markdown":
+            found += [
+                f"cell {number}, line {line}: '{value}' looks like a result typed by hand; let a cell print it (a setting "
+                "stands in backticks)"
+                for line, value in typed_results(cell.source)
+            ]
+            if IMAGE.search(cell.source):
+                found.append(f"cell {number}: an image has no alternative text; write ![what it shows](file)")
+    return [f"{path.name}: {text}" for text in found]
+
+
+def executed_problems(path: Path) -> list[str]:
+    """What is wrong with an executed copy: a failing cell, cells not run, or run in another order than they stand in."""
+    notebook = notebooks.read(path)
+    failed = notebooks.failure(notebook)
+    if failed:
+        return [f"{path.name}: {failed}"]
+    counts = [c.execution_count for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
+    if counts != list(range(1, len(counts) + 1)):
+        return [f"{path.name}: its cells were run in the order {counts}; restart the kernel and run all from the top"]
+    return []

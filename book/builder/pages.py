@@ -1,0 +1,258 @@
+"""The pages of the book: stage their sources, put numbers into the prose, render them with Jupyter Book.
+
+A number in the prose is written ``{{ name }}`` and comes from ``results/<profile>/numbers.json``; a name that is not in
+there fails the build. Nothing in a finished page is fetched from another host: MathJax travels with the book.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from book.builder import floors_page, notebooks, report
+from book.builder import speed as bench_page
+from dsaml import workers
+from dsaml.errors import DsamlError
+from dsaml.experiment.results import read_result, stamp_line
+from dsaml.io import write_bytes_atomically
+
+log = logging.getLogger(__name__)
+
+PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z][\w.-]*)\s*\}\}")
+MATHJAX = ("mathjax@3.2.2", "es5/tex-svg-full.js")  # npm, Apache-2.0; one file: fonts and all TeX extensions inside
+WAVESURFER = ("wavesurfer.js@8.0.1", "dist/wavesurfer.min.js")  # npm, BSD-3-Clause
+MODULES_MARK = "<!-- modules -->"  # in book/api.md: where the list of modules goes
+
+
+def numbers(results: Path) -> dict[str, str]:
+    """The numbers for the prose: the flat mapping in ``numbers.json``, and its stamp under the name ``stamp``."""
+    path = results / "numbers.json"
+    if not path.is_file():
+        return {}
+    document = read_result(path)
+    flat = {name: str(value) for name, value in document.items() if name != "provenance"}
+    return flat | {"stamp": stamp_line(document)}
+
+
+def _short(value: Any) -> str:
+    """Two significant digits of a small number, all digits before the point of a large one."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 10 else f"{value:.2g}"
+    return str(value)
+
+
+def facts(data: Path) -> dict[str, str]:
+    """Committed numbers for the prose: those of ``facts.json`` ("facts.disagreement_arousal") and the measured times in
+    ``bench/*.json`` ("bench.inputs.one_core.mel_clip_seconds")."""
+
+    def walk(name: str, value: Any) -> Iterator[tuple[str, str]]:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                yield from walk(f"{name}.{key}", item)
+        elif value is not None and not isinstance(value, list):
+            yield name, _short(value)
+
+    files = {"facts": data / "facts.json"} | {f"bench.{file.stem}": file for file in sorted(data.glob("bench/*.json"))}
+    documents = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.is_file()}
+    return {name: value for prefix, document in documents.items() for name, value in walk(prefix, document)}
+
+
+def fill(pages: list[Path], values: dict[str, str], folder: Path) -> None:
+    """Put the numbers into the pages, in place.
+
+    Raises
+    ------
+    DsamlError
+        Names every page, line and name for which there is no number.
+    """
+    unknown = []
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        unknown += [
+            f"{page.relative_to(folder)}, line {number}: no number named '{name}' in numbers.json"
+            for number, line in enumerate(text.splitlines(), start=1)
+            for name in PLACEHOLDER.findall(line)
+            if name not in values
+        ]
+        filled = PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text)
+        if filled != text:
+            page.write_text(filled, encoding="utf-8")
+    if unknown:
+        raise DsamlError("\n".join(unknown))
+
+
+def all_real(results: Path) -> bool:
+    """Whether every result was computed on real data; False if there is none."""
+    stamps = [json.loads(file.read_text(encoding="utf-8")).get("provenance") for file in sorted(results.glob("*.json"))]
+    return bool(stamps) and all(stamp and stamp.get("real") for stamp in stamps)
+
+
+def module_list(package: Path) -> str:
+    """One section per module of the package, from its docstrings."""
+    sections = []
+    for file in sorted(package.rglob("*.py")):
+        parts = file.relative_to(package.parent).with_suffix("").parts
+        documented = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+        if parts[-1] in ("__init__", "__main__") or not documented:
+            continue
+        name = ".".join(parts)
+        sections.append(f"## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n")
+    return "\n".join(sections)
+
+
+def from_npm(package: str, member: str, cache: Path) -> Path | None:
+    """One file of an npm package, fetched once into ``cache``; None where that is not possible."""
+    target = cache / package.replace("@", "-") / Path(member).name
+    if target.is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    npm = shutil.which("npm")
+    if npm is None:
+        return None
+    try:
+        done = subprocess.run(
+            [npm, "pack", package, "--silent", "--fetch-retries=1"],
+            cwd=target.parent,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        archive = target.parent / done.stdout.split()[-1]
+        with tarfile.open(archive) as files:
+            found = files.extractfile(f"package/{member}")
+            content = found.read() if found else b""
+        archive.unlink()
+    except (OSError, subprocess.SubprocessError, tarfile.TarError, KeyError, IndexError):
+        return None
+    if not content:
+        return None
+    write_bytes_atomically(target, content)
+    return target
+
+
+def _player(root: Path, target: Path, results: Path) -> None:
+    """Lay out what the page with the player loads: its script and style, clips, curves, wavesurfer.js."""
+    shutil.copytree(root / "book" / "_player", target)
+    shutil.copytree(results / "player", target, dirs_exist_ok=True)
+    document = read_result(results / "player.json")
+    data = {key: value for key, value in document.items() if key != "provenance"}
+    (target / "data.js").write_text(f"window.dsamlPlayer = {json.dumps(data)};\n", encoding="utf-8")
+    script = from_npm(*WAVESURFER, root / "cache")
+    if script:
+        shutil.copy(script, target / script.name)
+    else:
+        log.warning("npm could not fetch %s: the player will show no waveform", WAVESURFER[0])
+
+
+def _configure(source: Path, target: Path, local_mathjax: bool) -> None:
+    """Copy ``_config.yml``, pointing it at the MathJax that travels with the book."""
+    configuration = yaml.safe_load(source.read_text(encoding="utf-8"))
+    sphinx = configuration.setdefault("sphinx", {}).setdefault("config", {})
+    sphinx["html_extra_path"] = ["_extra"]
+    if local_mathjax:
+        sphinx["mathjax_path"] = (
+            f"../mathjax/{Path(MATHJAX[1]).name}"  # relative to _static, where Sphinx looks for scripts
+        )
+    target.write_text(yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
+    """Lay the book's sources out in ``target``, in the repository's own shape.
+
+    Parameters
+    ----------
+    root, target : Path
+        The repository and the folder to (re)write.
+    executed : Path
+        Executed notebooks.
+    results : Path
+        ``numbers.json`` and, under ``index/``, the figure and the clip of the first page.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "builder")
+    for name in ("book", "data"):
+        if (root / name).is_dir():
+            shutil.copytree(root / name, target / name, ignore=ignore)
+    (target / "book").mkdir(parents=True, exist_ok=True)
+    for notebook in sorted((root / "notebooks").glob("*.ipynb")):
+        notebooks.tidy(executed / notebook.name, target / "notebooks" / notebook.name)
+
+    extra = target / "_extra"  # copied as it is to the top of the built book
+    extra.mkdir()
+    if (results / "index").is_dir():
+        shutil.copytree(results / "index", target / "book/_media")
+        shutil.copytree(results / "index", extra / "media")  # sounds: Sphinx copies only what is an image
+    script = from_npm(*MATHJAX, root / "cache")
+    if script:
+        (extra / "mathjax").mkdir()
+        shutil.copy(script, extra / "mathjax" / script.name)
+    else:
+        log.warning("npm could not fetch %s: equations in the book will need a network connection", MATHJAX[0])
+    if (results / "player.json").is_file():
+        _player(root, extra / "player", results)
+
+    if all_real(results):
+        (target / "book/_banner.md").write_text("```{note}\nComputed on real data.\n```\n", encoding="utf-8")
+    api = target / "book/api.md"
+    if api.is_file():
+        text = api.read_text(encoding="utf-8")
+        api.write_text(text.replace(MODULES_MARK, module_list(root / "dsaml")), encoding="utf-8")
+    if (target / "book" / "floors.md").is_file():
+        floors_page.write_page(target / "book" / "floors.md", root / "data")
+    if (target / "book" / "speed.md").is_file():
+        bench_page.write_page(target / "book" / "speed.md", root / "data" / "bench")
+    for name in ("tables", "claims", "paper"):
+        if (target / "book" / f"{name}.md").is_file():
+            report.write_page(target / "book" / f"{name}.md", results, root / "data")
+    values = numbers(results) | facts(root / "data") | report.claim_words()
+    fill(sorted((target / "book").rglob("*.md")), values, target)
+    shutil.copy(root / "_toc.yml", target / "_toc.yml")
+    _configure(root / "_config.yml", target / "_config.yml", script is not None)
+
+
+def render(staged: Path, root: Path) -> None:
+    """Render the staged sources into ``root/_build/html`` with Jupyter Book; a warning is an error.
+
+    Raises
+    ------
+    DsamlError
+        With the warnings, if there are any.
+    """
+    own = f"import runpy; runpy.run_path({workers.__file__!r})['end_with_parent']({os.getpid()})"
+    command = [sys.executable, "-c", f"{own}; from jupyter_book.cli.main import main; main()"]
+    options = ["build", str(staged), "--path-output", str(root), "-W", "--keep-going", "--all"]
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    shutil.rmtree(root / "_build/.doctrees", ignore_errors=True)
+    done = subprocess.run(
+        command + options,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path, "NO_COLOR": "1"},
+    )
+    report = re.sub(r"\x1b\[[\d;]*m", "", done.stdout)
+    (root / "_build/book.log").write_text(report, encoding="utf-8")
+    if done.returncode:
+        told = report.splitlines()
+        lines = [
+            line
+            for before, line in zip(["", *told], told, strict=False)
+            if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line) or before.endswith("exception was raised:")
+        ]
+        said = "\n".join(lines[:40] or report.strip().splitlines()[-15:])
+        raise DsamlError(f"the pages were not rendered (everything Jupyter Book said is in _build/book.log):\n{said}")

@@ -1,0 +1,45 @@
+"""Which frozen global encoder a profile names: audio windows in, one vector per window out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dsaml.audio.encoder_windows import GlobalEncoder
+from dsaml.audio.imagebind import DIM, ImageBindEncoder
+from dsaml.audio.mel_encoder import MelEncoder
+from dsaml.config import Profile
+from dsaml.errors import DsamlError
+
+
+def make_encoder(
+    profile: Profile, imagebind: Path | None = None, *, device: str = "cpu", released_rate: bool = False
+) -> GlobalEncoder:
+    """The global encoder that a profile names.
+
+    Parameters
+    ----------
+    profile : Profile
+        ``encoder`` is "mel" or "imagebind"; "mel" is made as wide as the model.
+    imagebind : Path, optional
+        ImageBind's weights: the official checkpoint, or the audio part of it (:func:`dsaml.audio.imagebind.save_audio_only`).
+
+    device : str
+        Where ImageBind runs.
+    released_rate : bool
+        Feed ImageBind 44.1 kHz, as the released code does, instead of its own 16 kHz.
+
+    Raises
+    ------
+    DsamlError
+        If the name is unknown, or ImageBind is wanted and is not installed, has no weights here or does not fit the model.
+    """
+    if profile.encoder == "mel":
+        return MelEncoder(profile.model.dim, profile.audio)
+    if profile.encoder != "imagebind":
+        raise DsamlError(f"encoder '{profile.encoder}' does not exist; choose one of: mel, imagebind")
+    if profile.model.dim != DIM:
+        raise DsamlError(
+            f"ImageBind gives {DIM} numbers, profile '{profile.name}' has a model of width {profile.model.dim}; "
+            "use --profile paper, or the mel encoder"
+        )
+    return ImageBindEncoder(imagebind, device=device, released_rate=released_rate)

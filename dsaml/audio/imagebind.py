@@ -1,0 +1,304 @@
+"""ImageBind's audio encoder, frozen: the paper's global features, 1024 numbers per stretch of audio.
+
+ImageBind (Girdhar et al., CVPR 2023), code and weights, is under CC BY-NC-SA 4.0: **non-commercial use only**. It is an optional
+package, and its weights are never downloaded by this one. Only the audio part is built: 86 M of 1.2 G parameters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import io
+import logging
+import pickle
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import safetensors.torch
+import torch
+import torchaudio
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dsaml.audio.encoder_windows import Progress, Window, cut_window
+from dsaml.audio.recording import Waveform, resample
+from dsaml.errors import DsamlError
+from dsaml.io import write_bytes_atomically
+
+log = logging.getLogger(__name__)
+
+LICENCE = "ImageBind (code and weights): CC BY-NC-SA 4.0, non-commercial use only"
+HOW_TO_GET = (
+    "get imagebind_huge.pth (4.8 GB) yourself from https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth; "
+    "dsaml never downloads it"
+)
+HOW_TO_INSTALL = (
+    "pip install --no-deps --use-pep517 imagebind-packaged==0.1.2 timm==1.0.31 pytorchvideo==0.1.5 "
+    "(never the package called 'imagebind': it is an empty placeholder)"
+)
+
+DIM = 1024  # D of imagebind_huge
+SAMPLE_RATE = 16_000  # Hz, ImageBind's own
+RELEASED_RATE = 44_100  # Hz, what DSAML's released code feeds it
+CLIPS, CLIP_SECONDS = 3, 2  # per window
+FRAMES, MELS = 204, 128  # of a clip's spectrogram
+MEAN, STD = -4.268, 9.138  # of AudioSet's log-mels
+
+_AUDIO = tuple(f"modality_{part}.audio." for part in ("preprocessors", "trunks", "heads", "postprocessors"))
+
+
+@contextlib.contextmanager
+def _old_torchvision_name() -> Iterator[None]:
+    """pytorchvideo imports a module that torchvision has renamed; the old name exists only inside this context."""
+    old, new = "torchvision.transforms.functional_tensor", "torchvision.transforms._functional_tensor"
+    added = old not in sys.modules
+    if added:
+        sys.modules[old] = importlib.import_module(new)
+    try:
+        yield
+    finally:
+        if added:
+            sys.modules.pop(old, None)
+
+
+def build_audio_model() -> nn.Module:
+    """ImageBind's own class with imagebind_huge's audio settings and random weights; the other modalities are dropped.
+
+    Raises
+    ------
+    DsamlError
+        If ImageBind is not installed.
+    """
+    try:
+        with _old_torchvision_name(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecations inside packages of 2022
+            from imagebind.models.imagebind_model import ImageBindModel
+    except ImportError as error:
+        raise DsamlError(f"ImageBind cannot be imported ({error}); {HOW_TO_INSTALL}") from error
+    tiny = {f"{name}_embed_dim": 8 for name in ("vision", "text", "depth", "thermal", "imu")}
+    tiny |= {f"{name}_num_blocks": 1 for name in ("vision", "text", "depth", "thermal", "imu")}
+    tiny |= {f"{name}_num_heads": 1 for name in ("vision", "text", "depth", "thermal", "imu")}
+    model = ImageBindModel(out_embed_dim=DIM, audio_drop_path=0.1, **tiny)
+    for part in ("preprocessors", "trunks", "heads", "postprocessors"):
+        setattr(model, f"modality_{part}", nn.ModuleDict({"audio": getattr(model, f"modality_{part}")["audio"]}))
+    return model.eval().requires_grad_(False)
+
+
+def _load(path: Path) -> Mapping[str, Tensor]:
+    """Everything in a checkpoint, as tensors; nothing in the file is ever executed."""
+    if path.suffix == ".safetensors":
+        try:
+            return safetensors.torch.load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise DsamlError(f"{path}: not a complete safetensors file ({error}); make it again") from error
+    with path.open("rb") as stream:
+        start = stream.read(2)
+    archive = start == b"PK"
+    if not archive and start[:1] != pickle.PROTO:  # the two formats that torch.save has had
+        raise DsamlError(f"{path}: not a PyTorch checkpoint; {HOW_TO_GET}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except pickle.UnpicklingError as error:  # it names a function or class that is no part of a tensor
+        raise DsamlError(f"{path}: refused, because loading it would run code; do not use it, {HOW_TO_GET}") from error
+    except Exception as error:  # torch.load fails in many ways on damaged files
+        raise DsamlError(
+            f"{path}: damaged or cut off; it should have 4.8 GB (audio alone: 345 MB), get it again"
+        ) from error
+
+
+def read_audio_weights(path: str | Path | None) -> dict[str, Tensor]:
+    """The audio part of a checkpoint, checked against the model: float32 tensors under their official names.
+
+    Parameters
+    ----------
+    path : path
+        The official ``imagebind_huge.pth``, or a file of :func:`save_audio_only`.
+
+    Raises
+    ------
+    DsamlError
+        If there is no such file, it is damaged, it would run code, or its audio weights are not those of imagebind_huge (every
+        missing, unknown or mis-shaped tensor is counted, the first ones are named).
+    """
+    if path is None:
+        raise DsamlError(f"ImageBind needs its weights; {HOW_TO_GET}; name the file with --checkpoint or --imagebind")
+    path = Path(path)
+    if not path.is_file():
+        raise DsamlError(f"{path}: no such ImageBind checkpoint; {HOW_TO_GET}")
+    stored = _load(path)
+    if not isinstance(stored, Mapping) or not all(isinstance(value, Tensor) for value in stored.values()):
+        raise DsamlError(f"{path}: holds no table of weights; {HOW_TO_GET}")
+    weights = {name: value for name, value in stored.items() if name.startswith(_AUDIO)}
+    if not weights:
+        some = ", ".join(map(str, list(stored)[:3])) or "none at all"
+        raise DsamlError(f"{path}: holds no audio weights of ImageBind (its first names: {some}); {HOW_TO_GET}")
+    expected = {name: tuple(value.shape) for name, value in build_audio_model().state_dict().items()}
+    problems = _differences(expected, {name: tuple(value.shape) for name, value in weights.items()})
+    if problems:
+        raise DsamlError(f"{path}: its audio weights are not those of imagebind_huge ({problems}); {HOW_TO_GET}")
+    return {name: weights[name].float().contiguous() for name in expected}
+
+
+def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
+    wrong = [f"{n} is {found[n]} instead of {expected[n]}" for n in expected if n in found and found[n] != expected[n]]
+    kinds = {
+        "missing": [name for name in expected if name not in found],
+        "unknown": [name for name in found if name not in expected],
+        "of another shape": wrong,
+    }
+    return "; ".join(
+        f"{len(names)} {kind}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+        for kind, names in kinds.items()
+        if names
+    )
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, shapes and values: the same for the full checkpoint and for its audio part in any format."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(f"{name}{tuple(weights[name].shape)}".encode())
+        digest.update(weights[name].numpy())
+    return digest.hexdigest()
+
+
+def save_audio_only(full: str | Path, out: str | Path) -> str:
+    """Keep the audio part of a checkpoint: 345 MB instead of 4.8 GB. It stays under ImageBind's licence.
+
+    Parameters
+    ----------
+    full : path
+        ``imagebind_huge.pth``.
+    out : path
+        A new ``.safetensors`` or ``.pth`` file, written atomically.
+
+    Returns
+    -------
+    str
+        SHA-256 of the audio weights, see :func:`weights_digest`.
+
+    Raises
+    ------
+    DsamlError
+        See :func:`read_audio_weights`; or if ``out`` ends otherwise.
+    """
+    out = Path(out)
+    if out.suffix not in (".safetensors", ".pth"):
+        raise DsamlError(f"{out}: the file of audio weights must end in .safetensors or .pth; choose another name")
+    weights = read_audio_weights(full)
+    if out.suffix == ".safetensors":
+        content = safetensors.torch.save(weights, {"licence": LICENCE})
+    else:
+        buffer = io.BytesIO()
+        torch.save(weights, buffer)
+        content = buffer.getvalue()
+    write_bytes_atomically(out, content)
+    return weights_digest(weights)
+
+
+def spectrograms(waveform: Tensor, sample_rate: int) -> Tensor:
+    """ImageBind's own input of one window: 3 clips of 2 s that begin at 0, 1/3 and 2/3 of (length - 2 s).
+
+    Kaldi filter banks (128 mels, 25 ms Hann windows every 10 ms), cut or zero-padded to 204 frames, normalised.
+
+    Parameters
+    ----------
+    waveform : Tensor, shape (samples,)
+    sample_rate : int
+        Hz.
+
+    Returns
+    -------
+    Tensor, shape (3, 1, 128, 204)
+    """
+    length = CLIP_SECONDS * sample_rate
+    spare = max(0, len(waveform) - length)
+    clips = []
+    for k in range(CLIPS):
+        start = spare * k // CLIPS
+        clip = waveform[start : start + length]
+        bank = torchaudio.compliance.kaldi.fbank(
+            (clip - clip.mean())[None],
+            sample_frequency=sample_rate,
+            num_mel_bins=MELS,
+            frame_length=25,
+            frame_shift=10,
+            window_type="hanning",
+            htk_compat=True,
+            use_energy=False,
+            dither=0.0,
+        )[:FRAMES]  # (frames, mels)
+        clips.append(F.pad(bank.T, (0, FRAMES - len(bank))))
+    return (torch.stack(clips)[:, None] - MEAN) / STD
+
+
+class ImageBindEncoder:
+    """ImageBind's audio encoder. CC BY-NC-SA 4.0: non-commercial use only.
+
+    Parameters
+    ----------
+    checkpoint : path
+        ``imagebind_huge.pth``, or the audio part of it.
+    batch_size : int
+        Clips in one forward pass; a window has three.
+    device : str
+    sample_rate : int
+        Hz, of the audio that the filter banks see: 16000 as ImageBind was trained.
+    released_rate : bool
+        Feed 44.1 kHz audio as 44.1 kHz instead, as DSAML's released code does.
+
+    Attributes
+    ----------
+    sha256 : str
+        Of the audio weights.
+
+    Raises
+    ------
+    DsamlError
+        If ImageBind is not installed, the weights cannot be used (see :func:`read_audio_weights`), or there is no such device.
+    """
+
+    name = "imagebind"
+    dim = DIM
+
+    def __init__(
+        self,
+        checkpoint: str | Path | None,
+        batch_size: int = 12,
+        device: str = "cpu",
+        sample_rate: int = SAMPLE_RATE,
+        *,
+        released_rate: bool = False,
+    ):
+        weights = read_audio_weights(checkpoint)
+        self.sample_rate = RELEASED_RATE if released_rate else sample_rate
+        self.device, self.batch_size = device, batch_size
+        self.sha256 = weights_digest(weights)
+        self.fingerprint = f"imagebind-audio-1:{self.sample_rate}:{self.sha256}"
+        self._model = build_audio_model()
+        self._model.load_state_dict(weights)
+        try:
+            self._model.to(device)
+        except (RuntimeError, AssertionError) as error:  # torch says it in many lines
+            raise DsamlError(f"device '{device}' cannot be used here; choose another one, such as cpu") from error
+        log.info("%s: SHA-256 of its audio weights %s; %s", checkpoint, self.sha256, LICENCE)
+
+    @torch.no_grad()
+    def embed(
+        self, waveform: Waveform, sample_rate: int, windows: Sequence[Window], progress: Progress | None = None
+    ) -> Tensor:
+        """(samples,) at ``sample_rate`` Hz and W windows -> (W, 1024): the mean of three clips, each of norm 20."""
+        waveform = resample(waveform, sample_rate, self.sample_rate)
+        at_once = max(1, self.batch_size // CLIPS)
+        rows = []
+        for first in range(0, len(windows), at_once):
+            part = [cut_window(waveform, self.sample_rate, window) for window in windows[first : first + at_once]]
+            clips = torch.stack([spectrograms(audio, self.sample_rate) for audio in part])  # (windows, 3, 1, 128, 204)
+            rows.append(self._model({"audio": clips.to(self.device)})["audio"].cpu())  # (windows, 1024)
+            if progress:
+                progress(first + len(part), len(windows))
+        return torch.cat(rows)

@@ -1,0 +1,245 @@
+"""Commands for data: fetch, check, features, floors, structure, template, synthesize."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsaml.cli.common import (
+    SEEDS,
+    DatasetName,
+    DatasetOption,
+    EncoderName,
+    ForceOption,
+    Mode,
+    ProfileOption,
+    RootOption,
+    console,
+)
+from dsaml.errors import DsamlError
+
+app = typer.Typer()
+
+
+class PopulationName(str, Enum):
+    """Who listens in an embedded corpus."""
+
+    two_signs = "two-signs"
+    continuous = "continuous"
+
+
+@app.command()
+def fetch(
+    dataset: Annotated[DatasetName, typer.Argument(help="deam; for the others it says where they come from.")],
+    directory: Annotated[Path, typer.Argument(help="Folder for the archives and the data.")],
+    base_url: Annotated[str | None, typer.Option("--base-url", help="Another address with the same files.")] = None,
+) -> None:
+    """Download and unpack a data set (DEAM: more than 1 GB); run it again to continue a broken download."""
+    from tqdm import tqdm
+
+    from dsaml.data.fetch import fetch as run_fetch
+
+    with tqdm(leave=False, disable=None) as bar:
+
+        def progress(name: str, done: int, total: int) -> None:
+            bar.set_description(name, refresh=False)
+            bar.total = total
+            bar.update(done - bar.n)
+
+        archives = run_fetch(dataset.value, directory, base_url, progress)
+    for path, checksum, count in archives:
+        typer.echo(f"{path}: {count} files, sha256 {checksum}")
+
+
+@app.command()
+def check(
+    dataset: DatasetOption,
+    root: RootOption,
+    labels_only: Annotated[bool, typer.Option("--labels-only", help="Ask for no audio: enough for floors.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    profile: ProfileOption = "demo",
+    mode: Annotated[
+        Mode | None, typer.Option("--mode", help="The training to judge; by default what the labels allow.")
+    ] = None,
+) -> None:
+    """List every problem of a data set with file and line, what would stop training, and a summary.
+
+    Exit code 1 if there is an error. Its kind stands behind it in [ ]: train --accept KIND goes on in spite of it.
+    """
+    from dsaml.config import get_profile
+    from dsaml.data.checks import check as run_check
+    from dsaml.experiment.progress import counter
+
+    settings = get_profile(profile)
+
+    with counter("decoding audio", "file") as progress:
+        report = run_check(
+            dataset.value,
+            root,
+            labels_only=labels_only,
+            profile=settings,
+            mode=mode.value if mode else None,
+            progress=progress,
+        )
+    typer.echo(report.to_json() if as_json else "\n".join(report.lines()))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def features(
+    dataset: DatasetOption,
+    root: RootOption,
+    encoder: Annotated[
+        EncoderName | None, typer.Option("--encoder", help="mel needs no download; by default the profile's.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="ImageBind's weights (CC BY-NC-SA 4.0, non-commercial use only)."),
+    ] = None,
+    cache: Annotated[Path, typer.Option("--cache", help="Where the features go.")] = Path("cache/features"),
+    profile: ProfileOption = "demo",
+    hop_seconds: Annotated[
+        float, typer.Option("--hop-seconds", min=0.5, help="Full songs: s between two windows of the global encoder.")
+    ] = 2.0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Songs at a time, one core each.")] = 1,
+    device: Annotated[str, typer.Option("--device", help="Where ImageBind runs: cpu, cuda, mps.")] = "cpu",
+    released_rate: Annotated[
+        bool, typer.Option("--released-rate", help="Feed ImageBind 44.1 kHz, as the released code, not 16 kHz.")
+    ] = False,
+) -> None:
+    """Compute the features of every song with audio and labels, once; a stopped run goes on where it was.
+
+    ImageBind, code and weights, is under CC BY-NC-SA 4.0: non-commercial use only. It is never downloaded for you.
+    """
+    import dataclasses
+    import time
+
+    from dsaml.audio.encoders import make_encoder
+    from dsaml.audio.features import FeatureCache, summary
+    from dsaml.cli.outputs import check_folder
+    from dsaml.config import get_profile
+    from dsaml.data import load_dataset
+    from dsaml.data.base import songs_with_steps
+    from dsaml.experiment.progress import counter
+
+    check_folder(cache)
+    settings = get_profile(profile)
+    if encoder:
+        settings = dataclasses.replace(settings, encoder=encoder.value)
+    songs = songs_with_steps(load_dataset(dataset.value, root))
+    made = make_encoder(settings, checkpoint, device=device, released_rate=released_rate)
+    folder = FeatureCache(cache, settings.audio, made, hop_seconds)
+    started = time.perf_counter()
+    with counter("features") as progress:
+        folder.fill(songs, workers, progress)
+    text = summary(folder, len(songs), time.perf_counter() - started)
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+@app.command("imagebind-audio")
+def imagebind_audio(
+    full: Annotated[Path, typer.Argument(help="imagebind_huge.pth, 4.8 GB.")],
+    out: Annotated[Path, typer.Argument(help="A new .safetensors or .pth file, 345 MB.")],
+    force: ForceOption = False,
+) -> None:
+    """Keep the audio part of ImageBind's weights; it stays under CC BY-NC-SA 4.0, non-commercial use only."""
+    from dsaml.audio.imagebind import LICENCE, save_audio_only
+    from dsaml.cli.outputs import check_output, safetensors_metadata
+
+    check_output(out, lambda path: safetensors_metadata(path).get("licence") == LICENCE, (full,), force=force)
+    digest = save_audio_only(full, out)
+    console.print(
+        f"{out}: SHA-256 of the audio weights {digest}\n{LICENCE}", soft_wrap=True, highlight=False, markup=False
+    )
+
+
+@app.command()
+def floors(
+    dataset: DatasetOption,
+    root: RootOption,
+    split: Annotated[str, typer.Option("--split", help="Which songs to score: train, validation or test.")] = "test",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    save: Annotated[Path | None, typer.Option("--save", help="Also merge the numbers into this JSON file.")] = None,
+) -> None:
+    """Score the trivial predictors (RMSE in the labels' unit); needs labels only, no audio."""
+    from dsaml.cli.outputs import check_output
+    from dsaml.data import load_dataset
+    from dsaml.evaluate import floors as trivial
+
+    if save:
+        check_output(save, trivial.holds_floors, (root,))
+    document = trivial.compute(load_dataset(dataset.value, root), split)
+    if save:
+        trivial.save(document, save)
+    if as_json:
+        typer.echo(json.dumps(document, indent=1))
+    else:
+        for name, numbers in document.items():
+            console.print(*trivial.tables(name, numbers))
+
+
+@app.command()
+def structure(
+    dataset: Annotated[str, typer.Option("--dataset", help="vgmidi, or any data set with labels of single listeners.")],
+    root: RootOption,
+    split: Annotated[str, typer.Option("--split", help="Which songs: train, validation or test; vgmidi has no split.")] = "test",
+    save: Annotated[Path | None, typer.Option("--save", help="Also merge the numbers into this JSON file.")] = None,
+) -> None:
+    """How labels vary: shares of variance that listeners share, and that are one listener's own; needs no audio."""
+    from datetime import date
+
+    from dsaml.data import load_dataset, vgmidi
+    from dsaml.evaluate import floors as trivial
+    from dsaml.evaluate import structure as parts
+
+    if dataset == "vgmidi":
+        curves = vgmidi.read(root)
+    else:
+        data = load_dataset(dataset, root)
+        if split not in data.split.songs:
+            raise DsamlError(f"--split {split}: no such part; choose from: {', '.join(data.split.songs)}")
+        curves = parts.by_song(data.tracks, data.split.songs[split])
+    found = parts.decompose(curves)
+    numbers = {"songs": len(curves), "tracks": found.tracks, **parts.summary(found)}
+    if save:
+        made = {"command": f"python -m dsaml structure --dataset {dataset} --root DIR --save data/facts.json"}
+        source = {"source": vgmidi.SOURCE} if dataset == "vgmidi" else {}
+        trivial.save({dataset: numbers | source | made | {"date": f"{date.today()}"}}, save)
+    for name, value in numbers.items():
+        console.print(f"{name.replace('_', ' '):34}{value}", highlight=False)
+
+
+@app.command()
+def template(directory: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
+    """Write an example of your own data set (label table, two songs, README), ready for --dataset folder."""
+    from dsaml.data.folder import write_template
+
+    for path in write_template(directory):
+        console.print(str(path), soft_wrap=True, highlight=False)
+
+
+@app.command()
+def synthesize(
+    directory: Annotated[Path, typer.Argument(help="A new or empty folder, or an embedded corpus.")],
+    seed: Annotated[int, typer.Option("--seed", help="Everything follows from it.", **SEEDS)] = 0,
+    workers: Annotated[int, typer.Option("--workers", help="Processes.", min=1)] = 2,
+    population: Annotated[
+        PopulationName,
+        typer.Option("--population", help="Who listens: two-signs (default), or continuous: the data set stress."),
+    ] = PopulationName.two_signs,
+) -> None:
+    """Write the embedded corpus (synthetic songs and listeners) in DEAM's own layout; about a minute."""
+    from dataclasses import replace
+
+    from dsaml.data.synthetic.corpus import synthesize as write
+    from dsaml.data.synthetic.population import CONFIGS
+    from dsaml.experiment.progress import counter
+
+    with counter("corpus") as progress:
+        path = write(directory, replace(CONFIGS[population.value], seed=seed), workers, progress)
+    console.print(str(path), soft_wrap=True, highlight=False)

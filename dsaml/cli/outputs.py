@@ -1,0 +1,125 @@
+"""Where a command may write: asked before any work starts, so that none is done in vain and nothing of the user's is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from dsaml.errors import DsamlError
+from dsaml.io import check_replaceable
+
+Kind = Callable[[Path], bool]
+_CURVE = re.compile(r"time_s,arousal,valence\n(\d+\.\d{4},-?\d+\.\d{4},-?\d+\.\d{4}\n)+")  # as predict writes one
+
+
+def check_output(
+    path: Path, own: Kind = lambda path: False, inputs: Iterable[Path | None] = (), *, force: bool = False
+) -> None:
+    """Refuse a file that the command must not or cannot write.
+
+    Parameters
+    ----------
+    path : Path
+        What ``--out`` names. An empty file, or none, may always be written.
+    own : callable
+        Whether a file is what this command writes, so that it may be replaced. See the functions below.
+    inputs : iterable of Path or None
+        What the command reads: files, or folders of data sets. No input is ever replaced, with ``force`` neither.
+    force : bool
+        Replace a file of any other kind too.
+
+    Raises
+    ------
+    DsamlError
+        If the file is an input, is no plain file, is of another kind, or its folder cannot be written.
+    """
+    target = check_replaceable(path)
+    there = target.exists() and target.stat().st_size > 0
+    other = there and not own(target)
+    for given in inputs:
+        if given is None or not given.exists():
+            continue
+        if target.exists() and target.samefile(given):
+            raise DsamlError(f"{path}: is an input of this command too; give the output another name")
+        if other and given.is_dir() and given.resolve() in target.parents:
+            raise DsamlError(f"{path}: is a file in {given}, which this command reads; give the output another name")
+    if other and not force:
+        raise DsamlError(f"{path}: exists and is not what this command writes; choose another name, or add --force")
+    check_folder(target.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written, or be made.
+
+    Raises
+    ------
+    DsamlError
+        If a file is in its way, or the disk says no.
+    """
+    there = Path(os.path.realpath(folder))
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir():
+        raise DsamlError(f"{folder}: {there} is a file, not a folder; choose another place")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise DsamlError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
+
+
+def check_results(folder: Path) -> None:
+    """Refuse a folder of results that cannot be written, or holds JSON files of somebody else's.
+
+    Raises
+    ------
+    DsamlError
+        See :func:`check_output`.
+    """
+    check_folder(folder)
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+        check_output(path, holds_result)
+
+
+def holds_model(path: Path) -> bool:
+    """Whether a file is a model of :mod:`dsaml.experiment.model_files`, by its header."""
+    return {"profile", "about"} <= set(safetensors_metadata(path))
+
+
+def safetensors_metadata(path: Path) -> dict[str, str]:
+    """The metadata in a safetensors file's header; empty where there is none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as stored:
+            return stored.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
+
+
+def holds_json(*keys: str) -> Kind:
+    """Whether a file is a JSON object with these keys."""
+
+    def own(path: Path) -> bool:
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return False
+        return isinstance(document, dict) and set(keys) <= set(document)
+
+    return own
+
+
+holds_result = holds_json("provenance")
+
+
+def holds_prediction(path: Path) -> bool:
+    """Whether a file is a curve that ``predict`` wrote: by its header, and by four decimals everywhere."""
+    try:
+        return _CURVE.fullmatch(path.read_text(encoding="utf-8")) is not None
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,5 @@
+"""Data sets: every loader gives the same :class:`Dataset` of songs, annotations and a split."""
+
+from dsaml.data.base import Dataset, Exclusion, Song, Split, load_dataset
+
+__all__ = ["Dataset", "Exclusion", "Song", "Split", "load_dataset"]

@@ -1,0 +1,112 @@
+"""What every loader returns, and the one way to call a loader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+
+from dsaml.audio.song import Song
+from dsaml.data.annotations import Annotation
+from dsaml.errors import DsamlError
+
+PARTS = ("train", "validation", "test")
+DATASETS = {"two-signs": "synthetic", "continuous": "stress"}
+"""The embedded corpora: the data set's name by its population."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Disjoint song ids and disjoint annotator ids, each under ``train``, ``validation`` and ``test``."""
+
+    songs: Mapping[str, tuple[str, ...]]
+    annotators: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Something that was left out, and why; ``subject`` names the song, track or annotator."""
+
+    subject: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Songs and their labels, as found on disk (labels are never altered).
+
+    Attributes
+    ----------
+    name : str
+        "deam", "pmemo", "folder", "synthetic" or "stress".
+    real : bool
+        False for the embedded corpora; it follows into every result file.
+    root : Path
+    songs : mapping of song id to Song
+    mean : mapping of song id to Annotation
+        The averaged label of each song (annotator id "all").
+    tracks : mapping of annotator id to mapping of song id to Annotation
+        Each annotator's own labels, usable tracks only; empty where the data set has none.
+    split : Split
+    exclusions : tuple of Exclusion
+        Everything that was left out, with the reason.
+    oracle : mapping of annotator id to mapping of song id to Annotation, or empty
+        Noise-free true curves, known only for simulated listeners ("all" = the population's).
+    """
+
+    name: str
+    real: bool
+    root: Path
+    songs: Mapping[str, Song]
+    mean: Mapping[str, Annotation]
+    tracks: Mapping[str, Mapping[str, Annotation]]
+    split: Split
+    exclusions: tuple[Exclusion, ...] = ()
+    oracle: Mapping[str, Mapping[str, Annotation]] = field(default_factory=dict)
+
+
+LOADERS = {
+    "deam": "dsaml.data.deam:load",
+    "pmemo": "dsaml.data.pmemo:load",
+    "folder": "dsaml.data.folder:load",
+    "synthetic": "dsaml.data.synthetic.corpus:load",
+    "stress": "dsaml.data.synthetic.corpus:load_stress",
+}
+"""Where the function ``load(root)`` of each data set is; only the one that is asked for is imported."""
+
+
+def load_dataset(name: str, root: str | Path) -> Dataset:
+    """Load a data set by name, one of ``LOADERS``.
+
+    Raises
+    ------
+    DsamlError
+        If the name is unknown, the folder does not exist, or the loader finds it unusable.
+    """
+    root = Path(root)
+    if name not in LOADERS:
+        raise DsamlError(f"data set '{name}' is not known; choose one of: {', '.join(LOADERS)}")
+    if not root.is_dir():
+        raise DsamlError(f"{root}: not a folder; give the {name} data set's own folder with --root")
+    module, _, function = LOADERS[name].partition(":")
+    return getattr(import_module(module), function)(root)
+
+
+def songs_with_steps(dataset: Dataset) -> dict[str, tuple[Song, int]]:
+    """Every song that has audio and labels, with its number of steps: of the mean label, or else of the longest track.
+
+    Raises
+    ------
+    DsamlError
+        If no song has both.
+    """
+    lengths: dict[str, int] = {}
+    for tracks in dataset.tracks.values():
+        for song, track in tracks.items():
+            lengths[song] = max(lengths.get(song, 0), len(track))
+    lengths |= {song: len(label) for song, label in dataset.mean.items()}
+    songs = {i: (song, lengths[i]) for i, song in dataset.songs.items() if song.audio is not None and i in lengths}
+    if not songs:
+        raise DsamlError(f"{dataset.root}: no song has both audio and labels; 'check' lists what is missing")
+    return songs

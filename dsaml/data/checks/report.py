@@ -1,0 +1,165 @@
+"""What ``check`` found: problems with file and line, and the summary a researcher wants."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dsaml.config import DEMO, Profile
+from dsaml.data.base import LOADERS, load_dataset
+from dsaml.data.checks import layouts
+from dsaml.data.checks.common import Findings
+from dsaml.data.checks.summary import summarize
+from dsaml.data.checks.training import obstacles
+from dsaml.data.label_tables import Problem
+from dsaml.errors import DsamlError
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of :func:`check`.
+
+    Attributes
+    ----------
+    dataset : str
+    root : Path
+    problems : list of Problem
+        Errors first. A *notice* is a known property of the data (a song cut by one label); an *error* loses data that
+        should be there.
+    summary : dict
+        What was found that can be used.
+    exclusions : list of (subject, reason)
+        What the loader leaves out.
+    mode : {"dmer", "pdmer"}
+        The training that ``obstacles`` is about.
+    obstacles : list of str
+        Why that training would stop, see :func:`dsaml.data.checks.training.obstacles`. They are no errors: such a data set can
+        still be scored.
+    """
+
+    dataset: str
+    root: Path
+    problems: list[Problem]
+    summary: dict[str, Any]
+    exclusions: list[tuple[str, str]] = field(default_factory=list)
+    mode: str = "pdmer"
+    obstacles: list[str] = field(default_factory=list)
+
+    @property
+    def errors(self) -> int:
+        """How many problems matter."""
+        return sum(p.severity == "error" for p in self.problems)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing that matters is wrong."""
+        return not self.errors
+
+    def where(self, problem: Problem) -> str:
+        """File, below the root if it is, and line."""
+        path = problem.path
+        name = str(path.relative_to(self.root)) if path != self.root and path.is_relative_to(self.root) else str(path)
+        return printable(f"{name}:{problem.line}" if problem.line else name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for ``--json``."""
+        problems = [
+            {"severity": p.severity, "kind": p.kind, "file": printable(str(p.path)), "line": p.line}
+            | {"problem": printable(p.message)}
+            for p in self.problems
+        ]
+        head = {"dataset": self.dataset, "root": printable(str(self.root)), "ok": self.ok, "errors": self.errors}
+        head |= {"notices": len(self.problems) - self.errors, "problems": problems, "summary": self.summary}
+        head["training"] = {"mode": self.mode, "obstacles": [printable(text) for text in self.obstacles]}
+        return head | {"exclusions": [{"subject": printable(s), "reason": printable(r)} for s, r in self.exclusions]}
+
+    def to_json(self) -> str:
+        """Everything as JSON text."""
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
+
+    def lines(self) -> Iterator[str]:
+        """A table with one line per problem, then the summary."""
+        wheres = [self.where(p) for p in self.problems]
+        width = min(max(map(len, wheres), default=0), 60)
+        for problem, where in zip(self.problems, wheres, strict=True):
+            kind = f" [{problem.kind}]" if problem.severity == "error" else ""
+            yield f"{problem.severity:6}  {where:{width}}  {printable(problem.message)}{kind}"
+        for text in self.obstacles:
+            yield f"stops training ({self.mode})  {printable(text)}"
+        yield ""
+        for name, value in self.summary.items():
+            if isinstance(value, dict):
+                value = ", ".join(f"{k} {v}" for k, v in value.items()) or "none"
+            yield f"{name:38}  {printable(str(value))}"
+        notices = len(self.problems) - self.errors
+        yield ""
+        stops = f"; training ({self.mode}) would stop: see above" if self.obstacles else ""
+        yield f"{self.dataset}: {'OK' if self.ok else 'NOT OK'}: {self.errors} errors, {notices} notices{stops}"
+
+
+def printable(text: str) -> str:
+    """One line that every terminal and JSON file can take, whatever the file's name was."""
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def check(
+    name: str,
+    root: str | Path,
+    *,
+    labels_only: bool = False,
+    profile: Profile = DEMO,
+    mode: str | None = None,
+    memory: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Check everything about a data set.
+
+    Parameters
+    ----------
+    name : {"deam", "pmemo", "folder", "synthetic", "stress"}
+    root : path
+    labels_only : bool
+        Say nothing about audio and training: enough for floors. Otherwise every file is decoded to its end.
+    profile : Profile
+        Whose training is judged.
+    mode : {"dmer", "pdmer"}, optional
+        The training that is judged; by default pdmer where annotators' own labels can be used.
+    memory : path, optional
+        A file that keeps what was found in audio files, by their content: nothing is decoded twice.
+    progress : callable
+        Called with (audio files checked, audio files in all).
+
+    Raises
+    ------
+    DsamlError
+        If the name is unknown or the folder does not exist; never for what is in the folder.
+    """
+    root = Path(root)
+    if name not in LOADERS:
+        raise DsamlError(f"data set '{name}' is not known; choose one of: {', '.join(LOADERS)}")
+    if not root.is_dir():
+        raise DsamlError(f"{root}: not a folder; give the {name} data set's own folder with --root")
+    found = Findings(root, labels_only)
+    try:
+        layouts.CHECKS[name](found)
+        if not labels_only:
+            found.check_audio(progress, memory)
+    except Exception as error:  # whatever a damaged file provokes must end in a report
+        found.error(root, f"the check stopped here ({type(error).__name__}: {error}); what follows was not checked")
+    dataset = None
+    try:
+        dataset = load_dataset(name, root)
+    except DsamlError as error:
+        if not any(p.severity == "error" for p in found.problems):
+            found.error(root, f"cannot be loaded: {error}")
+    except Exception as error:
+        found.error(root, f"cannot be loaded ({type(error).__name__}: {error})")
+    problems = sorted(found.problems, key=lambda p: p.severity != "error")
+    exclusions = [(e.subject, e.reason) for e in dataset.exclusions] if dataset else []
+    mode = mode or ("pdmer" if dataset and dataset.tracks else "dmer")
+    reasons = obstacles(dataset, profile, mode) if dataset and not labels_only else []
+    return Report(name, root, problems, found.counts | summarize(dataset), exclusions, mode, reasons)

@@ -1,0 +1,125 @@
+"""What would stop training, told before its first step; and the stop itself, where ``check`` finds errors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dsaml.config import CLIP_STEPS, DIMENSIONS, Profile
+from dsaml.data.annotations import Annotation
+from dsaml.data.base import PARTS, Dataset
+from dsaml.data.deam import FLAT
+from dsaml.data.label_tables import KINDS, Problem
+from dsaml.errors import DsamlError
+
+
+def obstacles(dataset: Dataset, profile: Profile, mode: str) -> list[str]:
+    """Why a data set cannot be trained on, with counts; empty if it can.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    profile : Profile
+        Its tasks ask for a number of songs.
+    mode : {"dmer", "pdmer"}
+        Averaged labels, or annotator tasks.
+    """
+    parts = {
+        part: [s for s in ids if s in dataset.mean and dataset.songs[s].audio is not None]
+        for part, ids in dataset.split.songs.items()
+    }
+    found = [f"no song with audio and labels in the part {part}" for part in PARTS if not parts[part]]
+    for part in ("train", "validation"):
+        found += _short(f"the part {part}", {s: dataset.mean[s] for s in parts[part]})
+    found += _constant("the averaged labels", [dataset.mean[s] for s in parts["train"]])
+    if mode == "dmer":
+        return found
+    if not dataset.tracks:
+        return [*found, "no annotator's own labels can be used; --mode dmer trains on averaged labels"]
+    people = dataset.split.annotators
+    own = {w: {s: t for s, t in dataset.tracks.get(w, {}).items() if s in parts["train"]} for w in people["train"]}
+    every = f"{sum(map(len, people.values()))} annotators in all"
+    if not own:
+        found.append(f"no annotator in the part train ({every}; three are needed, one for each part)")
+    need = profile.meta.support_songs + profile.meta.query_songs
+    if few := {who: len(tracks) for who, tracks in own.items() if len(tracks) < need}:
+        who, count = min(few.items(), key=lambda item: item[1])
+        found.append(
+            f"{len(few)} of {len(own)} training annotators have fewer than the {need} songs of a task "
+            f"({profile.meta.support_songs} support + {profile.meta.query_songs} query; profile {profile.name}): "
+            f"{who} has {count}"
+        )
+    for who, tracks in own.items():
+        found += _short(f"annotator {who}", tracks)
+    found += _constant("the training annotators' labels", [t for tracks in own.values() for t in tracks.values()])
+    held_out = set(parts["validation"])
+    usable = [
+        who
+        for who in people["validation"]
+        if sum(s in held_out and len(t) >= CLIP_STEPS for s, t in dataset.tracks.get(who, {}).items()) > 1
+    ]
+    if not usable:
+        found.append(
+            f"no annotator in the part validation rated two of its {len(held_out)} songs for {CLIP_STEPS} labels "
+            f"({len(people['validation'])} annotators there, {every})"
+        )
+    return found
+
+
+def _short(where: str, tracks: Mapping[str, Annotation]) -> list[str]:
+    short = {song: len(track) for song, track in tracks.items() if len(track) < CLIP_STEPS}
+    if not short:
+        return []
+    song, count = min(short.items(), key=lambda item: item[1])
+    return [
+        f"{len(short)} of {len(tracks)} songs of {where} have fewer than the {CLIP_STEPS} labels of a clip: "
+        f"song {song} has {count}"
+    ]
+
+
+def _constant(what: str, labels: Sequence[Annotation]) -> list[str]:
+    if not labels:
+        return []
+    spread = np.concatenate([track.values for track in labels]).std(0)
+    return [
+        f"{what} are constant: the {dimension} of {len(labels)} songs varies by {sd:.3g}"
+        for dimension, sd in zip(DIMENSIONS, spread, strict=True)
+        if not sd >= FLAT
+    ]
+
+
+def stop_on_errors(root: Path, problems: Iterable[Problem], reasons: Sequence[str], accept: Iterable[str]) -> None:
+    """Let training begin only where ``check`` finds nothing wrong, or only what the user accepts.
+
+    Parameters
+    ----------
+    root : Path
+    problems : iterable of Problem
+        What ``check`` found.
+    reasons : sequence of str
+        What :func:`obstacles` found; nobody can accept it.
+    accept : iterable of str
+        Kinds of problems, see ``KINDS``, that the user knows of.
+
+    Raises
+    ------
+    DsamlError
+        With the counts by kind and the first error.
+    """
+    accepted = set(accept)
+    if unknown := sorted(accepted - set(KINDS)):
+        raise DsamlError(f"--accept {unknown[0]}: no such kind of problem; there are: {', '.join(KINDS)}")
+    errors = [p for p in problems if p.severity == "error" and p.kind not in accepted]
+    if errors:
+        counts = Counter(p.kind for p in errors)
+        names = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        flags = " ".join(f"--accept {kind}" for kind in counts)
+        raise DsamlError(
+            f"{root}: 'check' finds errors ({names}), first {errors[0]}; correct them, or train all the same with {flags}"
+        )
+    if reasons:
+        more = f"; and {len(reasons) - 1} more that 'check' lists" if len(reasons) > 1 else ""
+        raise DsamlError(f"{root}: training would stop: {reasons[0]}{more}; change the data, the split or the profile")

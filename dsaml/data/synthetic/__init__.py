@@ -1,0 +1,1 @@
+"""The embedded corpora: sound, simulated listeners, and the files they are written in."""

@@ -1,5 +1,0 @@
-"""Data sets: every loader gives the same :class:`Dataset` of songs, annotations and a split."""
-
-from dsaml.datasets.base import Dataset, Exclusion, Song, Split, load_dataset
-
-__all__ = ["Dataset", "Exclusion", "Song", "Split", "load_dataset"]

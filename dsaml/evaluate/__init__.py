@@ -1,0 +1,1 @@
+"""Scores, protocols, floors and intervals: what a prediction is worth."""

@@ -1,0 +1,46 @@
+"""The inner loop that is used at test: chosen on validation listeners, from one grid for all models."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from dsaml.config import MetaConfig
+from dsaml.learn.batches import SongStore
+from dsaml.learn.training import cross_song_tasks, mean_ccc, predict_along, query_labels
+from dsaml.model.dsaml import DSAML
+
+# Inner loops tried on validation listeners, for every row alike; the paper's (16 x .005), the demo's own (5 x .05), none
+INNER_LRS, INNER_STEPS = (0.005, 0.01, 0.03, 0.05, 0.1, 0.2), (0, 1, 3, 5, 10, 16, 20)
+
+
+def with_inner(config: MetaConfig, inner_lr: float, inner_steps: int) -> MetaConfig:
+    """The same settings with another inner loop."""
+    return dataclasses.replace(config, inner_lr=inner_lr, inner_steps=inner_steps)
+
+
+def select_inner(
+    store: SongStore, model: DSAML, config: MetaConfig, supports: int = 2, songs: int = 1
+) -> tuple[MetaConfig, list[dict[str, float]]]:
+    """Inner learning rate and steps with the best mean CCC on the *validation* listeners; the grid is returned as well.
+
+    Parameters
+    ----------
+    store : SongStore
+    model : DSAML
+    config : MetaConfig
+        Everything else about the inner loop.
+    supports : int
+        Support sets of each validation listener.
+    songs : int
+        Songs in a support set.
+    """
+    tasks = cross_song_tasks(store, "validation", supports, songs)
+    target = query_labels(store, tasks)
+    grid = []
+    for inner_lr in INNER_LRS:
+        stops = INNER_STEPS if inner_lr == INNER_LRS[0] else INNER_STEPS[1:]  # without a step the rate does not matter
+        settings = dataclasses.replace(config, inner_lr=inner_lr)
+        for steps, predictions in predict_along(model, store, tasks, settings, stops).items():
+            grid.append({"inner_lr": inner_lr, "inner_steps": steps, "ccc": mean_ccc(predictions, target)})
+    best = max(grid, key=lambda row: row["ccc"])
+    return with_inner(config, best["inner_lr"], best["inner_steps"]), grid

@@ -1,0 +1,298 @@
+"""How labels vary: what all listeners share, what is one listener's own, and how much of that can be known.
+
+A label is taken apart as ``song + annotator + annotator x song + shared dynamics + own dynamics and noise``. The first three are
+about levels (a track's mean over time), the last two about what happens around them. The estimators are moments of crossed
+random effects (Searle, Casella and McCulloch, Variance Components, 1992), unbiased also where only some of the tracks exist, and
+where it is not chance who rated which songs:
+
+- annotator: the covariance, over the listeners of two songs, of their levels in one and in the other; mean over all pairs of songs
+- annotator x song: the variance of levels within a song, less the annotator's
+- song: the squared difference of two songs' mean levels, less what their listeners contribute to it; mean over all pairs
+- shared dynamics: the mean product, over time and pairs of listeners, of what moves around the levels; own dynamics are the rest
+
+*Disagreement* is all that listeners do not share: annotator, annotator x song, own dynamics and noise. Its *structured* share is
+what the same listener would feel again: everything but the rating noise. Only a simulation knows it (its oracle). Real labels
+bound it from below by the annotator's own share, which is the same in another song; without a second rating of the same song by
+the same person nothing bounds it from above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from dsaml.config import DIMENSIONS
+from dsaml.data import Dataset
+from dsaml.data.annotations import Annotation
+from dsaml.data.synthetic.population import (
+    CorpusConfig,
+    Listener,
+    listen,
+    make_controls,
+    make_listeners,
+    make_plans,
+    true_curve,
+)
+from dsaml.errors import DsamlError
+from dsaml.evaluate.metrics import mean_scores, score
+
+Tracks = Mapping[str, Mapping[str, Annotation]]
+"""Annotator id -> song id -> track, as in :class:`dsaml.data.Dataset`."""
+
+Curves = Mapping[str, Mapping[str, np.ndarray]]
+"""Song id -> annotator id -> arousal and valence, (T, 2)."""
+
+_RIDGES = 10.0 ** np.arange(-4, 2.0)
+COMPONENTS = ("song", "annotator", "annotator x song", "shared dynamics", "own dynamics and noise")
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Variances of the components, and how far two listeners agree; each array is (arousal, valence)."""
+
+    song: np.ndarray  # (2,) how much songs differ in level
+    annotator: np.ndarray  # (2,) an offset that a listener has in every song
+    annotator_song: np.ndarray  # (2,) a listener's level in one song beyond that, session noise included
+    shared_dynamics: np.ndarray  # (2,) movement within songs that all listeners share
+    own: np.ndarray  # (2,) a listener's own movement within a song, rating noise included
+    correlation: np.ndarray  # (2,) mean correlation of two listeners' curves of the same song
+    tracks: int
+
+    def components(self) -> np.ndarray:
+        """Variances, shape (5, 2), in the order of ``COMPONENTS``; estimates of a small one can be below 0."""
+        return np.stack([self.song, self.annotator, self.annotator_song, self.shared_dynamics, self.own])
+
+    def shares(self) -> np.ndarray:
+        """The same as shares of their sum."""
+        return self.components() / self.components().sum(0)
+
+    def agreement(self) -> np.ndarray:
+        """Share of the variance that two listeners of the same song have in common, (2,): an intraclass correlation."""
+        return self.shares()[[0, 3]].sum(0)
+
+    def disagreement(self) -> np.ndarray:
+        """Variance between listeners, (2,): all that they do not share."""
+        return self.annotator + self.annotator_song + self.own
+
+
+def by_song(tracks: Tracks, songs: Iterable[str]) -> dict[str, dict[str, np.ndarray]]:
+    """Song id -> annotator id -> values (T, 2), of the songs with two tracks or more, cut to the song's shortest."""
+    out = {}
+    for song in songs:
+        values = {who: mine[song].values for who, mine in tracks.items() if song in mine}
+        if len(values) > 1:
+            steps = min(map(len, values.values()))
+            out[song] = {who: v[:steps] for who, v in values.items()}
+    return out
+
+
+def decompose(songs: Curves) -> Structure:
+    """Variance components of labels.
+
+    Parameters
+    ----------
+    songs : mapping of song id to mapping of annotator id to ndarray, shape (T, 2)
+        As :func:`by_song` gives them; T may differ between songs, not within one.
+
+    Raises
+    ------
+    DsamlError
+        If no two songs have two listeners in common: nothing tells annotator and annotator x song apart then.
+    """
+    songs = {song: people for song, people in songs.items() if len(people) > 1}
+    column = {who: k for k, who in enumerate(dict.fromkeys(who for people in songs.values() for who in people))}
+    levels, there = np.zeros((2, len(songs), len(column))), np.zeros((len(songs), len(column)))
+    for row, people in enumerate(songs.values()):
+        for who, values in people.items():
+            levels[:, row, column[who]], there[row, column[who]] = values.mean(0), 1
+    levels -= levels.sum((1, 2), keepdims=True) / max(there.sum(), 1)  # for the digits' sake: what follows does not see it
+    levels *= there
+    count, both = there.sum(1), there @ there.T
+    means = levels.sum(2) / count
+    pair = np.triu(np.ones_like(both, dtype=bool), 1)
+    common = pair & (both > 1)
+    if not common.any():
+        raise DsamlError("tracks: no two songs have two listeners in common, so nothing can be taken apart; give more songs")
+    inside = (levels**2).sum(2) - count * means**2
+    within_song = inside.sum(1) / (count - 1).sum()
+    sums = levels @ there.T  # (2, songs, songs): sum of a song's levels over the listeners it shares with another
+    products = levels @ levels.transpose(0, 2, 1) - sums * sums.transpose(0, 2, 1) / np.maximum(both, 1)
+    annotator = products[:, common].sum(1) / (both[common] - 1).sum()
+    weight = 1 / count[:, None] + 1 / count[None]
+    gaps = (means[:, :, None] - means[:, None]) ** 2 / 2
+    listeners = within_song[:, None, None] * weight / 2 - annotator[:, None, None] * both / np.outer(count, count)
+    song = (gaps - listeners)[:, pair].mean(1)
+    shared, own, correlation = [], [], []
+    for people in songs.values():
+        moved = np.stack([v - v.mean(0) for v in people.values()])  # (annotators, T, 2)
+        size, steps = moved.shape[:2]
+        total = (moved**2).sum((0, 1)) / steps
+        shared.append(((moved.sum(0) ** 2).sum(0) / steps - total) / (size * (size - 1)))
+        own.append(total / size - shared[-1])
+        correlation.append([_mean_correlation(moved[..., d]) for d in (0, 1)])
+    return Structure(
+        song=song,
+        annotator=annotator,
+        annotator_song=within_song - annotator,
+        shared_dynamics=np.mean(shared, 0),
+        own=np.mean(own, 0),
+        correlation=np.nanmean(correlation, 0),
+        tracks=int(count.sum()),
+    )
+
+
+def _mean_correlation(moved: np.ndarray) -> float:
+    """Mean correlation of two rows of (annotators, T), those that do not move left out; NaN for fewer than two."""
+    size = np.sqrt((moved**2).sum(1))
+    unit = moved[size > 1e-9] / size[size > 1e-9, None]
+    count = len(unit)
+    return float(((unit.sum(0) ** 2).sum() - count) / (count * (count - 1))) if count > 1 else float("nan")
+
+
+def calibration(dataset: Dataset) -> pd.DataFrame:
+    """Spread of the labels, to lay beside the real data sets'.
+
+    Returns
+    -------
+    DataFrame
+        Rows: step disagreement (SD over annotators), within-song SD of averaged labels for clips and for full songs;
+        columns arousal and valence.
+    """
+    groups: dict[str, list[np.ndarray]] = {}
+    for tracks in dataset.tracks.values():
+        for song_id, track in tracks.items():
+            groups.setdefault(song_id, []).append(track.values)
+    spread = [np.std([v[:60] for v in values], axis=0).mean(0) for values in groups.values() if len(values) > 2]
+    rows = {"step disagreement (SD over annotators)": np.mean(spread, 0)}
+    parts = {"training clips": dataset.split.songs["train"], "test songs": dataset.split.songs["test"]}
+    for name, ids in parts.items():
+        inside = [dataset.mean[i].values.std(0) for i in ids if i in dataset.mean]
+        rows[f"within-song SD of the averaged label, {name}"] = np.mean(inside, 0)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["arousal", "valence"])
+
+
+def simulate(config: CorpusConfig, part: str = "test") -> tuple[Curves, Curves, Curves]:
+    """Curves of an embedded corpus without its sound, each song id -> listener id -> (T, 2).
+
+    Returns
+    -------
+    rated : what the listeners wrote down
+    heard : what they heard: all but the rating noise
+    lasting : what the music and their traits tell, without the moods of single songs
+    """
+    rated, heard, lasting = {}, {}, {}
+    people = {person.id: person for person in make_listeners(config, part)}
+    for plan in make_plans(config):
+        if plan.part == part:
+            song = str(plan.song_id)
+            heard[song], rated[song] = listen(config, plan)
+            world = make_controls(config, plan.song_id, plan.steps, plan.flat)
+            lasting[song] = {who: true_curve(config, *world, people[who]) for who in heard[song]}
+    return rated, heard, lasting
+
+
+def two_signs(config: CorpusConfig, part: str = "test") -> dict[str, np.ndarray]:
+    """How much of the default population two signs tell, each (arousal, valence).
+
+    A listener is replaced by the one with the same signs of z, and average in everything else.
+
+    Returns
+    -------
+    dict
+        ``variance``: share of the variance between the listeners' true curves that the replacements explain. ``ccc``: their mean
+        CCC with the listeners' labels.
+
+    Raises
+    ------
+    DsamlError
+        If the population is another one.
+    """
+    if config.population != "two-signs":
+        raise DsamlError(f"the population '{config.population}' does not differ by two signs; give the default corpus")
+    rated, heard, _ = simulate(config, part)
+    lag = (config.shortest_lag + config.longest_lag) / 2
+    people = {p.id: Listener(p.id, tuple(np.sign(p.z)), (1.0, 1.0), (0.0, 0.0), lag) for p in make_listeners(config, part)}
+    left, between, scores = np.zeros(2), np.zeros(2), []
+    for plan in make_plans(config):
+        if plan.part == part:
+            song = str(plan.song_id)
+            world = make_controls(config, plan.song_id, plan.steps, plan.flat)
+            curves = np.stack([true_curve(config, *world, people[who]) for who in heard[song]])
+            true = np.stack(list(heard[song].values()))
+            left += ((true - curves) ** 2).mean((0, 1))
+            between += ((true - true.mean(0)) ** 2).mean((0, 1))
+            scores += [score(c, y) for c, y in zip(curves, rated[song].values(), strict=True)]
+    ccc = mean_scores(scores)
+    return {"variance": 1 - left / between, "ccc": np.array([ccc[d]["ccc"] for d in DIMENSIONS])}
+
+
+def knowable(
+    config: CorpusConfig, supports: Sequence[int] = (1, 5), songs: int = 8, listeners: int = 2400
+) -> dict[int, np.ndarray]:
+    """Share of disagreement on a song that other songs, rated by the same listener, tell, by simulation.
+
+    The best linear guess (ridge regression on means over 6 s) of somebody who has seen many listeners rate the very same
+    songs, for new listeners. Nothing that is given less can be expected to do much better.
+
+    Returns
+    -------
+    dict
+        For each number of other songs, (arousal, valence).
+    """
+    config = replace(config, test_listeners=listeners, test_songs=songs, long_songs=0)
+    plans = [plan for plan in make_plans(config) if plan.part == "test"]
+    ratings = np.stack([np.stack(list(listen(config, plan)[1].values())) for plan in plans])  # (songs, listeners, 60, 2)
+    ratings -= ratings.mean(1, keepdims=True)
+    coarse = ratings.reshape(songs, listeners, 5, 12, 2).mean(3)
+    total, out = (ratings**2).sum((0, 1, 2)), {}
+    for number in supports:
+        left = np.zeros(2)
+        for turn in range(4):  # half of the listeners to fit, a quarter to choose the ridge, a quarter to score: each once
+            seen, choice, new = np.split(np.roll(np.arange(listeners), turn * listeners // 4), [listeners // 2, 3 * listeners // 4])
+            errors = np.zeros((len(_RIDGES), 2, 2))  # of each ridge: on those who choose, and on the new
+            for k in range(songs):
+                given = [(k + 1 + i) % songs for i in range(number)]
+                x = coarse[given].transpose(1, 0, 2, 3).reshape(listeners, -1)
+                y = ratings[k].reshape(listeners, -1)
+                inner, outer, eye = x[seen].T @ x[seen], x[seen].T @ y[seen], np.eye(x.shape[1])
+                for row, ridge in enumerate(_RIDGES):
+                    gaps = (x @ np.linalg.solve(inner + ridge * len(seen) * eye, outer) - y).reshape(ratings[k].shape) ** 2
+                    errors[row] += gaps[choice].sum((0, 1)), gaps[new].sum((0, 1))
+            left += errors[errors[:, 0].sum(1).argmin(), 1]
+        out[number] = 1 - left / total
+    return out
+
+
+def summary(structure: Structure) -> dict[str, str]:
+    """The structure as text for pages: shares in percent, the rest with two digits after the point; keys end in the dimension."""
+    lower = structure.annotator / structure.disagreement()
+    rows = {name.replace(" ", "_"): share for name, share in zip(COMPONENTS, structure.shares(), strict=True)}
+    out = {}
+    for k, d in enumerate(DIMENSIONS):
+        out |= {f"{name}_{d}": percent(share[k]) for name, share in rows.items()}
+        out |= {f"lower_{d}": percent(max(lower[k], 0)), f"agreement_{d}": percent(structure.agreement()[k])}
+        out |= {f"correlation_{d}": f"{structure.correlation[k]:.2f}"}
+    return out
+
+
+def percent(share: float) -> str:
+    """``0.268`` -> ``26.8 %``."""
+    return f"{round(100 * share, 1) + 0.0:.1f} %"
+
+
+def of_corpus(config: CorpusConfig) -> dict[str, str]:
+    """:func:`summary` of a simulated corpus' test part, with what only a simulation knows."""
+    rated, heard, lasting = (decompose(curves) for curves in simulate(config))
+    shares = {"structured": heard, "lasting": lasting}
+    rows = {name: s.disagreement() / rated.disagreement() for name, s in shares.items()}
+    rows |= {f"knowable_{number}": share for number, share in knowable(config).items()}
+    if config.population == "two-signs":
+        signs = two_signs(config)
+        rows["signs"] = signs["variance"]
+    out = {f"{name}_{d}": percent(share[k]) for name, share in rows.items() for k, d in enumerate(DIMENSIONS)}
+    if config.population == "two-signs":
+        out |= {f"signs_ccc_{d}": f"{signs['ccc'][k]:.2f}" for k, d in enumerate(DIMENSIONS)}
+    return summary(rated) | out

@@ -1,0 +1,271 @@
+"""The one list of claims, each with the comparisons that decide it, and the rule that turns numbers into a verdict.
+
+Pages, tables and notebooks take ids and wording from :data:`CLAIMS`.
+
+The rule, for all claims alike, and the same on both sides: the p-values of all paired differences of one claim (each comparison,
+each dimension) are corrected together after Holm. A claim **holds** if every corrected p-value is below 0.05 and every difference
+above zero; it **does not hold** if at least one difference below zero has a corrected p-value below 0.05; it is **not decided** if
+neither is the case; it is **not run** while a comparison is missing. So where nothing differs, each of the two verdicts is given in
+at most one case of twenty, however many comparisons the claim has. The 95 % intervals beside the verdicts are not corrected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dsaml.config import DIMENSIONS
+from dsaml.evaluate.bootstrap import holm
+from dsaml.evaluate.evaluation import AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE
+from dsaml.experiment import figure4
+from dsaml.experiment.recipes import (
+    ABLATIONS,
+    ANNOTATOR_LABELS,
+    ANNOTATOR_LABELS_LONG,
+    MAML_ANNOTATOR,
+    MAML_MEAN,
+    NO_ADAPTER,
+    NO_ATTENTION_LOSS,
+    NO_GLOBAL,
+    NO_LOCAL,
+    NON_META,
+    NON_META_LONG,
+    SUPERVISED,
+    baseline_name,
+)
+from dsaml.experiment.rows import FINE_TUNED
+from dsaml.model.baselines import BASELINES
+
+HOLDS, FAILS, UNDECIDED, NOT_RUN = "holds", "does not hold", "not decided", "not run"
+LEVEL = 0.05  # of all differences of a claim together
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The first row should be better than the second one, in every dimension."""
+
+    block: str
+    better: str
+    worse: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence that can be checked: the paper's, or one of ours."""
+
+    id: str
+    text: str
+    paper: str  # the paper's evidence; of a claim of ours, what it is about
+    comparisons: tuple[Comparison, ...]
+    command: str
+    needs: str = ""  # what it takes, where nothing here can decide it
+    ours: bool = False  # the paper does not claim it
+
+    @property
+    def evidence(self) -> str:
+        """The paper's evidence, or the mark of a claim that is ours."""
+        return f"*ours, not the paper's*: {self.paper}" if self.ours else self.paper
+
+
+def _against(block: str, better: str, others: tuple[str, ...]) -> tuple[Comparison, ...]:
+    return tuple(Comparison(block, better, other) for other in others)
+
+
+_BASELINES = tuple(baseline_name(name) for name in BASELINES)
+_META = tuple(baseline_name(name, meta=True) for name in BASELINES)
+_TUNED = tuple(f"{name}, fine-tuned" for name in (NON_META, NON_META_LONG))  # on both budgets
+_ANNOTATOR_LABELS = (ANNOTATOR_LABELS, ANNOTATOR_LABELS_LONG)
+_TABLE = "python -m dsaml reproduce table"
+
+CLAIMS = (
+    Claim(
+        "C1",
+        "listeners of one song differ, so its averaged label loses what is one's own",
+        "Figures 1 and 5; true by construction of simulated listeners, the question is how much",
+        (Comparison("table4", OWN_CURVE, AVERAGE_CURVE),),
+        f"{_TABLE}4",
+    ),
+    Claim(
+        "C2",
+        "DSAML predicts averaged curves better than CRNN, DNN, MCRNN and DAMFF",
+        "Table 1",
+        _against("table1", SUPERVISED, _BASELINES),
+        f"{_TABLE}1",
+    ),
+    Claim(
+        "C3",
+        "all four parts help where a song's emotion depends on what was heard 8 to 15 s before",
+        "the text on Table 1: long-term dependencies",
+        _against("table3-long-range", SUPERVISED, tuple(ABLATIONS)),
+        f"{_TABLE}3",
+    ),
+    Claim(
+        "C4",
+        "with one annotated song DSAML predicts a new listener better than the four, with or without MAML",
+        "Table 2",
+        _against("table2", MAML_ANNOTATOR, (*_BASELINES, *_META)),
+        f"{_TABLE}2",
+    ),
+    Claim(
+        "C5",
+        "MAML makes the four baselines worse",
+        "Table 2 and its text",
+        tuple(Comparison("table2", plain, meta) for plain, meta in zip(_BASELINES, _META, strict=True)),
+        f"{_TABLE}2",
+    ),
+    *(
+        Claim(id, f"{what} helps", evidence, _against("table3", SUPERVISED, (name,)), f"{_TABLE}3")
+        for id, what, evidence, name in (
+            ("C6", "local attention", "Figure 2, Table 3", NO_LOCAL),
+            ("C7", "global attention", "Figure 2, Table 3", NO_GLOBAL),
+            ("C8", "the diagonal attention loss", "Eq. 3, Table 3", NO_ATTENTION_LOSS),
+            ("C9", "the adapter", "Figure 3, Table 3", NO_ADAPTER),
+        )
+    ),
+    Claim(
+        "C10",
+        "the diagonal loss keeps local and global attention to their scales: with it they look at distances farther apart",
+        "Figure 4",
+        (Comparison(figure4.BLOCK, *figure4.METHODS),),
+        f"{_TABLE}3",
+    ),
+    Claim(
+        "C11",
+        "MAML needs annotator tasks: with averaged labels (Eq. 5) it is worse",
+        "Table 4",
+        _against("table4", MAML_ANNOTATOR, (MAML_MEAN,)),
+        f"{_TABLE}4",
+    ),
+    Claim(
+        "C12",
+        "annotators' labels need MAML: without it they are worse, fine-tuned or not",
+        "Table 4",
+        _against(
+            "table4", MAML_ANNOTATOR, tuple(row for name in _ANNOTATOR_LABELS for row in (name, f"{name}, fine-tuned"))
+        ),
+        f"{_TABLE}4",
+    ),
+    Claim(
+        "C13",
+        "without MAML, annotators' labels are worse than averaged ones",
+        "Table 4 and its text",
+        (
+            Comparison("table4", NON_META, ANNOTATOR_LABELS),
+            Comparison("table4", NON_META_LONG, ANNOTATOR_LABELS_LONG),
+        ),
+        f"{_TABLE}4",
+    ),
+    Claim(
+        "C14",
+        "one annotated song is enough: better than the same model before it, and than fine-tuning without MAML",
+        "the abstract, and the text on Table 2",
+        _against("table4", MAML_ANNOTATOR, (f"{MAML_ANNOTATOR}, before", *_TUNED)),
+        f"{_TABLE}4",
+    ),
+    Claim(
+        "C15",
+        "people rank the personalized curve above DAMFF and the unpersonalized model, in arousal even above the averaged label",
+        "Figure 6: 22 participants, 10 songs, 4 curves",
+        (),
+        "python -m dsaml study analyse ANSWERS.csv",
+        "answers of people; the book has simulated ones only",
+    ),
+    Claim(
+        "C16",
+        "with one annotated song DSAML beats what knows the music perfectly and the listener not at all",
+        "the average listener's true curve, at its best spread, is known for simulated listeners only",
+        _against("table4", MAML_ANNOTATOR, (AVERAGE_CURVE_SPREAD,)),
+        f"{_TABLE}4",
+        ours=True,
+    ),
+    Claim(
+        "C17",
+        "annotator tasks pay under the released code's protocol too: the song's own first 30 s as support",
+        "Table 4 as the released code computes it, with fine-tuned rows",
+        _against("table4-prefix", MAML_ANNOTATOR, (MAML_MEAN, *_TUNED)),
+        f"{_TABLE}4",
+        ours=True,
+    ),
+)
+
+
+def verdict(cells: list[Mapping[str, Any] | None]) -> str:
+    """The rule: see the module's first lines.
+
+    Parameters
+    ----------
+    cells : list of mapping or None
+        All differences of one claim, with ``mean`` and ``p_holm``; ``None`` is a comparison that has not been run.
+    """
+    if not cells or any(cell is None for cell in cells):
+        return NOT_RUN
+    if any(cell["p_holm"] < LEVEL and cell["mean"] < 0 for cell in cells):
+        return FAILS
+    return HOLDS if all(cell["p_holm"] < LEVEL and cell["mean"] > 0 for cell in cells) else UNDECIDED
+
+
+def difference(blocks: Mapping[str, Any], comparison: Comparison) -> dict[str, Any] | None:
+    """Paired differences of two rows by name (arousal, valence), each with interval and p; None where one was not run."""
+    paired = blocks.get(comparison.block, {}).get("differences", {})
+    found = paired.get(f"{comparison.better} | {comparison.worse}")
+    return None if found is None else {name: dict(cell) for name, cell in found.items()}
+
+
+def judge(claim: Claim, blocks: Mapping[str, Any]) -> dict[str, Any]:
+    """One claim with its differences and its verdict; ``p_holm`` is corrected over the differences that were run."""
+    rows: list[dict[str, Any]] = []
+    for comparison in claim.comparisons:
+        about = {"block": comparison.block, "better": comparison.better, "worse": comparison.worse}
+        rows.append(about | {"cells": difference(blocks, comparison)})
+    run = [cell for row in rows if row["cells"] for cell in row["cells"].values()]
+    for cell, corrected in zip(run, holm([cell["p"] for cell in run]), strict=True):
+        cell["p_holm"] = corrected
+    missing = [None for row in rows if not row["cells"]]
+    return {
+        "id": claim.id,
+        "text": claim.text,
+        "paper": claim.paper,
+        "command": claim.command,
+        "needs": claim.needs,
+        "comparisons": rows,
+        "verdict": verdict([*run, *missing]),
+    }
+
+
+def judge_all(blocks: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every claim; ``blocks`` is what :func:`dsaml.experiment.tables.payload_of` gives."""
+    return [judge(claim, blocks) for claim in CLAIMS]
+
+
+def wanted(block: str) -> list[tuple[str, str]]:
+    """Pairs of rows that the claims compare in a block."""
+    pairs = [(c.better, c.worse) for claim in CLAIMS for c in claim.comparisons if c.block == block]
+    return list(dict.fromkeys(pairs))
+
+
+def describe_difference(cell: Mapping[str, float]) -> str:
+    """A paired difference and its interval in words a page can use."""
+    return f"{cell['mean']:+.3f} [{cell['low']:+.3f}, {cell['high']:+.3f}]"
+
+
+def headline(payload: Mapping[str, Any]) -> str:
+    """One sentence on whether annotator tasks beat fine-tuning and mean-label MAML, in both dimensions; the claims' rule."""
+    cells = {
+        (other, d): payload["paired"]["against"][other][d] for other in (FINE_TUNED, MAML_MEAN) for d in DIMENSIONS
+    }
+    corrected = zip(cells.items(), holm([cell["p"] for cell in cells.values()]), strict=True)
+    short = [
+        f"{other} in {d} ({describe_difference(cell)})"
+        for ((other, d), cell), p in corrected
+        if not (p < LEVEL and cell["mean"] > 0)
+    ]
+    if not short:
+        return (
+            "On unseen simulated listeners, MAML with annotator tasks beats both the fine-tuned non-meta model and MAML on "
+            f"mean labels, in arousal and in valence: all four paired CCC differences lie above zero, p < {LEVEL} after Holm's "
+            "correction."
+        )
+    return (
+        f"The result does not hold everywhere: no clear advantage of MAML with annotator tasks over {'; '.join(short)}."
+    )

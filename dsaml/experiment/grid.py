@@ -1,0 +1,223 @@
+"""Many runs from one YAML file: data sets x profiles x modes x seeds, each trained, scored and recorded by itself.
+
+Every run's result file is its own record: a run whose file is there is not repeated, so a grid that was stopped, or lost a
+machine, goes on where it was. The runs go through joblib: on this machine's cores, or on a Dask cluster by naming its
+scheduler (workers and this machine then share one file system).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import joblib
+import yaml
+
+from dsaml.config import LARGEST_SEED, PROFILES
+from dsaml.data.base import LOADERS
+from dsaml.data.label_tables import KINDS
+from dsaml.errors import DsamlError, require_file
+from dsaml.experiment import workflow
+from dsaml.experiment.results import read_result
+from dsaml.experiment.run import use_one_core
+from dsaml.experiment.workflow import MODELS
+from dsaml.workers import end_with_parent
+
+log = logging.getLogger(__name__)
+
+KEYS = {"datasets", "profiles", "modes", "seeds", "imagebind", "accept"}
+
+
+@dataclass(frozen=True)
+class GridRun:
+    """One cell of a grid."""
+
+    dataset: str  # name of the loader
+    root: Path  # the data set's folder
+    profile: str
+    mode: str  # "dmer" or "pdmer"
+    seed: int
+    imagebind: Path | None = None  # weights, where the profile needs them
+    accept: tuple[str, ...] = ()  # kinds of errors of check to train in spite of
+
+    @property
+    def name(self) -> str:
+        """Name of its files."""
+        return f"{self.dataset}-{self.root.resolve().name}-{self.profile}-{self.mode}-{self.seed}"
+
+
+def read_grid(path: Path) -> list[GridRun]:
+    """The runs of a grid file, in the order of the file.
+
+    The file is YAML: ``datasets`` (a list of ``name`` and ``root``), ``profiles``, ``modes``, ``seeds`` (lists), and
+    ``imagebind`` (a file of weights) where a profile needs it, and ``accept`` (kinds of errors, as ``train --accept``).
+
+    Raises
+    ------
+    DsamlError
+        If the file is missing, is not such a file, or names something that does not exist.
+    """
+    require_file(path, "file", f"write a YAML file with {', '.join(sorted(KEYS))}")
+    try:
+        grid = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
+        raise DsamlError(f"{path}: not a YAML file ({(str(error).splitlines() or ['damaged'])[0]})") from error
+    if not isinstance(grid, dict) or not grid.get("datasets"):
+        raise DsamlError(f"{path}: has no 'datasets'; give a list with name and root of each")
+    if unknown := sorted(map(str, set(grid) - KEYS)):
+        raise DsamlError(f"{path}: '{', '.join(unknown)}' is not known; there are: {', '.join(sorted(KEYS))}")
+    lists = {"profiles": ["demo"], "modes": ["pdmer"], "seeds": [0], "accept": []} | {
+        k: v for k, v in grid.items() if k != "imagebind"
+    }
+    for key, values in lists.items():
+        if not isinstance(values, list) or not (values or key == "accept"):
+            raise DsamlError(f"{path}: '{key}' is not a list of one or more; write it as [a, b]")
+    for entry in grid["datasets"]:
+        if not (isinstance(entry, dict) and {"name", "root"} == set(entry)):
+            raise DsamlError(f"{path}: each of 'datasets' has a name and a root, and nothing else; found {entry}")
+        if not isinstance(entry["root"], str):
+            raise DsamlError(f"{path}: root '{entry['root']}' is no path; write it in quotes")
+    choices = {"profiles": PROFILES, "modes": MODELS, "accept": KINDS}
+    named = [("datasets", entry["name"], LOADERS) for entry in grid["datasets"]]
+    named += [(key, value, known) for key, known in choices.items() for value in lists[key]]
+    for key, value, known in named:
+        if not isinstance(value, str) or value not in known:
+            raise DsamlError(f"{path}: {key}: '{value}' does not exist; choose from: {', '.join(known)}")
+    for seed in lists["seeds"]:
+        if type(seed) is not int or not 0 <= seed <= LARGEST_SEED:
+            raise DsamlError(f"{path}: seed '{seed}' is not a whole number from 0 to {LARGEST_SEED}")
+    if not isinstance(grid.get("imagebind"), str | None):
+        raise DsamlError(f"{path}: imagebind '{grid['imagebind']}' is no path; write it in quotes")
+    weights = Path(grid["imagebind"]) if grid.get("imagebind") else None
+    accept = tuple(lists["accept"])
+    runs = [
+        GridRun(entry["name"], Path(entry["root"]), profile, mode, seed, weights, accept)
+        for entry, profile, mode, seed in product(lists["datasets"], lists["profiles"], lists["modes"], lists["seeds"])
+    ]
+    names = [run.name for run in runs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DsamlError(f"{path}: asks for {twice[0]} more than once; give folders of different names, and each seed once")
+    return runs
+
+
+def work(run: GridRun, out: Path, cache: Path) -> None:
+    """Train and score one run; the result file is written last."""
+    use_one_core()
+    model, result = out / f"{run.name}.safetensors", out / f"{run.name}.json"
+    workflow.train(
+        run.dataset, run.root, model, run.profile, run.mode, run.seed, cache, run.imagebind, accept=run.accept
+    )
+    workflow.evaluate(model, run.dataset, run.root, result, cache, run.imagebind)
+
+
+def _attempt(job: Callable[..., None], run: GridRun, out: Path, cache: Path) -> tuple[str, str | None]:
+    """A run that fails does not stop the others: (name, what went wrong)."""
+    try:
+        job(run, out, cache)
+    except DsamlError as error:
+        return run.name, str(error)
+    except Exception as error:
+        return run.name, f"{type(error).__name__}: {error}"
+    return run.name, None
+
+
+def is_done(run: GridRun, out: Path) -> bool:
+    """Whether a run's record is there and can be read."""
+    try:
+        read_result(out / f"{run.name}.json")
+    except DsamlError:
+        return False
+    return True
+
+
+def run_grid(
+    runs: list[GridRun],
+    out: Path,
+    cache: Path,
+    jobs: int = 2,
+    scheduler: str | None = None,
+    job: Callable[[GridRun, Path, Path], None] = work,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, str]:
+    """Do what is not done yet.
+
+    Parameters
+    ----------
+    runs : list of GridRun
+    out : Path
+        Folder of models and result files.
+    cache : Path
+        Features and checkpoints, shared by all runs.
+    jobs : int
+        Runs at a time on this machine.
+    scheduler : str, optional
+        Address of a Dask scheduler, ``tcp://host:8786``; the runs go to its workers. A run whose worker is lost is given to
+        another one.
+    job : callable
+        What to do with a run; the tests put a small one in its place.
+
+    Returns
+    -------
+    dict of str to str
+        What went wrong, by the name of the run; empty if all is done.
+
+    Raises
+    ------
+    DsamlError
+        If there is no such scheduler, or Dask is not installed.
+    """
+    waiting = [run for run in runs if not is_done(run, out)]
+    log.info("%d runs: %d done before, %d to do", len(runs), len(runs) - len(waiting), len(waiting))
+    if not waiting:
+        return {}
+    out.mkdir(parents=True, exist_ok=True)
+    done = len(runs) - len(waiting)
+    failed = {}
+    with _client(scheduler) if scheduler else nullcontext():
+        backend = {"backend": "dask"} if scheduler else {"backend": "loky", "n_jobs": jobs}
+        with joblib.parallel_config(**backend):
+            tasks = (joblib.delayed(_attempt)(job, run, out, cache) for run in waiting)
+            ours = {} if scheduler else {"initializer": end_with_parent, "initargs": (os.getpid(),)}
+            ends = joblib.Parallel(return_as="list" if scheduler else "generator_unordered", **ours)(tasks)
+            for name, trouble in ends:
+                done += 1
+                progress(done, len(runs))
+                if trouble:
+                    failed[name] = trouble
+                    log.warning("%s: %s", name, trouble)
+    return failed
+
+
+def _client(scheduler: str) -> Any:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise DsamlError(
+            "a Dask cluster needs the package distributed; install it, or leave --scheduler out"
+        ) from error
+    try:
+        return Client(scheduler, timeout=10)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise DsamlError(f"{scheduler}: no Dask scheduler answers there ({error}); start 'dask scheduler'") from error
+
+
+def as_rows(runs: list[GridRun], out: Path) -> list[dict[str, Any]]:
+    """One row per finished run: what it was, and the CCC of its own model."""
+    rows = []
+    for run in runs:
+        if is_done(run, out):
+            file = out / f"{run.name}.json"
+            try:
+                result = read_result(file)["rows"][run.name]
+                scores = {d: float(result[d]["ccc"]["mean"]) for d in ("arousal", "valence")}
+            except (KeyError, TypeError, ValueError) as error:
+                raise DsamlError(f"{file}: not the record of a run; delete it and run the grid again") from error
+            rows.append({field.name: getattr(run, field.name) for field in dataclasses.fields(run)} | scores)
+    return rows

@@ -1,0 +1,101 @@
+"""From a data set on disk to an experiment: labels, features, and the folder in which its models are kept.
+
+What is trained and scored depends on the code here only through labels and features, and these are in the folder's name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dsaml.audio.encoder_windows import GlobalEncoder
+from dsaml.audio.encoders import make_encoder
+from dsaml.audio.features import FeatureCache, Features
+from dsaml.closure import code_digest
+from dsaml.config import Profile
+from dsaml.data import Dataset, Split, load_dataset
+from dsaml.data.synthetic import corpus as synthetic
+from dsaml.data.synthetic.population import STRESS, TWO_SIGNS
+from dsaml.errors import DsamlError
+from dsaml.experiment.progress import counter
+from dsaml.experiment.run import Experiment
+
+log = logging.getLogger(__name__)
+
+EMBEDDED = {"synthetic": ("corpus", TWO_SIGNS), "stress": ("stress", STRESS)}
+"""The data sets that are made here: their folder in the cache, and their configuration."""
+
+
+def prepare(
+    profile: Profile,
+    cache: Path,
+    dataset: str = "synthetic",
+    root: Path | None = None,
+    encoder: GlobalEncoder | None = None,
+    workers: int = 2,
+) -> Experiment:
+    """A data set with its features; without ``root`` an embedded one is made under ``cache`` if it is not there.
+
+    Songs without audio are left out, with a count in the log.
+
+    Raises
+    ------
+    DsamlError
+        If the data set or its audio is unusable.
+    """
+    started = time.perf_counter()
+    if root is None:
+        if dataset not in EMBEDDED:
+            raise DsamlError(f"{dataset}: its folder is missing; give it with --root")
+        folder, config = EMBEDDED[dataset]
+        with counter("corpus") as progress:
+            root = synthetic.synthesize(cache / folder, config, workers=workers, progress=progress)
+    data = load_dataset(dataset, root)
+    features = FeatureCache(cache / "features", profile.audio, encoder or make_encoder(profile, None))
+    wanted = [song for part in data.split.songs.values() for song in part if song in data.mean]
+    songs = {
+        s: (data.songs[s], len(data.mean[s])) for s in wanted if s in data.songs and data.songs[s].audio is not None
+    }
+    if len(songs) < len(wanted):
+        log.warning(
+            "%d of %d songs have no audio under %s and are left out", len(wanted) - len(songs), len(wanted), root
+        )
+    split = Split(
+        {part: tuple(s for s in ids if s in songs) for part, ids in data.split.songs.items()}, data.split.annotators
+    )
+    if empty := [part for part, ids in split.songs.items() if not ids]:
+        raise DsamlError(
+            f"{root}: no song with audio and labels in the part {', '.join(empty)}; 'check' lists what is missing"
+        )
+    with counter("features") as progress:
+        made = features.fill(songs, workers, progress)
+    log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
+    data = dataclasses.replace(data, split=split)
+    runs = cache / "runs" / f"{content_digest(data, made)[:8]}-{code_digest('dsaml.experiment.run')[:8]}"
+    return Experiment(profile, data, made, runs)
+
+
+def content_digest(data: Dataset, features: Mapping[str, Features]) -> str:
+    """SHA-256 of everything in the data that a number can depend on: split, every label of everybody, true curves, features.
+
+    The version of torch counts too: its kernels round.
+    """
+    total = hashlib.sha256(f"{torch.__version__} {data.name} {data.real} {data.split}".encode())
+    sources = {"mean": {"": data.mean}, "tracks": data.tracks, "oracle": data.oracle}
+    for kind, people in sources.items():
+        for who in sorted(people):
+            for song in sorted(people[who]):
+                track = people[who][song]
+                total.update(f"{kind}\0{who}\0{song}\0{track.values.shape}".encode())
+                total.update(track.times.tobytes() + np.ascontiguousarray(track.values).tobytes())
+    for song in sorted(features):
+        for tensor in (features[song].log_mel, features[song].global_embedding):
+            total.update(f"{song}\0{tuple(tensor.shape)}".encode() + tensor.contiguous().numpy().tobytes())
+    return total.hexdigest()

@@ -1,0 +1,112 @@
+"""Every model of the tables by name: what it is, how it is trained, which weights it starts from.
+
+A profile turns into a dictionary of recipes; a table names its rows by the keys. Nothing else in the package decides what "w.o.
+Adapter" or "CRNN, MAML" means.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from dsaml.config import MetaConfig, ModelConfig, Profile, SupervisedConfig
+from dsaml.model.baselines import BASELINES, Baseline, BaselineConfig, make_baseline
+from dsaml.model.dsaml import DSAML
+
+SUPERVISED, NON_META = "DSAML", "non-meta model"  # on averaged labels; the second one goes on from the first
+MAML_MEAN, MAML_ANNOTATOR = "MAML, mean-label tasks (Eq. 5)", "MAML, annotator tasks (Eq. 6)"
+ANNOTATOR_LABELS = "non-meta model on annotators' labels"
+NON_META_LONG = "non-meta model, MAML's passes"  # as many passes through songs as MAML makes
+ANNOTATOR_LABELS_LONG = "non-meta model on annotators' labels, MAML's passes"
+NO_LOCAL, NO_GLOBAL = "w.o. Local-Attention", "w.o. Global-Attention"
+NO_ATTENTION_LOSS, NO_ADAPTER = "w.o. Attention-Loss", "w.o. Adapter"
+RELEASED_POSITIONS = "DSAML, positions as released"  # where the profile has others
+RECURRENT = ("crnn", "dnn")  # most of their time goes into recurrent steps, which many tasks can share
+LONG_BATCH = 128  # songs in one step of the models with MAML's passes, at most
+ABLATIONS = {
+    NO_LOCAL: {"local_attention": False},
+    NO_GLOBAL: {"global_attention": False},
+    NO_ATTENTION_LOSS: {"attention_loss_weight": 0.0},
+    NO_ADAPTER: {"adapter": False},
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model comes about."""
+
+    model: ModelConfig | BaselineConfig
+    training: SupervisedConfig | MetaConfig | None  # None: random weights
+    start: str | None = None  # the recipe whose weights it begins with; None: random ones
+    adaptation: MetaConfig | None = None  # how it adapts to a listener; None where it is never scored so
+
+    def build(self, seed: int) -> DSAML | Baseline:
+        """The model with random weights that follow from ``seed``."""
+        torch.manual_seed(seed)
+        return DSAML(self.model) if isinstance(self.model, ModelConfig) else make_baseline(self.model)
+
+
+def baseline_name(name: str, meta: bool = False) -> str:
+    """The row of a baseline: "CRNN", or "CRNN, MAML" (the dagger rows of Table 2)."""
+    return f"{name.upper()}, MAML" if meta else name.upper()
+
+
+def passes(config: SupervisedConfig | MetaConfig, steps: int | None = None) -> int:
+    """How many times a song goes forward and backward through the model in so many steps (by default, in all of them)."""
+    steps = config.steps if steps is None else steps
+    if isinstance(config, SupervisedConfig):
+        return steps * config.batch_size
+    return steps * config.tasks_per_step * (config.inner_steps * config.support_songs + config.query_songs)
+
+
+def recipes(profile: Profile) -> dict[str, Recipe]:
+    """All recipes of a profile.
+
+    DSAML and its ablations train on averaged labels first (``warm_start``; in the paper's profile ``supervised``, for it has no
+    warm start); the non-meta models go on with supervised steps, the two kinds of MAML with meta-steps, all from the same
+    weights. A baseline's MAML begins with the baseline. The non-meta models also exist with MAML's number of passes and, as
+    in MAML, an adapter that is left alone where MAML leaves it alone; these do not stop early.
+    """
+    first = profile.warm_start or profile.supervised
+    start = SUPERVISED if profile.warm_start else None
+    out = {SUPERVISED: Recipe(profile.model, first)}
+    out |= {name: Recipe(dataclasses.replace(profile.model, **change), first) for name, change in ABLATIONS.items()}
+    out[RELEASED_POSITIONS] = Recipe(dataclasses.replace(profile.model, positions="relative-key"), first)
+    plain, meta = profile.supervised, dataclasses.replace(profile.meta, tasks="annotator")
+    batch = min(passes(meta, 1), LONG_BATCH)  # as many songs in a step as MAML has, where memory allows
+    long = dataclasses.replace(
+        plain, batch_size=batch, steps=passes(meta) // batch, patience=0, train_adapter=meta.train_adapter
+    )
+    for name, training in ((NON_META, plain), (NON_META_LONG, long)):
+        out[name] = Recipe(profile.model, training, start, meta)
+    for name, training in ((ANNOTATOR_LABELS, plain), (ANNOTATOR_LABELS_LONG, long)):
+        out[name] = Recipe(profile.model, dataclasses.replace(training, labels="annotator"), start, meta)
+    for name, training in ((MAML_MEAN, dataclasses.replace(meta, tasks="random")), (MAML_ANNOTATOR, meta)):
+        out[name] = Recipe(profile.model, training, start, training)
+    meta = dataclasses.replace(
+        meta,
+        adapt="all",
+        train_adapter=True,
+        steps=profile.baseline_steps,
+        tasks_per_step=profile.baseline_tasks,
+    )
+    for name in BASELINES:
+        model = BaselineConfig(name, profile.baseline_width, profile.model.slice_shape)
+        at_once = min(profile.meta.tasks_at_once, profile.baseline_tasks) if name in RECURRENT else 1
+        own = dataclasses.replace(meta, tasks_at_once=at_once)
+        out[baseline_name(name)] = Recipe(model, first, None, own)
+        out[baseline_name(name, meta=True)] = Recipe(model, own, baseline_name(name), own)
+    return out
+
+
+def digest(every: Mapping[str, Recipe], name: str) -> str:
+    """First 8 hex digits of a hash of a recipe and everything that it starts from."""
+    recipe = every[name]
+    total = hashlib.sha256(repr(recipe).encode())
+    if recipe.start:
+        total.update(digest(every, recipe.start).encode())
+    return total.hexdigest()[:8]

@@ -1,0 +1,102 @@
+"""From trained models to the book's result files. Display reads these files and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dsaml.config import Profile
+from dsaml.evaluate import bootstrap, protocols
+from dsaml.evaluate import evaluation as ev
+from dsaml.experiment import exhibits, tables
+from dsaml.experiment.prepare import prepare
+from dsaml.experiment.recipes import (
+    MAML_ANNOTATOR,
+    MAML_MEAN,
+    NON_META,
+)
+from dsaml.experiment.results import provenance, write_result
+from dsaml.experiment.rows import order_rows
+from dsaml.experiment.run import Experiment
+from dsaml.experiment.scoring import Job, fixed_rows, score_all, train_for
+
+log = logging.getLogger(__name__)
+
+def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path, workers: int = 2) -> dict[str, Any]:
+    """Score the book's trained models cross-song, write ``pdmer.json`` and ``scores.csv``; returns what was written."""
+    started = time.perf_counter()
+    jobs = [("pdmer", name, seed) for seed in seeds for name in (MAML_ANNOTATOR, MAML_MEAN, NON_META)]
+    models, chosen = score_all(experiment, jobs, workers)
+    fixed = fixed_rows(experiment)["cross-song"]
+    table = order_rows(pd.concat([*fixed, models[models.protocol == "cross-song"]], ignore_index=True))
+    summary = bootstrap.summarize(table)
+    others = [name for name in table.method.unique() if name != MAML_ANNOTATOR]
+    payload = {
+        "protocol": dataclasses.asdict(protocols.PROTOCOLS["cross-song"])
+        | {
+            "listeners": table.annotator.nunique(),
+            "songs": table.song.nunique(),
+            "intervals": "95 %, bootstrap of listeners, songs and training seeds as crossed units",
+        },
+        "rows": summary,
+        "paired": {
+            "method": MAML_ANNOTATOR,
+            "metric": "ccc",
+            "against": bootstrap.compare(table, MAML_ANNOTATOR, others),
+        },
+        "gap_closed": bootstrap.gap_closed(summary, MAML_ANNOTATOR) if experiment.dataset.oracle else None,
+        "selection": chosen,
+        "spread": ev.best_spread(experiment.store) if experiment.dataset.oracle else None,
+    }
+    results.mkdir(parents=True, exist_ok=True)
+    table.to_csv(results / "scores.csv", index=False, float_format="%.6f")
+    stamp = provenance(experiment.profile, experiment.dataset, seeds=list(seeds), seconds=time.perf_counter() - started)
+    write_result(results / "pdmer.json", payload, stamp)
+    return payload
+
+
+def demo_results(
+    profile: Profile,
+    results: Path,
+    cache: Path,
+    seeds: tuple[int, ...] | None = None,
+    jobs: list[Job] | None = None,
+) -> None:
+    """Every result file of the book's own build, on the embedded corpus (the compute step of ``make book``).
+
+    Parameters
+    ----------
+    profile : Profile
+    results : Path
+        Folder of the result files, ``results/<profile>``.
+    cache : Path
+        Corpus, features, checkpoints, scores.
+    seeds : tuple of int, optional
+        Training seeds; the profile's by default.
+    jobs : list of (kind, model, seed), optional
+        What the tables are computed from; by default what needs no further model.
+    """
+    seeds = profile.seeds if seeds is None else seeds
+    experiment = prepare(profile, cache)
+    jobs = jobs or tables.book_jobs(seeds)
+    train_for(experiment, {*tables.book_jobs(seeds), *jobs})  # all at once: no core waits
+    payload = pdmer(experiment, seeds, results)
+    tables.compute(experiment, jobs, results)
+    exhibits.write_all(experiment, payload, seeds[0], results)
+    log.info("results in %s", results)
+
+
+def stress_results(profile: Profile, results: Path, cache: Path, seeds: tuple[int, ...]) -> None:
+    """Table 4 and its claims on the stress test: the same songs, heard by a harder population.
+
+    Parameters as in :func:`demo_results`; writes ``tables-stress.json`` and ``claims-stress.json``.
+    """
+    experiment = prepare(profile, cache, "stress")
+    jobs = tables.stress_jobs(seeds)
+    train_for(experiment, jobs)
+    tables.compute(experiment, jobs, results)

@@ -1,0 +1,143 @@
+"""Result files: JSON with a stamp that says where every number comes from."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dsaml import __version__
+from dsaml.config import Profile
+from dsaml.data.base import Dataset
+from dsaml.errors import DsamlError, require_file
+from dsaml.io import DAMAGED, KEY, document_digest, write_bytes_atomically
+
+PACKAGES = ("torch", "torchaudio", "numpy", "pandas", "statsmodels", "learn2learn")
+
+
+def _git(*arguments: str) -> str | None:
+    here = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def installed_version(package: str) -> str | None:
+    """Version of an installed package, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def provenance(
+    profile: Profile,
+    dataset: Dataset | None,
+    *,
+    seeds: list[int],
+    seconds: float,
+    device: str = "cpu",
+    real: bool | None = None,
+) -> dict[str, Any]:
+    """The stamp of a result file.
+
+    Parameters
+    ----------
+    profile : Profile
+        Its name and the hash of all its settings are recorded.
+    dataset : Dataset or None
+        Gives the name and whether the data are real. With ``None`` pass ``real``.
+    seeds : list of int
+        Training seeds that the numbers come from.
+    seconds : float
+        Wall-clock time of the computation.
+    device : str
+        "cpu", "cuda", "mps".
+    real : bool, optional
+        Overrides ``dataset.real``, for numbers that come from no data set (simulated study answers: False).
+    """
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    status = _git("status", "--porcelain")
+    return {
+        "dataset": dataset.name if dataset else None,
+        "real": bool(dataset.real if real is None and dataset else real),
+        "encoder": profile.encoder,
+        "profile": profile.name,
+        "configuration": profile.digest(),
+        "seeds": list(seeds),
+        "seconds": round(seconds, 1),
+        "device": device,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "packages": {"dsaml": __version__} | {name: installed_version(name) for name in PACKAGES},
+        "commit": commit,
+        "dirty": None if status is None else bool(status),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars and arrays to JSON types; NaN to null, because JSON has no NaN."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_result(path: str | Path, payload: dict[str, Any], stamp: dict[str, Any]) -> Path:
+    """Write ``payload`` with its stamp (see :func:`provenance`) and the digest of both, atomically."""
+    path = Path(path)
+    document = _plain(payload | {"provenance": stamp})
+    document["provenance"] = {**document["provenance"], KEY: document_digest(document)}
+    write_bytes_atomically(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
+    return path
+
+
+def read_result(path: str | Path) -> dict[str, Any]:
+    """Read a result file.
+
+    Raises
+    ------
+    DsamlError
+        If it is missing, is not JSON, carries no stamp, or is not as it was written.
+    """
+    path = Path(path)
+    require_file(path, "result", "run 'make book' or 'python -m dsaml reproduce' first")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DsamlError(f"{path}: not a result file ({error}); delete it and compute it again") from error
+    if not isinstance(document, dict) or not isinstance(document.get("provenance"), dict):
+        raise DsamlError(f"{path}: carries no provenance stamp; delete it and compute it again")
+    written = document["provenance"].pop(KEY, None)
+    if written != document_digest(document):
+        raise DsamlError(f"{path}: {DAMAGED}; delete it and compute it again")
+    document["provenance"][KEY] = written
+    return document
+
+
+def stamp_line(document: dict[str, Any]) -> str:
+    """One sentence for the foot of a page or figure."""
+    stamp = document["provenance"]
+    kind = "REAL data" if stamp["real"] else "SYNTHETIC data (simulated songs and listeners)"
+    commit = f"{stamp['commit'] or 'unknown'}{' + uncommitted changes' if stamp['dirty'] else ''}"
+    return (
+        f"{kind} · data set: {stamp['dataset'] or 'none'} · encoder: {stamp['encoder']} · profile: {stamp['profile']} "
+        f"({stamp['configuration']}) · seeds: {', '.join(map(str, stamp['seeds']))} · {stamp['device']}, "
+        f"{stamp['seconds']} s for the last call · torch {stamp['packages']['torch']} · commit {commit}"
+    )

@@ -1,0 +1,135 @@
+"""What the commands train and evaluate do: one model, any data set with annotator tracks."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+
+from dsaml.audio.encoder_windows import GlobalEncoder
+from dsaml.audio.encoders import make_encoder
+from dsaml.config import DIMENSIONS, Profile, get_profile
+from dsaml.data.checks import check
+from dsaml.data.checks.training import stop_on_errors
+from dsaml.errors import DsamlError
+from dsaml.evaluate import bootstrap, protocols
+from dsaml.evaluate import evaluation as ev
+from dsaml.evaluate.selection import select_inner
+from dsaml.experiment import recipes
+from dsaml.experiment.model_files import load_model, save_model
+from dsaml.experiment.prepare import prepare
+from dsaml.experiment.progress import counter
+from dsaml.experiment.results import provenance, write_result
+from dsaml.learn.distributed import processes, ranks
+from dsaml.learn.loop import Run, check_device
+from dsaml.learn.training import cross_song_tasks
+
+MODELS = {"dmer": recipes.NON_META, "pdmer": recipes.MAML_ANNOTATOR}
+
+
+def encoder_factory(imagebind: Path | None) -> Callable[[Profile], GlobalEncoder]:
+    """From a profile to its global encoder; ImageBind's weights come from the given file."""
+    return lambda profile: make_encoder(profile, imagebind)
+
+
+def train(
+    dataset: str,
+    root: Path,
+    out: Path,
+    profile_name: str,
+    mode: str,
+    seed: int,
+    cache: Path,
+    imagebind: Path | None,
+    run: Run | None = None,
+    accept: Iterable[str] = (),
+) -> float:
+    """Train (or finish training) a model and export it; returns its best validation CCC.
+
+    Under ``torchrun`` every process calls this; the first one writes.
+
+    Raises
+    ------
+    DsamlError
+        If ``check`` finds an error of a kind that is not in ``accept``, anything would stop training (told before its first
+        step), or training stops (see :func:`dsaml.learn.loop.fit`).
+    """
+    profile, started, run = get_profile(profile_name), time.perf_counter(), run or Run(resume=True)
+    if out.suffix != ".safetensors":
+        raise DsamlError(f"{out}: a model file ends in .safetensors; change --out")
+    chosen = check_device(run.device)
+    with counter("checking the data", "file") as progress:
+        memory = cache / "checked-audio.json"
+        report = check(dataset, root, profile=profile, mode=mode, memory=memory, progress=progress)
+    stop_on_errors(root, report.problems, report.obstacles, accept)
+    with processes(chosen) as device:
+        run = dataclasses.replace(run, device=device)
+        experiment = prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
+        experiment = dataclasses.replace(experiment, run=run)
+        model, history = experiment.model(MODELS[mode], seed)
+        if ranks()[0] == 0:
+            seconds = time.perf_counter() - started
+            stamp = provenance(profile, experiment.dataset, seeds=[seed], seconds=seconds, device=device)
+            save_model(out, model.cpu(), profile, stamp)
+    return max(score for _, score in history.validation)
+
+
+def evaluate(
+    checkpoint: Path, dataset: str, root: Path, out: Path, cache: Path, imagebind: Path | None
+) -> dict[str, Any]:
+    """Cross-song PDMER scores of one model on the test part, beside floors and oracles; written to ``out``.
+
+    Raises
+    ------
+    DsamlError
+        If the data set has no test annotators with enough songs.
+    """
+    model, profile, about = load_model(checkpoint)
+    started = time.perf_counter()
+    experiment = prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
+    store = experiment.store
+    tasks = cross_song_tasks(store, "test", protocols.SUPPORTS)
+    if not tasks:
+        raise DsamlError(f"{root}: no test annotators, so PDMER cannot be scored; 'floors' needs averaged labels only")
+    config, grid = select_inner(store, model, profile.meta)
+    name = checkpoint.stem
+    fixed = ev.floor_predictors(store) | ev.oracle_predictors(store)
+    trained = {
+        f"{name}, not adapted": ev.model_predictor(model, store, config, 0),
+        name: ev.model_predictor(model, store, config),
+    }
+    parts = [ev.score_tasks(rule, store, tasks, label, ev.UNTRAINED) for label, rule in fixed.items()]
+    parts += [ev.score_tasks(rule, store, tasks, label, 0) for label, rule in trained.items()]  # one model: one seed
+    scores = pd.concat(parts, ignore_index=True)
+    others = [label for label in (*fixed, *trained) if label != name]
+    payload = {
+        "rows": bootstrap.summarize(scores),
+        "paired": {"method": name, "metric": "ccc", "against": bootstrap.compare(scores, name, others)},
+        "selection": {"inner_lr": config.inner_lr, "inner_steps": config.inner_steps, "grid": grid},
+        "spread": ev.best_spread(store) if experiment.dataset.oracle else None,
+        "model": about,
+    }
+    seeds = about.get("seeds", [])
+    write_result(
+        out, payload, provenance(profile, experiment.dataset, seeds=seeds, seconds=time.perf_counter() - started)
+    )
+    return payload
+
+
+def table(payload: Mapping[str, Any], title: str = "PDMER, one support song: CCC [95 % interval], PCC, RMSE") -> Table:
+    """Rows of a result as a table for the terminal: CCC with interval, PCC, RMSE, per dimension."""
+    out = Table(title=title)
+    for column in ("", *(f"{d} {m}" for d in DIMENSIONS for m in ("CCC", "PCC", "RMSE"))):
+        out.add_column(column, justify="right" if column else "left")
+    for name, row in payload["rows"].items():
+        cells = []
+        for d in DIMENSIONS:
+            cells.append("{mean:.3f} [{low:.3f}, {high:.3f}]".format(**row[d]["ccc"]))
+            cells += [f"{row[d][m]['mean']:.3f}" for m in ("pcc", "rmse")]
+        out.add_row(name, *cells)
+    return out

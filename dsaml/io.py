@@ -1,0 +1,142 @@
+"""Files: written whole or not at all, each with the SHA-256 of what it holds, so that a damaged one is never used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from dsaml.errors import DsamlError
+
+KEY = "sha256"
+_SEAL = b"dsaml sha256 "  # of a sealed file's first line
+DAMAGED = "its checksum does not fit: it is damaged, or was not written by this version"
+
+
+def check_replaceable(path: Path) -> Path:
+    """Where a file called ``path`` is really written: a link stays, and the file that it points to is replaced.
+
+    Raises
+    ------
+    DsamlError
+        If it is a folder, a device, a pipe, a socket, or a link that leads nowhere but to itself.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        kind = os.stat(target).st_mode
+    except FileNotFoundError:
+        return target
+    except OSError as error:
+        raise DsamlError(f"{path}: cannot be written ({error.strerror}); choose another name") from error
+    if not stat.S_ISREG(kind):
+        what = "a folder" if stat.S_ISDIR(kind) else "a device, a pipe or a socket"
+        raise DsamlError(f"{path}: is {what}, not a file; choose another name")
+    return target
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write through a temporary file in the same folder, then rename: a reader never sees half a file.
+
+    A new file gets the mode that the umask asks for, a replaced one keeps its own.
+
+    Raises
+    ------
+    DsamlError
+        See :func:`check_replaceable`; or if the disk is full, or the folder cannot be written. What was there before is then
+        still there.
+    """
+    target = check_replaceable(path)
+    name = os.fsdecode(os.fsencode(target.name)[:200])  # a name has at most 255 bytes
+    temporary = target.with_name(f".{name}.{secrets.token_hex(8)}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                if target.exists():
+                    os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise DsamlError(
+            f"{path}: cannot be written ({error.strerror or error}); what was there before is kept; make room or choose "
+            "another folder, and run the same command again"
+        ) from error
+
+
+def document_digest(document: Mapping[str, Any]) -> str:
+    """SHA-256 of a JSON document, whatever its spacing and the order of its keys."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def tensors_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 of names, types, shapes and bytes of tensors, and of the metadata."""
+    total = hashlib.sha256(document_digest(metadata).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        total.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+def pack_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file with its digest in the header."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return save(tensors, {**metadata, KEY: tensors_digest(tensors, metadata)})
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file from :func:`pack_tensors`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is missing.
+    ValueError
+        If it is damaged, or is no such file.
+    """
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = dict(stored.metadata() or {})
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, OSError) as error:
+        raise ValueError(str(error)) from error
+    if metadata.pop(KEY, None) != tensors_digest(tensors, metadata):
+        raise ValueError(DAMAGED)
+    return tensors, metadata
+
+
+def seal(content: bytes) -> bytes:
+    """Content of any kind under a first line with its digest."""
+    return _SEAL + hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+
+
+def unseal(sealed: bytes) -> bytes:
+    """The content of :func:`seal`.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, or was never sealed.
+    """
+    line, _, content = sealed.partition(b"\n")
+    if line != _SEAL + hashlib.sha256(content).hexdigest().encode():
+        raise ValueError(DAMAGED)
+    return content

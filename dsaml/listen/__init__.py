@@ -1,0 +1,1 @@
+"""One's own music: predict, personalize, and the listening study."""

@@ -1,0 +1,310 @@
+"""The subjective study: people rank four curves of a song; statistics of the ranks; simulated answers for rehearsal.
+
+The paper's study: 22 participants, each adjusted the curve of one 45 s song and then ranked four curves for each of ten songs
+(1 = fits my perception best), separately for arousal and valence. The unit of analysis is the **participant**: ranks of one
+participant's ten songs are averaged first, because they are not independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+
+from dsaml.config import DIMENSIONS
+from dsaml.errors import DsamlError, require_file
+from dsaml.experiment.results import read_result
+from dsaml.io import write_bytes_atomically
+
+COLUMNS = ("participant_id", "song_id", "dimension", "method", "rank")
+STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))  # as in Figure 6
+
+
+def stars(p: float) -> str:
+    """``***`` below .001, ``**`` below .01, ``*`` below .05, otherwise ``n.s.`` (Figure 6)."""
+    return next((mark for limit, mark in STARS if p < limit), "n.s.")
+
+
+def write_template(path: str | Path) -> Path:
+    """Write an empty answer sheet with one filled example song."""
+    rows = [("P01", "song-1", d, m, r) for d in DIMENSIONS for r, m in enumerate("ABCD", 1)]
+    write_bytes_atomically(Path(path), pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False).encode())
+    return Path(path)
+
+
+def read_rankings(path: str | Path) -> pd.DataFrame:
+    """Read answers: one line per participant, song, dimension and method.
+
+    Parameters
+    ----------
+    path : path
+        CSV with the columns ``participant_id, song_id, dimension, method, rank``.
+
+    Raises
+    ------
+    DsamlError
+        With every problem and its line: columns, unknown dimension, rank that is no whole number, missing or repeated method,
+        ranks that are no permutation of 1..k (ties are not allowed).
+    """
+    path = Path(path)
+    require_file(path, "file", "'python -m dsaml study template' writes an example")
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as error:
+        raise DsamlError(
+            f"{path}: not a CSV file ({str(error).splitlines()[0]}); save it as comma-separated text"
+        ) from error
+    if missing := [name for name in COLUMNS if name not in table.columns]:
+        raise DsamlError(f"{path}: no column {', '.join(missing)}; the columns have to be {','.join(COLUMNS)}")
+    if table.empty:
+        raise DsamlError(f"{path}: holds no answers; fill in at least one participant")
+    line = table.index + 2
+    problems = [
+        f"line {line[i]}: dimension '{d}' is neither arousal nor valence"
+        for i, d in enumerate(table.dimension)
+        if d not in DIMENSIONS
+    ]
+    ranks = pd.to_numeric(table["rank"], errors="coerce")
+    problems += [
+        f"line {line[i]}: rank '{table['rank'][i]}' is no whole number"
+        for i in np.flatnonzero(ranks.isna() | (ranks % 1 != 0))
+    ]
+    table = table.assign(rank=ranks)
+    methods = sorted(table.method.unique())
+    if len(methods) < 2:
+        problems.append(f"only the method '{methods[0]}' appears; a ranking needs two or more")
+    for (who, song, dimension), group in table.groupby(["participant_id", "song_id", "dimension"], sort=True):
+        where = f"line {line[group.index[0]]}: participant {who}, song {song}, {dimension}"
+        if sorted(group.method) != methods:
+            problems.append(
+                f"{where}: ranks {', '.join(sorted(group.method))} but the methods are {', '.join(methods)}"
+            )
+        elif not group["rank"].isna().any() and sorted(group["rank"]) != list(range(1, len(methods) + 1)):
+            problems.append(f"{where}: ranks {sorted(group['rank'].tolist())} are not 1 to {len(methods)}, each once")
+    if problems:
+        raise DsamlError(
+            f"{path}: {'; '.join(problems[:20])}{'; …' if len(problems) > 20 else ''}; correct these lines"
+        )
+    return table.astype({"rank": int})
+
+
+def write_rankings(path: str | Path, rankings: pd.DataFrame) -> None:
+    """Write answers in the format of :func:`read_rankings`."""
+    write_bytes_atomically(Path(path), rankings.to_csv(index=False).encode())
+
+
+def mean_ranks(rankings: pd.DataFrame, dimension: str) -> pd.DataFrame:
+    """Each participant's mean rank of each method: rows participants, columns methods."""
+    part = rankings[rankings.dimension == dimension]
+    return part.pivot_table(index="participant_id", columns="method", values="rank", aggfunc="mean").sort_index()
+
+
+def rank_biserial(difference: np.ndarray) -> float:
+    """Matched-pairs rank-biserial correlation: (favourable - unfavourable rank sum) / all, zeros left out."""
+    difference = difference[difference != 0]
+    if len(difference) == 0:
+        return 0.0
+    ranks = stats.rankdata(np.abs(difference))
+    return float((ranks[difference > 0].sum() - ranks[difference < 0].sum()) / ranks.sum())
+
+
+def _paired(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+    """Tests of one pair; negative differences mean that ``first`` has the better (lower) rank."""
+    difference = first - second
+    spread = difference.std(ddof=1)
+    if spread == 0:
+        p = 1.0 if difference.mean() == 0 else 0.0
+        return {
+            "difference": float(difference.mean()),
+            "t": float("nan"),
+            "p_t": p,
+            "p_w": 1.0 if p else 0.0,
+            "dz": float("nan"),
+        }
+    test = stats.ttest_rel(first, second)
+    return {
+        "difference": float(difference.mean()),
+        "t": float(test.statistic),
+        "p_t": float(test.pvalue),
+        "p_w": float(stats.wilcoxon(difference).pvalue),
+        "dz": float(difference.mean() / spread),
+    }
+
+
+def analyse(rankings: pd.DataFrame, replicates: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """All statistics of the study.
+
+    Parameters
+    ----------
+    rankings : DataFrame
+        As :func:`read_rankings` returns it.
+    replicates, seed : int
+        Of the bootstrap over participants.
+
+    Returns
+    -------
+    dict
+        For each dimension: ``methods`` (mean rank, 95 % t interval, 95 % bootstrap interval over participants), ``friedman``
+        (chi-square, p, Kendall's W), and ``pairs`` (paired t-test with stars as in Figure 6, Holm-corrected t and Wilcoxon
+        p-values, Cohen's dz, rank-biserial correlation). Also ``participants`` and ``songs``.
+
+    Raises
+    ------
+    DsamlError
+        With fewer than three participants or methods, in either dimension.
+    """
+    participants, methods = rankings.participant_id.nunique(), rankings.method.nunique()
+    if participants < 3 or methods < 3:
+        raise DsamlError(f"{participants} participants and {methods} methods; the statistics need at least 3 of each")
+    for dimension in DIMENSIONS:
+        if (count := rankings[rankings.dimension == dimension].participant_id.nunique()) < 3:
+            raise DsamlError(f"{count} participants ranked {dimension}; the statistics need at least 3 in each dimension")
+    rng = np.random.default_rng(seed)
+    out: dict[str, Any] = {"participants": participants, "songs": rankings.song_id.nunique(), "unit": "participant"}
+    for dimension in DIMENSIONS:
+        table = mean_ranks(rankings, dimension)
+        n, k = table.shape
+        draws = table.to_numpy()[rng.integers(n, size=(replicates, n))].mean(1)  # (replicates, methods)
+        half = stats.t.ppf(0.975, n - 1) * table.std(ddof=1) / np.sqrt(n)
+        summary = {
+            method: {
+                "mean_rank": float(table[method].mean()),
+                "t_interval": [float(table[method].mean() - half[method]), float(table[method].mean() + half[method])],
+                "bootstrap_interval": [float(v) for v in np.percentile(draws[:, j], (2.5, 97.5))],
+            }
+            for j, method in enumerate(table.columns)
+        }
+        friedman = stats.friedmanchisquare(*(table[m] for m in table.columns))
+        pairs = [
+            {"a": a, "b": b, **_paired(table[a].to_numpy(), table[b].to_numpy())}
+            for a, b in combinations(table.columns, 2)
+        ]
+        for pair, p_t, p_w in zip(
+            pairs,
+            multipletests([p["p_t"] for p in pairs], method="holm")[1],
+            multipletests([p["p_w"] for p in pairs], method="holm")[1],
+            strict=True,
+        ):
+            pair |= {
+                "stars": stars(pair["p_t"]),
+                "p_t_holm": float(p_t),
+                "p_w_holm": float(p_w),
+                "stars_holm": stars(p_t),
+            }
+            pair["rank_biserial"] = rank_biserial((table[pair["b"]] - table[pair["a"]]).to_numpy())
+        chi = float(friedman.statistic)
+        out[dimension] = {
+            "methods": summary,
+            "friedman": {"chi2": chi, "p": float(friedman.pvalue), "kendall_w": chi / (n * (k - 1))},
+            "pairs": pairs,
+        }
+    return out
+
+
+def simulate(curves: Mapping[str, Any], noise: float = 0.1, seed: int = 0) -> pd.DataFrame:
+    """SIMULATED answers: each participant ranks curves by their distance to the own true curve, with noise.
+
+    Parameters
+    ----------
+    curves : mapping
+        ``study_curves.json``: per participant and song the true curve and the curves of each method, (T, 2) each.
+    noise : float
+        SD of the error with which a participant judges the RMSE of a curve, on the labels' scale.
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        As :func:`read_rankings` returns it.
+    """
+    rng, rows = np.random.default_rng(seed), []
+    for person in curves["participants"]:
+        for song in person["songs"]:
+            true, methods = np.asarray(song["truth"]), list(song["methods"])
+            shown = np.stack([song["methods"][m] for m in methods])  # (methods, T, 2)
+            error = np.sqrt(((shown - true) ** 2).mean(1)) + rng.normal(0, noise, (len(methods), 2))
+            for d, dimension in enumerate(DIMENSIONS):
+                for rank, index in enumerate(np.argsort(error[:, d], kind="stable"), 1):
+                    rows.append((person["id"], song["song_id"], dimension, methods[index], rank))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def power_curve(difference: float, spread: float, participants: list[int], alpha: float = 0.05) -> dict[int, float]:
+    """Power of the paired t-test for a mean-rank difference whose SD over participants is ``spread``."""
+    return {n: float(TTestPower().power(difference / spread, n, alpha)) for n in participants}
+
+
+def detectable_difference(spread: float, participants: int, power: float = 0.8, alpha: float = 0.05) -> float:
+    """Smallest mean-rank difference that ``participants`` find with the given power."""
+    effect = TTestPower().solve_power(effect_size=None, nobs=participants, alpha=alpha, power=power)
+    return float(effect * spread)
+
+
+def read_curves(path: str | Path) -> dict[str, Any]:
+    """Read ``study_curves.json``.
+
+    Raises
+    ------
+    DsamlError
+        If it is missing or holds something else.
+    """
+    curves = read_result(path)
+    try:
+        shown = [song["methods"] for person in curves["participants"] for song in person["songs"]]
+        for person in curves["participants"]:
+            for song in person["songs"]:
+                _check_curves(person["id"], song)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        said = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else error
+        raise DsamlError(f"{path}: not a file of study curves ({said}); compute it again") from error
+    if not shown:
+        raise DsamlError(f"{path}: holds no participant with songs; compute it again")
+    return curves
+
+
+def _check_curves(person: str, song: Mapping[str, Any]) -> None:
+    """ValueError unless truth and methods are finite curves (T, 2) of one length, under names."""
+    every = [song["truth"], *song["methods"].values()]
+    shapes = {np.shape(np.asarray(curve, float)) for curve in every}
+    if len(shapes) > 1 or len(shape := shapes.pop()) != 2 or shape[1] != 2 or not shape[0] or len(every) < 2:
+        raise ValueError(f"the curves of participant {person}, song {song['song_id']} are not (steps, 2)")
+    if not np.isfinite(np.asarray(every, float)).all():
+        raise ValueError(f"a curve of participant {person}, song {song['song_id']} is not finite")
+
+
+def tables(analysis: Mapping[str, Any]) -> list[Table]:
+    """The statistics as tables for the terminal, two for each dimension."""
+    out = []
+    for dimension in DIMENSIONS:
+        part, friedman = analysis[dimension], analysis[dimension]["friedman"]
+        means = Table(
+            "method",
+            "mean rank",
+            "95 % over participants",
+            title=f"{dimension}: {analysis['participants']} participants",
+        )
+        for name, cell in part["methods"].items():
+            means.add_row(name, f"{cell['mean_rank']:.2f}", "{:.2f} to {:.2f}".format(*cell["bootstrap_interval"]))
+        means.caption = (
+            f"Friedman chi2 = {friedman['chi2']:.1f}, p = {friedman['p']:.2g}, W = {friedman['kendall_w']:.2f}"
+        )
+        pairs = Table("pair", "difference", "t-test", "Holm t", "Holm Wilcoxon", "dz", title=f"{dimension}: pairs")
+        for p in part["pairs"]:
+            row = (
+                f"{p['difference']:+.2f}",
+                p["stars"],
+                f"{p['p_t_holm']:.2g}",
+                f"{p['p_w_holm']:.2g}",
+                f"{p['dz']:+.2f}",
+            )
+            pairs.add_row(f"{p['a']} - {p['b']}", *row)
+        out += [means, pairs]
+    return out

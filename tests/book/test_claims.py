@@ -1,0 +1,113 @@
+"""One list of claims: its numbers, its marks, and every page and notebook that names one; the paper against itself."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from book.builder import published, report
+from dsaml.config import DEMO
+from dsaml.experiment.claims import CLAIMS, judge_all
+from dsaml.experiment.results import provenance, write_result
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("book/*.md"), *ROOT.glob("*.md"), *ROOT.glob("data/*.md")])
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TEXTS = {claim.id: claim.text for claim in CLAIMS}
+NAMED = re.compile(r"(?<![\w/.#-])C\d+[a-z]?\b")
+QUOTED = re.compile(r"(?<![\w/.#-])(C\d+)\b[\s(:,*]*[\"“*]([^\"”*]{12,})[\"”*]")
+PUBLISHED = json.loads((ROOT / "data/paper_tables.json").read_text())
+
+
+def wrong(text: str) -> list[str]:
+    """Claims that a text names and the list has not, and wordings beside an id that are not the list's."""
+    unknown = [name for name in NAMED.findall(text) if name not in TEXTS]
+    quotes = [(name, " ".join(words.split())) for name, words in QUOTED.findall(text)]
+    return unknown + [f"{name}: {words}" for name, words in quotes if words != TEXTS.get(name)]
+
+
+def test_ids_are_consecutive_and_texts_differ() -> None:
+    assert list(TEXTS) == [f"C{n}" for n in range(1, len(CLAIMS) + 1)] and len(set(TEXTS.values())) == len(CLAIMS)
+
+
+@pytest.mark.parametrize("kind, last", [("Figure", 6), ("Table", 4)])
+def test_every_figure_and_table_of_the_paper_has_its_claim(kind: str, last: int) -> None:
+    evidence = " ".join(claim.paper for claim in CLAIMS if not claim.ours)
+    named = {
+        int(n) for part in re.findall(rf"{kind}s? (\d(?:(?:, | and )\d)*)", evidence) for n in re.findall(r"\d", part)
+    }
+    assert named == set(range(1, last + 1))
+
+
+@pytest.mark.parametrize("path", [*PAGES, *NOTEBOOKS], ids=lambda path: path.name)
+def test_no_page_names_a_claim_that_is_not_in_the_list(path: Path) -> None:
+    if path.suffix == ".ipynb":
+        text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+    else:
+        text = path.read_text(encoding="utf-8")
+    assert wrong(text) == []
+
+
+def test_wrong_claims_are_seen() -> None:
+    first = TEXTS["C1"]
+    assert wrong(f'C1 ("{first}"), C2 and\nC3: *{TEXTS["C3"]}*') == []
+    assert wrong("as C4b says, and C99") == ["C4b", "C99"]
+    assert wrong('C1 ("something else altogether")') == ["C1: something else altogether"]
+
+
+def test_a_page_gets_the_list_and_the_words_of_a_claim(tmp_path: Path) -> None:
+    (tmp_path / "paper.md").write_text(f"# P\n\n{report.CLAIMS_LIST}\n\n<!-- paper: table4 -->\n")
+    report.write_page(tmp_path / "paper.md", tmp_path, ROOT / "data")
+    lines = [line for line in (tmp_path / "paper.md").read_text().splitlines() if line.startswith("| C")]
+    assert [line.split(" | ")[0].strip("| ") for line in lines] == list(TEXTS)
+    for claim, line in zip(CLAIMS, lines, strict=True):
+        assert claim.text in line and ("*ours, not the paper's*" in line) == claim.ours
+        assert "](tables.md)" in line or "](../notebooks/" in line
+    assert wrong("\n".join(report.claim_words().values())) == []
+    assert any(claim.ours for claim in CLAIMS)
+
+
+def test_results_of_another_list_are_not_shown_as_ours(tmp_path: Path) -> None:
+    judged = judge_all({})
+    stamp = provenance(DEMO, None, seeds=[0, 1, 2], seconds=0, real=False)
+    write_result(tmp_path / "claims-synthetic.json", {"claims": judged}, stamp)
+    said = report.claims_text("synthetic", tmp_path, tmp_path)
+    assert said.startswith("With 3 training seeds.") and all(
+        f"| {claim.id} | {claim.text} |" in said for claim in CLAIMS
+    )
+    judged[3]["text"] = "what it was"
+    write_result(tmp_path / "claims-synthetic.json", {"claims": judged}, stamp)
+    assert "judges another list of claims" in report.claims_text("synthetic", tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "table, words",
+    [
+        ("table1", "arousal CCC 0.390 against 0.402, arousal PCC 0.675 against 0.633"),
+        ("table1", 'On PMEmo the two rows "Ours" are the same.'),
+        ("table1", "On PMEmo DAMFF is better in valence PCC 0.335 against 0.260."),
+        ("table2", "CCC 4 and 1, PCC 3 and 1, RMSE 0 and 0"),
+        ("table3", "*w.o. Attention-Loss* is better than the whole model: valence PCC 0.185 against 0.182"),
+        ("table3", "*w.o. Local-Attention* is as good as the whole model: arousal RMSE 0.112"),
+        ("table3", "In valence on DEAM, by CCC, *w.o. Attention-Loss* matters least."),
+        ("table4", "worse than neither. Not in valence CCC 0.062 against 0.061."),
+        ("table4", "is as good as the whole method: arousal RMSE 0.236"),
+        ("table4", "is better than the whole method: arousal PCC 0.566 against 0.541"),
+    ],
+)
+def test_where_the_paper_disagrees_with_itself(table: str, words: str) -> None:
+    assert words in published.notes(PUBLISHED, table)
+
+
+def test_no_disagreement_is_told_where_there_is_none() -> None:
+    agreed = copy.deepcopy(PUBLISHED)
+    agreed["table3"]["rows"][0]["deam"] = agreed["table1"]["rows"][0]["deam"]
+    assert 'On DEAM the two rows "Ours" are the same.' in published.notes(agreed, "table1")
+    without_maml = agreed["table4"]["rows"][1]["deam"]
+    without_maml["valence"]["ccc"] = 0.01
+    assert "worse than neither" not in published.notes(agreed, "table4")

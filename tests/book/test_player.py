@@ -1,0 +1,105 @@
+"""The player: songs and listeners are chosen by the rules that its page states; its files travel with the book."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from book.builder import pages
+from dsaml.config import DEMO
+from dsaml.data import Song
+from dsaml.experiment import player
+from dsaml.experiment.recipes import MAML_ANNOTATOR
+from dsaml.experiment.results import provenance, write_result
+
+STEPS = 60
+
+
+def predictions() -> list[dict]:
+    """Six listeners; on song "b" they differ much, on "a" little, on "c" in between. Listener k gains more than k - 1."""
+    time, rows = np.linspace(0, 6, STEPS), []
+    for k in range(6):
+        songs = {}
+        for song, spread in (("a", 0.01), ("b", 0.5), ("c", 0.1)):
+            truth = np.stack([np.sin(time), np.cos(time)], 1) * 0.3 + spread * (k - 2.5) / 2.5
+            before = np.zeros_like(truth)
+            after = truth * k / 5
+            songs[song] = {
+                "truth": truth,
+                "mean label": np.zeros_like(truth),
+                player.BEFORE: before,
+                MAML_ANNOTATOR: after,
+            }
+        rows.append({"annotator": f"p{k}", "support": "s", "songs": songs})
+    return rows
+
+
+def test_songs_are_ordered_by_disagreement() -> None:
+    assert player.songs_by_disagreement(predictions()) == ["b", "c", "a"]
+
+
+def test_listeners_run_from_the_largest_gain_to_the_smallest() -> None:
+    rows = player.listeners_of("a", predictions())
+    gains = [row["ccc_after"] - row["ccc_before"] for row in rows]
+    assert len(rows) == len(player.LISTENERS) and gains == sorted(gains, reverse=True)
+    assert rows[0]["id"] == "p5" and rows[0]["ccc_after"] == 1.0 and rows[-1]["id"] == "p0"
+    assert np.shape(rows[0]["own"]) == (STEPS, 2)
+
+
+def test_a_listener_whose_support_it_was_is_left_out() -> None:
+    rows = predictions()
+    del rows[5]["songs"]["a"]
+    assert "p5" not in {row["id"] for row in player.listeners_of("a", rows)}
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> tuple[Path, dict]:
+    """The player's files for three songs of noise."""
+    rate, rng = 22_050, np.random.default_rng(0)
+    songs = {}
+    for name in "abc":
+        path = tmp_path / f"{name}.wav"
+        sf.write(path, 0.1 * rng.normal(size=46 * rate), rate)
+        songs[name] = Song(name, path, True)
+    experiment = SimpleNamespace(profile=DEMO, dataset=SimpleNamespace(songs=songs), store=SimpleNamespace(steps=STEPS))
+    folder = tmp_path / "results" / "player"
+    return folder, player.write(experiment, predictions(), folder)
+
+
+def test_clips_last_as_long_as_the_curves(written: tuple[Path, dict]) -> None:
+    folder, document = written
+    assert [song["id"] for song in document["songs"]] == ["b", "c", "a"]
+    for song in document["songs"]:
+        file = folder / song["audio"]
+        assert abs(sf.info(file).duration - document["seconds"]) < 0.2
+        assert file.stat().st_size < 600_000
+        assert len(song["average"]) * document["step"] == document["seconds"]
+        assert len(song["peaks"]) == player.PEAKS and 0 <= min(song["peaks"]) <= max(song["peaks"]) <= 1
+
+
+def test_files_travel_with_the_book(
+    written: tuple[Path, dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, document = written
+    monkeypatch.setattr(pages, "from_npm", lambda package, member, cache: None)
+    write_result(folder.parent / "player.json", document, provenance(DEMO, None, seeds=[0], seconds=1.0, real=False))
+    root = tmp_path / "root"
+    (root / "notebooks").mkdir(parents=True)
+    (root / "_toc.yml").write_text("root: book/index\n")
+    (root / "_config.yml").write_text("title: x\n")
+    source = Path(__file__).parents[2] / "book/_player"
+    (root / "book/_player").mkdir(parents=True)
+    for file in source.iterdir():
+        (root / "book/_player" / file.name).write_bytes(file.read_bytes())
+    pages.stage(root, root / "stage", root / "executed", folder.parent)
+    laid_out = root / "stage/_extra/player"
+    assert {"player.js", "player.css", "data.js", "a.mp3", "b.mp3", "c.mp3"} <= {
+        file.name for file in laid_out.iterdir()
+    }
+    script = (laid_out / "data.js").read_text(encoding="utf-8")
+    assert json.loads(script.removeprefix("window.dsamlPlayer = ").rstrip(";\n")) == document

@@ -1,0 +1,131 @@
+"""Predictors with known answers; the verdict of the headline."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import META, MODEL
+
+from dsaml.config import DIMENSIONS, METRICS
+from dsaml.data.annotations import Annotation
+from dsaml.evaluate import bootstrap, protocols
+from dsaml.evaluate import evaluation as ev
+from dsaml.experiment.claims import headline
+from dsaml.experiment.recipes import MAML_ANNOTATOR, MAML_MEAN
+from dsaml.experiment.rows import FINE_TUNED
+from dsaml.learn.batches import SongStore
+from dsaml.learn.training import cross_song_tasks
+from dsaml.model.dsaml import DSAML
+
+
+def _fixed(store) -> pd.DataFrame:
+    tasks = cross_song_tasks(store, "test", 2)
+    rows = ev.floor_predictors(store) | ev.oracle_predictors(store)
+    return pd.concat([ev.score_tasks(p, store, tasks, name, ev.UNTRAINED) for name, p in rows.items()])
+
+
+def test_the_listeners_own_curve_is_best_and_floors_have_no_correlation(store):
+    summary = bootstrap.summarize(_fixed(store))
+    assert summary["constant (training mean)"]["valence"]["ccc"]["mean"] == pytest.approx(0, abs=1e-6)
+    own, average = (summary[name]["valence"] for name in (ev.OWN_CURVE, ev.AVERAGE_CURVE))
+    assert own["ccc"]["mean"] > 0.8 and own["rmse"]["mean"] < average["rmse"]["mean"]
+    assert own["ccc"]["seeds"] == "none"
+    gap = bootstrap.gap_closed(summary, ev.OWN_CURVE)
+    assert gap["valence"] == pytest.approx(1.0)
+    assert bootstrap.gap_closed(summary, ev.AVERAGE_CURVE_SPREAD)["valence"] == pytest.approx(0.0)
+
+
+def _with(store: SongStore, **changes) -> SongStore:
+    """A store without sound, for another data set."""
+    return SongStore(dataclasses.replace(store.dataset, **changes), {}, store.steps)
+
+
+def _shrunk(store: SongStore, share: float) -> SongStore:
+    """The same data, but the average listener's true arousal moves only a share of what the listeners' do."""
+
+    def smaller(track: Annotation) -> Annotation:
+        values = track.values.copy()
+        middle = values[:, 0].mean()
+        values[:, 0] = middle + share * (values[:, 0] - middle)
+        return dataclasses.replace(track, values=values)
+
+    oracle = dict(store.dataset.oracle)
+    oracle["all"] = {song: smaller(track) for song, track in oracle["all"].items()}
+    return _with(store, oracle=oracle)
+
+
+def test_the_best_spread_is_found_on_validation_and_undoes_a_wrong_one(store):
+    dataset = store.dataset
+    exact = _with(store, tracks={who: tracks for who, tracks in dataset.oracle.items() if who != "all"})  # no noise
+    assert ev.best_spread(exact)["arousal"] == pytest.approx(1.0)
+    half = _shrunk(exact, 0.5)
+    assert ev.best_spread(half)["arousal"] == pytest.approx(2.0)
+    rows = _fixed(half).groupby(["method", "dimension"]).ccc.mean()
+    spread, plain, own = (rows[name, "arousal"] for name in (ev.AVERAGE_CURVE_SPREAD, ev.AVERAGE_CURVE, ev.OWN_CURVE))
+    assert spread == pytest.approx(own, abs=0.01) and plain < own - 0.05
+
+
+def test_the_best_spread_does_not_look_at_test_listeners(store):
+    tracks = dict(store.dataset.tracks)
+    for who in store.dataset.split.annotators["test"]:
+        tracks[who] = {
+            song: Annotation(song, who, track.times, 3 * track.values) for song, track in tracks[who].items()
+        }
+    other = _with(store, tracks=tracks)
+    assert ev.best_spread(other) == ev.best_spread(store)
+
+
+def test_the_prefix_protocol_has_the_same_spread_around_the_mean_of_what_is_scored(store, monkeypatch):
+    exact = _with(store, tracks={who: tracks for who, tracks in store.dataset.oracle.items() if who != "all"})
+    half = _shrunk(exact, 0.5)
+    half = SongStore(half.dataset, {}, 8)  # clips of 8 steps: the songs of 12 are long
+    monkeypatch.setattr(protocols, "CLIP_STEPS", 8)
+    rows = pd.concat(protocols.prefix_floors(half))
+    assert set(rows.seed) == {ev.UNTRAINED}
+    ccc = rows[rows.dimension == "arousal"].groupby("method").ccc.mean()
+    assert ccc[ev.OWN_CURVE] == pytest.approx(1.0) and ccc[ev.AVERAGE_CURVE] < ccc[ev.AVERAGE_CURVE_SPREAD]
+
+
+def test_spreading_keeps_the_mean():
+    curve = np.random.default_rng(0).normal(size=(30, 2))
+    wide = ev.spread(curve, np.array([2.0, 0.5]))
+    assert np.allclose(wide.mean(0), curve.mean(0)) and np.allclose(wide.std(0), curve.std(0) * [2.0, 0.5])
+
+
+def test_support_mean_predicts_the_support_songs_mean(store):
+    tasks = cross_song_tasks(store, "test", 1)
+    prediction = ev.floor_predictors(store)["support mean"](tasks)[0]
+    expected = store.track(tasks[0].annotator, tasks[0].support[0]).values.mean(0)
+    assert np.allclose(prediction, expected)
+
+
+def test_shifted_model_has_the_support_mean_on_the_support_song(store):
+    tasks = cross_song_tasks(store, "test", 1)
+    model = DSAML(MODEL).eval()
+    plain = ev.model_predictor(model, store, META, steps=0)(tasks)[0]
+    shifted = ev.shifted_predictor(model, store)(tasks)[0]
+    shift = shifted - plain
+    assert np.allclose(shift, shift[0, 0], atol=1e-5)  # one shift for all songs and steps
+
+
+def _table(scores: dict[str, np.ndarray]) -> pd.DataFrame:
+    """A scores table from (seeds, annotators, songs) arrays; every metric and dimension gets the same numbers."""
+    rows = [
+        {"method": method, "seed": s, "annotator": f"a{a:02d}", "song": f"s{k:02d}", "dimension": d}
+        | dict.fromkeys(METRICS, v)
+        for method, values in scores.items()
+        for (s, a, k), v in np.ndenumerate(values)
+        for d in DIMENSIONS
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("gain, holds", [(0.15, True), (0.0, False), (-0.1, False)])
+def test_the_verdict_flips_with_the_numbers(gain, holds):
+    rng = np.random.default_rng(4)
+    base = rng.normal(0.3, 0.1, (2, 15, 8))
+    scores = {FINE_TUNED: base, MAML_MEAN: base + 0.01, MAML_ANNOTATOR: base + gain + rng.normal(0, 0.02, base.shape)}
+    payload = {"paired": {"against": bootstrap.compare(_table(scores), MAML_ANNOTATOR, [FINE_TUNED, MAML_MEAN])}}
+    assert headline(payload).startswith("On unseen simulated listeners") == holds
+    assert ("does not hold" in headline(payload)) == (not holds)

@@ -1,0 +1,391 @@
+"""From hand-made predictions through result files to tables and claims; verdicts follow the numbers."""
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import META, MODEL, make_store
+from scipy import stats
+
+from book.builder import report
+from dsaml.audio.features import Features
+from dsaml.config import DEMO, DIMENSIONS, PAPER, SupervisedConfig
+from dsaml.data import Dataset, Song, Split
+from dsaml.data.annotations import Annotation
+from dsaml.errors import DsamlError
+from dsaml.evaluate import evaluation as ev
+from dsaml.evaluate import protocols
+from dsaml.experiment import claims, figure4, tables, workflow
+from dsaml.experiment.recipes import (
+    ABLATIONS,
+    ANNOTATOR_LABELS_LONG,
+    MAML_ANNOTATOR,
+    MAML_MEAN,
+    NON_META,
+    NON_META_LONG,
+    RELEASED_POSITIONS,
+    SUPERVISED,
+    digest,
+    passes,
+    recipes,
+)
+from dsaml.experiment.results import provenance, write_result
+from dsaml.learn.batches import SongStore
+from dsaml.learn.training import cross_song_tasks, train_maml, train_supervised
+from dsaml.model.baselines import BASELINES, BaselineConfig, make_baseline
+from dsaml.model.dsaml import DSAML
+
+PUBLISHED = json.loads((Path(__file__).parents[2] / "data" / "paper_tables.json").read_text())
+
+
+def _predicted(quality: dict[str, float], protocol: str = "cross-song", seeds: int = 2) -> pd.DataFrame:
+    """A scores table of predictions made by hand: the truth times ``quality``, with a little noise per song."""
+    store, parts = make_store(), []
+    tasks = cross_song_tasks(store, "test", 2)
+    for method, share in quality.items():
+        for seed in range(seeds):
+            rng = np.random.default_rng(seed)
+
+            def predict(wanted, share=share, rng=rng):
+                return [share * y + rng.normal(0, 0.01, y.shape) for y in ev.truth(store, wanted)]
+
+            table = ev.score_tasks(predict, store, tasks, method, seed)
+            parts.append(table.assign(protocol=protocol))
+    return pd.concat(parts, ignore_index=True)
+
+
+GOOD = {MAML_ANNOTATOR: 1.0, MAML_MEAN: 0.5, NON_META: 0.3, ev.AVERAGE_CURVE_SPREAD: 0.4}
+
+
+def test_hand_made_predictions_reach_table_and_claims_with_the_known_answer(tmp_path):
+    blocks = tables.payload_of(_predicted(GOOD), frozenset())
+    row = blocks["table4"]["rows"][MAML_MEAN]["arousal"]["ccc"]
+    store = make_store()
+    songs = [
+        store.track(who, song).values[:, 0]
+        for who in ("test-0", "test-1")
+        for song in store.dataset.split.songs["test"]
+    ]
+    known = [
+        2 * 0.5 * y.var() / (y.var() + 0.25 * y.var() + (0.5 * y.mean()) ** 2) for y in songs
+    ]  # CCC of y / 2 and y
+    assert row["mean"] == pytest.approx(np.mean(known), abs=0.02)
+    stamp = provenance(DEMO, None, seeds=[0, 1], seconds=0, real=False)
+    gap = {"arousal": 0.25, "valence": 0.5}
+    spread = {"arousal": 1.3, "valence": 2.0}
+    write_result(tmp_path / "tables-synthetic.json", {"blocks": blocks, "gap_closed": gap, "spread": spread}, stamp)
+    write_result(tmp_path / "claims-synthetic.json", {"claims": claims.judge_all(blocks)}, stamp)
+    text = report.tables_text("table4", tmp_path, PUBLISHED, tmp_path / "figures")
+    line = next(line for line in text.splitlines() if line.startswith("| Ours (trained without the personalized"))
+    theirs = "0.357\u00a0/\u00a00.080<br>0.533\u00a0/\u00a00.129<br>0.236\u00a0/\u00a00.256"
+    assert MAML_MEAN in line and theirs in line  # the paper's row of Table 4
+    assert report.interval(row) in line and f"*{MAML_ANNOTATOR}* goes 25 % in arousal and 50 % in valence" in text
+    assert f"*{ev.AVERAGE_CURVE_SPREAD}* to *{ev.OWN_CURVE}*" in text and "1.3 in arousal and 2.0 in valence" in text
+    cells = blocks["table4"]["rows"][MAML_MEAN]
+    for metric in ("pcc", "rmse"):
+        assert "\u00a0/\u00a0".join(f"{cells[d][metric]['mean']:.3f}" for d in DIMENSIONS) in line
+    assert "not run here: `reproduce table4`" in text and "On DEAM: not run: needs DEAM." in text
+    assert "cannot be run" in text
+    said = report.claims_text("synthetic", tmp_path, tmp_path / "figures")
+    verdicts, numbers = said.split(":::{dropdown}")
+    lines = {line.split(" | ")[0].strip("| "): line for line in verdicts.splitlines() if line.startswith("| C")}
+    assert "**holds**" in lines["C11"] and "not run" in lines["C2"] and "answers of people" in lines["C15"]
+    cells = blocks["table4"]["differences"][f"{MAML_ANNOTATOR} | {MAML_MEAN}"]
+    deciding = min(cells.values(), key=lambda cell: cell["low"])
+    assert report.difference(deciding) in lines["C11"] and "p (Holm) " in lines["C11"]
+    assert all(report.difference(cell) in numbers for cell in cells.values())
+    for page, name in ((text, "table4-tables-synthetic.svg"), (said, "claims-synthetic.svg")):
+        assert f"figures/{name}" in page and ":alt: " in page
+        assert (tmp_path / "figures" / name).read_text(encoding="utf-8").count("<path") > 20
+    assert "Not run" in report.claims_text("deam", tmp_path, tmp_path / "figures")
+
+
+def test_a_claim_flips_with_the_numbers():
+    found = []
+    for share in (0.5, 1.0, 1.6):
+        blocks = tables.payload_of(_predicted(GOOD | {MAML_ANNOTATOR: 1.0, MAML_MEAN: share}), frozenset())
+        verdicts = {claim["id"]: claim["verdict"] for claim in claims.judge_all(blocks)}
+        found.append(verdicts["C11"])
+    swapped = GOOD | {MAML_ANNOTATOR: 0.5, MAML_MEAN: 1.0}
+    blocks = tables.payload_of(_predicted(swapped), frozenset())
+    verdicts = {claim["id"]: claim["verdict"] for claim in claims.judge_all(blocks)}
+    assert found[0] == claims.HOLDS and found[1] == claims.UNDECIDED and verdicts["C11"] == claims.FAILS
+
+
+def test_the_terminals_table_has_all_three_scores():
+    shown = workflow.table(tables.payload_of(_predicted(GOOD), frozenset())["table4"])
+    assert [column.header for column in shown.columns][1:4] == ["arousal CCC", "arousal PCC", "arousal RMSE"]
+    assert len(shown.columns) == 7 and shown.row_count == len(GOOD)
+
+
+def test_one_averaged_curve_per_song_is_resampled_by_songs_and_seeds():
+    rng, songs = np.random.default_rng(0), [f"s{k}" for k in range(30)]
+    level = rng.normal(0.5, 0.1, 30)
+    parts = [
+        pd.DataFrame({"method": name, "seed": seed, "annotator": "all", "song": songs, "dimension": d, "protocol": "dmer"})
+        .assign(ccc=level + gain + rng.normal(0, 0.02, 30), pcc=0.5 + level, rmse=0.2)
+        for name, gain, seeds in ((SUPERVISED, 0.1, range(3)), ("CRNN", 0.0, [0]), ("support mean", -0.2, [ev.UNTRAINED]))
+        for seed in seeds
+        for d in DIMENSIONS
+    ]
+    block = tables.payload_of(pd.concat(parts, ignore_index=True), frozenset())["table1"]
+    one, floor = (block["paired"][name]["arousal"] for name in ("CRNN", "support mean"))
+    assert one["seeds"] == "unknown" and one["low"] > 0 and one["mean"] == pytest.approx(0.1, abs=0.02)
+    assert floor["seeds"] == "several" and block["rows"][SUPERVISED]["arousal"]["ccc"]["seeds"] == "several"
+    width = block["rows"][SUPERVISED]["arousal"]["ccc"]
+    assert width["high"] - width["low"] == pytest.approx(2 * 1.96 * 0.1 / np.sqrt(30), rel=0.4)  # songs, not one cell
+
+
+SURE, UNSURE = 0.001, 0.2  # p-values after Holm
+
+
+@pytest.mark.parametrize(
+    "cells, verdict",
+    [
+        ([(0.1, SURE), (0.2, SURE)], claims.HOLDS),
+        ([(0.1, SURE), (0.2, UNSURE)], claims.UNDECIDED),
+        ([(0.1, SURE), (-0.2, UNSURE)], claims.UNDECIDED),
+        ([(0.1, SURE), (-0.2, SURE)], claims.FAILS),
+        ([(0.1, SURE), None], claims.NOT_RUN),
+        ([(-0.1, SURE), None], claims.NOT_RUN),
+        ([], claims.NOT_RUN),
+    ],
+)
+def test_the_rule_of_the_verdict(cells, verdict):
+    assert claims.verdict([c and {"mean": c[0], "p_holm": c[1]} for c in cells]) == verdict
+
+
+def _claim(comparisons: int) -> claims.Claim:
+    pairs = tuple(claims.Comparison("block", "ours", f"other {k}") for k in range(comparisons))
+    return claims.Claim("X", "ours is better", "nowhere", pairs, "python -m dsaml nothing")
+
+
+def _judged(z: np.ndarray, names: tuple[str, ...]) -> dict:
+    """A claim from normal differences (comparisons, names) with standard error 1."""
+    p = 2 * stats.norm.sf(np.abs(z))
+    cells = [
+        {name: {"mean": z[k, d], "p": p[k, d], "low": z[k, d] - 1.96, "high": z[k, d] + 1.96} for d, name in enumerate(names)}
+        for k in range(len(z))
+    ]
+    return claims.judge(_claim(len(z)), {"block": {"differences": {f"ours | other {k}": c for k, c in enumerate(cells)}}})
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.7], ids=["independent", "correlated"])
+def test_with_16_differences_neither_verdict_comes_by_chance(shared):
+    """One row against eight in two dimensions, nothing differs: the differences share that row's luck."""
+    rng, names, found, old = np.random.default_rng(0), ("arousal", "valence"), [], []
+    for _ in range(1000):
+        z = np.sqrt(shared) * rng.normal(size=(1, 2)) + np.sqrt(1 - shared) * rng.normal(size=(8, 2))
+        found.append(_judged(z, names)["verdict"])
+        old.append((z < -1.96).any())  # "does not hold" by uncorrected intervals
+    rates = {verdict: np.mean([f == verdict for f in found]) for verdict in (claims.HOLDS, claims.FAILS)}
+    assert max(rates.values()) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1000)
+    assert np.mean(old) > (0.25 if shared == 0 else 0.08)
+
+
+@pytest.mark.parametrize("shift, verdict", [(5.0, claims.HOLDS), (-5.0, claims.FAILS)])
+def test_with_16_differences_a_difference_is_seen(shift, verdict):
+    rng = np.random.default_rng(1)
+    found = [_judged(shift + rng.normal(size=(8, 2)), ("arousal", "valence"))["verdict"] for _ in range(200)]
+    assert np.mean([f == verdict for f in found]) > 0.9
+
+
+def test_a_claim_may_have_one_cell_of_any_name(tmp_path, monkeypatch):
+    judged = _judged(np.array([[4.0], [6.0]]), ("separation",))
+    first, second = (row["cells"]["separation"] for row in judged["comparisons"])
+    assert judged["verdict"] == claims.HOLDS
+    assert first["p_holm"] == first["p"] and second["p_holm"] == pytest.approx(2 * second["p"])  # Holm: 4 is the larger p
+    for cell in (first, second):
+        cell |= {"p_floor": 1e-4, "seeds": "several"}
+    stamp = provenance(DEMO, None, seeds=[0], seconds=0, real=False)
+    write_result(tmp_path / "claims-synthetic.json", {"claims": [judged]}, stamp)
+    claim = next(c for c in claims.CLAIMS if c.id == "C10")
+    monkeypatch.setattr(claims, "CLAIMS", (replace(claim, id=judged["id"], text=judged["text"]),))
+    said = report.claims_text("synthetic", tmp_path, tmp_path / "figures")
+    assert "**holds**" in said and "| separation in seconds | " in said
+
+
+def test_a_judged_claim_leaves_the_tables_numbers_alone():
+    blocks = tables.payload_of(_predicted(GOOD), frozenset())
+    before = json.dumps(blocks, default=str)
+    claims.judge_all(blocks)
+    assert json.dumps(blocks, default=str) == before
+
+
+@pytest.mark.parametrize(
+    "cell, shown",
+    [
+        ({"p": 0.0001, "p_floor": 0.0001, "p_holm": 0.0001}, "< 0.0001"),
+        ({"p": 0.0001, "p_floor": 0.0001, "p_holm": 0.0016}, "< 0.002"),
+        ({"p": 0.0003, "p_floor": 0.0001, "p_holm": 0.0006}, "0.0006"),
+        ({"p": 0.04, "p_floor": 0.0001, "p_holm": 0.08}, "0.080"),
+    ],
+)
+def test_a_p_value_is_never_shown_as_zero(cell, shown):
+    assert report.p_value(cell) == shown
+
+
+def test_a_difference_with_unknown_seeds_says_so():
+    cell = {"mean": 0.1, "low": 0.0, "high": 0.2, "seeds": "unknown"}
+    assert "seeds: unknown" in report.difference(cell) and "seeds" not in report.difference(cell | {"seeds": "unpaired"})
+
+
+def test_every_row_of_the_paper_has_its_place():
+    for block in tables.BLOCKS:
+        for row in block.rows:
+            assert report.paper_cells(PUBLISHED[block.table], row, "deam") != "not in the paper", (block.name, row)
+        assert len(block.rows) == len(PUBLISHED[block.table]["rows"])
+
+
+def test_every_claim_compares_rows_that_a_table_has():
+    known = {
+        block.name: {*block.rows.values(), *block.extra, *tables.ORACLES, *tables.FLOORS} for block in tables.BLOCKS
+    } | {figure4.BLOCK: set(figure4.METHODS)}
+    for claim in claims.CLAIMS:
+        for comparison in claim.comparisons:
+            assert {comparison.better, comparison.worse} <= known[comparison.block], claim.id
+
+
+def test_jobs_are_what_the_tables_need():
+    every = recipes(DEMO)
+    jobs = tables.jobs_of(["table1", "table2", "table3", "table4"], range(3))
+    assert {name for _, name, _ in jobs} <= set(every)
+    assert ("dmer", SUPERVISED, 2) in jobs and ("pdmer", "CRNN, MAML", 2) in jobs
+    assert len(jobs) == len(set(jobs))
+    assert {name for _, name, _ in tables.jobs_of(["table3"], [0])} == {SUPERVISED, *ABLATIONS, RELEASED_POSITIONS}
+
+
+@pytest.mark.parametrize("profile", [DEMO, PAPER], ids=lambda profile: profile.name)
+def test_every_row_of_a_table_is_trained(profile):
+    every = recipes(profile)
+    rows = {name for _, name, _ in tables.jobs_of(["table1", "table2", "table3", "table4"], [0])}
+    assert all(every[name].training is not None for name in rows)
+    first = every[SUPERVISED].training
+    assert all(every[name].training == first for name in ABLATIONS)  # an ablation differs in the model alone
+
+
+@pytest.mark.parametrize("profile", [DEMO, PAPER], ids=lambda profile: profile.name)
+def test_the_long_non_meta_models_make_as_many_song_passes_as_maml(profile):
+    every = recipes(profile)
+    wanted = passes(every[MAML_ANNOTATOR].training)
+    for name in (NON_META_LONG, ANNOTATOR_LABELS_LONG):
+        assert 0 <= wanted - passes(every[name].training) < every[name].training.batch_size
+        assert profile is PAPER or every[name].training.steps == every[MAML_ANNOTATOR].training.steps  # and in as many steps
+        assert every[name].training.patience == 0  # they do not stop before
+        assert every[name].start == every[MAML_ANNOTATOR].start
+        assert every[name].training.train_adapter == every[MAML_ANNOTATOR].training.train_adapter
+    assert passes(SupervisedConfig(batch_size=4), 3) == 12
+    assert passes(replace(META, tasks_per_step=3, inner_steps=2, support_songs=1, query_songs=3), 10) == 150
+
+
+def test_recipes_know_what_they_start_from():
+    demo, paper = recipes(DEMO), recipes(PAPER)
+    assert demo[MAML_ANNOTATOR].start == SUPERVISED and paper[MAML_ANNOTATOR].start is None
+    assert demo["CRNN, MAML"].start == "CRNN"
+    assert demo["CRNN, MAML"].training.tasks_at_once == DEMO.baseline_tasks
+    assert len({digest(demo, name) for name in demo}) == len(demo)
+    assert digest(demo, MAML_MEAN) != digest(paper, MAML_MEAN)
+
+
+SMALL = {"width": 0.25, "slice_shape": (13, 64), "samples": 1600}
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_take_dsamls_calls(name):
+    config = BaselineConfig(name, **SMALL)
+    torch.manual_seed(0)
+    model = make_baseline(config).eval()
+    x = torch.randn(2, 7, 1600) if config.raw else torch.randn(2, 7, 13, 64)
+    output = model(x, torch.randn(2, 1, 5))
+    assert output.prediction.shape == (2, 7, 2) and output.attention_local is None
+    alone = model(x[1:]).prediction
+    torch.testing.assert_close(output.prediction[1:], alone, atol=1e-5, rtol=1e-4)
+    with pytest.raises(DsamlError, match=f"{name} wants slices of"):
+        model(torch.randn(2, 7, 3))
+
+
+@pytest.mark.parametrize("name", ["crnn", "damff"])
+def test_baselines_train_plainly_and_with_maml(name, store):
+    config = BaselineConfig(name, width=0.25, slice_shape=(16, 64))
+    wide = {s: Features(torch.randn(12, 16, 64), torch.zeros(1, 0)) for s in store.dataset.songs}
+    store = SongStore(store.dataset, wide, 12)
+    model = make_baseline(config)
+    plain = train_supervised(model, store, SupervisedConfig(steps=2, batch_size=3), seed=0, validate_every=2)
+    assert len(plain.loss) == 2
+    meta = replace(META, adapt="all", train_adapter=True, tasks_at_once=1, steps=2)
+    trained = []
+    for engine in ("stacked", "learn2learn"):
+        own = copy.deepcopy(model)
+        history = train_maml(own, store, replace(meta, engine=engine, query_mode="eval"), seed=0, validate_every=2)
+        trained.append((history.loss, own.state_dict()))
+    assert trained[0][0] == pytest.approx(trained[1][0], abs=1e-5)
+    for name, tensor in trained[0][1].items():
+        torch.testing.assert_close(tensor, trained[1][1][name], atol=1e-4, rtol=1e-3)
+
+
+def test_mcrnn_augments_in_training_only():
+    model = make_baseline(BaselineConfig("mcrnn", **SMALL))
+    x = torch.randn(1, 3, 1600)
+    for dropout in [m for m in model.modules() if isinstance(m, torch.nn.Dropout)]:
+        dropout.p = 0.0
+    model.train()
+    assert not torch.equal(model(x).prediction, model(x).prediction)
+    model.eval()
+    assert torch.equal(model(x).prediction, model(x).prediction)
+
+
+def test_an_unknown_baseline_is_one_sentence():
+    with pytest.raises(DsamlError, match="choose one of: crnn, dnn, mcrnn, damff"):
+        make_baseline(BaselineConfig("rnn"))
+
+
+def test_protocols_are_named_and_scored():
+    store = make_store()
+    assert set(protocols.PROTOCOLS) == {"dmer", "cross-song", "prefix"}
+    floors = pd.concat(protocols.dmer_floors(store))
+    own = floors[floors.method == "the song's own mean (oracle)"]
+    assert (own.ccc == 0).all() and set(own.annotator) == {"all"}
+    assert protocols.prefix_tasks(store) == []  # no song is longer than a clip
+
+
+def long_store(steps: int = 80) -> tuple[SongStore, dict[str, Features]]:
+    """Two test listeners with three songs of 40 s each, ready for the prefix protocol."""
+    rng = np.random.default_rng(1)
+    songs, people = ("a", "b", "c"), ("p", "q")
+    times = 15 + 0.5 * np.arange(steps)
+    features = {
+        s: Features(
+            torch.from_numpy(rng.normal(size=(steps, *MODEL.slice_shape)).astype(np.float32)), torch.zeros(1, MODEL.dim)
+        )
+        for s in songs
+    }
+    tracks = {
+        who: {s: Annotation(s, who, times, rng.uniform(-1, 1, (steps, 2))) for s in songs if (who, s) != ("q", "c")}
+        for who in people
+    }
+    empty = {"train": (), "validation": ()}
+    split = Split(empty | {"test": songs}, empty | {"test": people})
+    dataset = Dataset("synthetic", False, Path("memory"), {s: Song(s, None) for s in songs}, {}, tracks, split, (), {})
+    return SongStore(dataset, features), features
+
+
+@pytest.mark.parametrize("adapt", ["all", "no-adapter"])
+def test_prefix_adapts_every_listener_to_each_song_by_itself(adapt):
+    store, features = long_store()
+    torch.manual_seed(0)
+    model = DSAML(MODEL).eval()
+    config = replace(META, adapt=adapt, inner_lr=0.5)
+    together, alone = (
+        protocols.prefix(store, features, model, replace(config, tasks_at_once=n), "m", 0) for n in (4, 1)
+    )
+    assert set(zip(alone.annotator, alone.song, strict=True)) == {
+        (who, song) for who in "pq" for song in "abc" if (who, song) != ("q", "c")
+    }
+    pd.testing.assert_frame_equal(together, alone, rtol=1e-3, atol=1e-4)
+    unadapted = protocols.prefix(store, features, model, config, "m", 0, steps=0)
+    assert (unadapted.rmse - alone.rmse).abs().max() > 1e-3

@@ -1,0 +1,90 @@
+"""The baselines with many tasks at once: the same numbers as one task after the other."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.func import functional_call
+
+from dsaml.config import MetaConfig
+from dsaml.learn.maml import Batch, meta_loss, personalize, predict
+from dsaml.model.baselines import BASELINES, Baseline, BaselineConfig, make_baseline
+from dsaml.model.layers import BiGRU, BiLSTM
+
+META = MetaConfig(inner_steps=3, inner_lr=0.05, query_mode="eval", adapt="all", loss="mse")
+TASKS = 3
+LINE_UP = {"atol": 1e-6, "rtol": 1e-6}
+
+
+def _model(name: str) -> Baseline:
+    torch.manual_seed(0)
+    config = BaselineConfig(name, width=0.25, slice_shape=(13, 32), samples=800, dropout=0.0)
+    return make_baseline(config).double().eval()
+
+
+def _batch(model: Baseline, songs: int, seed: int) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (model.config.samples,) if model.config.raw else model.config.slice_shape
+
+    def draw(*sizes: int) -> torch.Tensor:
+        return torch.randn(*sizes, generator=generator, dtype=torch.float64)
+
+    return Batch(draw(TASKS, songs, 6, *shape), draw(TASKS, songs, 1, 2), draw(TASKS, songs, 6, 2))
+
+
+def _one(batch: Batch, task: int) -> Batch:
+    part = slice(task, task + 1)
+    return Batch(batch.x[part], batch.global_embedding[part], batch.target[part])
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("name", BASELINES)
+def test_tasks_at_once_are_tasks_one_by_one(name, mode, monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.ones(shape, dtype=torch.float64))  # MCRNN's gain
+    monkeypatch.setattr(torch, "randint", lambda low, high, shape, **_: torch.zeros(shape, dtype=torch.long))
+    config = replace(META, inner_mode=mode, query_mode=mode, test_mode=mode)
+    model = _model(name)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    support, query = _batch(model, 1, 1), _batch(model, 2, 2)
+    together = personalize(model, support, config)
+    predictions = predict(model, together, query, config)
+    for task in range(TASKS):
+        alone = personalize(model, _one(support, task), config)
+        for key, weight in alone.items():
+            torch.testing.assert_close(together[key][task], weight[0], **LINE_UP)
+        torch.testing.assert_close(predictions[task], predict(model, alone, _one(query, task), config)[0], **LINE_UP)
+    assert all(not torch.equal(weight[0], before[key]) for key, weight in together.items() if "dense" in key)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())  # batch statistics too
+
+
+@pytest.mark.parametrize("second_order", [False, True])
+@pytest.mark.parametrize("name", BASELINES)
+def test_gradients_of_a_meta_step_are_those_of_its_tasks(name, second_order):
+    config = replace(META, second_order=second_order)
+    gradients = []
+    for sizes in ([slice(0, TASKS)], [slice(task, task + 1) for task in range(TASKS)]):
+        model = _model(name)
+        support, query = _batch(model, 1, 1), _batch(model, 2, 2)
+        for part in sizes:
+            cut = [Batch(b.x[part], b.global_embedding[part], b.target[part]) for b in (support, query)]
+            meta_loss(model, *cut, config).sum().backward()
+        gradients.append({key: parameter.grad for key, parameter in model.named_parameters()})
+    for key, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][key], **LINE_UP)
+        assert gradient.abs().sum() > 0, key
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(BiGRU, torch.nn.GRU), (BiLSTM, torch.nn.LSTM)])
+def test_recurrent_layers_are_torchs_own(ours, theirs):
+    torch.manual_seed(0)
+    layer = ours(3, 4).double()
+    own = theirs(3, 4, batch_first=True, bidirectional=True).double()
+    own.load_state_dict(layer.state_dict())
+    x = torch.randn(2, 5, 7, 3, dtype=torch.float64)  # tasks, songs, steps
+    other = {key: weight + 0.1 * torch.randn_like(weight) for key, weight in layer.named_parameters()}
+    stacked = {key: torch.stack((weight, other[key])) for key, weight in layer.named_parameters()}
+    out = functional_call(layer, stacked, x)
+    torch.testing.assert_close(layer(x[0]), own(x[0])[0])
+    torch.testing.assert_close(out[0], own(x[0])[0])
+    own.load_state_dict(other)
+    torch.testing.assert_close(out[1], own(x[1])[0])

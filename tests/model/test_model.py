@@ -1,0 +1,254 @@
+"""The model: golden numbers of the released layers, Eq. 1, ablations, shapes."""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dsaml.config import ModelConfig, released
+from dsaml.errors import DsamlError
+from dsaml.learn.losses import diagonal_attention_loss, mse_loss, score_loss, sequence_scores, total_loss
+from dsaml.model.dsaml import DSAML, RELEASED_NAMES, ConvBlock, band_mask, load_released, parameter_table
+from dsaml.model.layers import BiLSTM, Dropout
+
+GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
+needs_golden = pytest.mark.skipif(
+    not GOLDEN.is_dir(), reason="the golden numbers lie outside the project, in ../shared/golden"
+)
+SMALL = ModelConfig(dim=16, heads=2, layers=2, feed_forward=24, slice_shape=(7, 12))
+
+
+def _inputs(config: ModelConfig, batch: int = 3, steps: int = 20, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    log_mel = torch.randn(batch, steps, *config.slice_shape, generator=generator)
+    return log_mel, torch.randn(batch, 1, config.dim, generator=generator)
+
+
+def _released_state(model: DSAML) -> dict[str, torch.Tensor]:
+    """Weights of a model of ours under the released code's names: the mapping, backwards."""
+    state = {}
+    for name, tensor in model.state_dict().items():
+        if name.startswith("attention.layers."):
+            name = name.replace("attention.layers.", "multi_scale_attention.encoder.encoder.layer.")
+            inner = {
+                "query": "attention.attention.query",
+                "key": "attention.attention.key",
+                "value": "attention.attention.value",
+            }
+            inner |= {
+                "output": "attention.output.dense",
+                "norm1": "attention.output.LayerNorm",
+                "up": "intermediate.dense",
+            }
+            inner |= {"down": "output.dense", "norm2": "output.LayerNorm"}
+            parts = name.split(".")
+            if parts[-1] == "distance":
+                name = ".".join([*parts[:-1], "attention.attention.distance_embedding.weight"])
+            else:
+                name = ".".join([*parts[:-2], inner[parts[-2]], parts[-1]])
+        else:
+            name = name.replace(".norm.", ".bn.")
+            for theirs, ours in RELEASED_NAMES:
+                if not ours.startswith(".") and name.startswith(ours):
+                    name = name.replace(ours, theirs)
+        state[name] = tensor
+    return state
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, torch.Tensor]:
+    with np.load(GOLDEN / "released_model_d64.npz", allow_pickle=False) as stored:
+        return {name: torch.from_numpy(stored[name]) for name in stored}
+
+
+@needs_golden
+def test_golden_released_layers(golden):
+    model = load_released(
+        {k.removeprefix("weights."): v for k, v in golden.items() if k.startswith("weights.")}, num_heads=4
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model.adapter.slice_features(golden["mel"]), golden["adapter_features"], atol=1e-5, rtol=0
+        )
+        fused = model.fuse(model.local_features(golden["mel"]), golden["global_embedding"])
+        torch.testing.assert_close(fused, golden["fused"], atol=1e-5, rtol=0)
+        output = model(golden["mel"], golden["global_embedding"])
+    attention = torch.cat((output.attention_local, output.attention_global), 1)
+    torch.testing.assert_close(attention, golden["attention"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(output.context, golden["context"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(output.prediction, golden["prediction"], atol=1e-5, rtol=0)
+
+
+@needs_golden
+def test_golden_scores_and_losses(golden):
+    expected = json.loads((GOLDEN / "released_scores.json").read_text())
+    model = load_released(
+        {k.removeprefix("weights."): v for k, v in golden.items() if k.startswith("weights.")}, num_heads=4
+    )
+    ccc, pcc, rmse = sequence_scores(golden["prediction"], golden["labels"])
+    for d, dimension in enumerate(("arousal", "valence")):
+        for name, values in (("ccc", ccc), ("pcc", pcc), ("rmse", rmse)):
+            assert values[:, d].tolist() == pytest.approx(expected["scores"][f"{dimension}_{name}"], abs=1e-6)
+    assert score_loss(golden["prediction"], golden["labels"]).item() == pytest.approx(expected["score_loss"], abs=1e-6)
+    with torch.no_grad():
+        output = model(golden["mel"], golden["global_embedding"])
+    for (alpha, beta), key in (
+        ((0.5, 0.05), "diagonal_loss_alpha05_beta005"),
+        ((0.9, 0.1), "diagonal_loss_alpha09_beta01"),
+    ):
+        assert diagonal_attention_loss(output, alpha, beta).item() == pytest.approx(expected[key], abs=1e-6)
+
+
+@needs_golden
+def test_golden_first_steps_of_a_longer_batch(golden):
+    """The mapping does not depend on batch size or length: a shorter sequence of one song has the released local maps' rows."""
+    model = load_released(
+        {k.removeprefix("weights."): v for k, v in golden.items() if k.startswith("weights.")}, num_heads=4
+    )
+    with torch.no_grad():
+        output = model(golden["mel"][:1, :40], golden["global_embedding"][:1])
+    first_layer_rows = golden["attention"][:1, 0, :, :30, :40]  # rows whose band of 5 lies inside the first 40 steps
+    torch.testing.assert_close(output.attention_local[:, 0, :, :30], first_layer_rows, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dim, heads, layers, limit", [(16, 2, 1, 30), (32, 8, 2, 64), (64, 4, 3, 512)])
+def test_load_released_reads_every_size_off_the_shapes(dim, heads, layers, limit):
+    config = released(ModelConfig(dim=dim, heads=heads, layers=layers, feed_forward=20, max_positions=limit))
+    model = DSAML(config).eval()
+    loaded = load_released(_released_state(model), num_heads=heads)
+    assert loaded.config == config
+    log_mel, embedding = _inputs(config, batch=1, steps=min(limit, 25))
+    with torch.no_grad():
+        assert torch.equal(loaded(log_mel, embedding).prediction, model(log_mel, embedding).prediction)
+
+
+def test_load_released_lists_everything_that_does_not_fit():
+    state = _released_state(DSAML(released(ModelConfig(dim=16, heads=2, layers=1, feed_forward=20, max_positions=30))))
+    state["something.else"] = torch.zeros(1)
+    del state["sequence_predict_model.layers.2.bias"]
+    with pytest.raises(DsamlError, match=r"missing predictor\.output\.bias.*unknown something\.else"):
+        load_released(state, num_heads=2)
+    with pytest.raises(DsamlError, match="num_heads is 2"):
+        load_released(state, num_heads=4)
+
+
+def test_parameter_count_of_the_released_size():
+    assert parameter_table(DSAML(released()))["total"] == 29_692_723
+
+
+@given(steps=st.integers(1, 70), context=st.integers(0, 80))
+def test_band_mask_is_equation_1(steps, context):
+    mask = band_mask(steps, context)
+    assert all(mask[i, j].item() == (abs(i - j) <= context) for i in range(steps) for j in range(steps))
+
+
+@settings(max_examples=15, deadline=None)
+@given(steps=st.integers(1, 65), n_local=st.integers(0, 8), n_global=st.integers(8, 40), seed=st.integers(0, 99))
+def test_attention_rows_sum_to_one_inside_the_band(steps, n_local, n_global, seed):
+    config = ModelConfig(
+        dim=8, heads=2, layers=1, feed_forward=8, slice_shape=(3, 4), context_local=n_local, context_global=n_global
+    )
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        output = DSAML(config).eval()(*_inputs(config, 1, steps, seed))
+    for maps, n in ((output.attention_local, n_local), (output.attention_global, n_global)):
+        torch.testing.assert_close(maps.sum(-1), torch.ones(maps.shape[:-1]))
+        assert not maps[..., ~band_mask(steps, n)].any()
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "relative-key", "none"])
+def test_prediction_does_not_depend_on_the_batch(positions):
+    config = ModelConfig(**{**vars(SMALL), "positions": positions})
+    torch.manual_seed(1)
+    model = DSAML(config).eval()
+    log_mel, embedding = _inputs(config, batch=5, steps=60)
+    with torch.no_grad():
+        together = model(log_mel, embedding).prediction
+        alone = model(log_mel[2:3], embedding[2:3]).prediction
+    torch.testing.assert_close(together[2:3], alone, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("change", [{"local_attention": False}, {"global_attention": False}, {"adapter": False}])
+def test_ablations_are_one_field(change):
+    config = ModelConfig(**{**vars(SMALL), **change})
+    model = DSAML(config).eval()
+    output = model(*_inputs(config))
+    assert output.prediction.shape == (3, 20, 2)
+    assert (output.attention_local is None) == (not config.local_attention)
+    assert (output.attention_global is None) == (not config.global_attention)
+    assert total_loss(output, torch.zeros(3, 20, 2), "score", config).isfinite()
+    if not config.adapter:
+        assert "adapter" not in parameter_table(model)
+
+
+def test_without_the_attention_loss_the_total_is_the_regression_loss():
+    config = ModelConfig(**{**vars(SMALL), "attention_loss_weight": 0.0})
+    output = DSAML(config).eval()(*_inputs(config))
+    target = torch.randn(3, 20, 2)
+    assert torch.equal(total_loss(output, target, "mse", config), mse_loss(output.prediction, target))
+
+
+def test_wrong_shapes_get_one_sentence():
+    model = DSAML(SMALL)
+    log_mel, embedding = _inputs(SMALL)
+    with pytest.raises(DsamlError, match="log-mel slices are"):
+        model(log_mel[..., :5], embedding)
+    with pytest.raises(DsamlError, match="global embedding has width 7"):
+        model(log_mel, embedding[..., :7])
+    with pytest.raises(DsamlError, match="divisible by heads"):
+        ModelConfig(dim=10, heads=4)
+
+
+def test_gradient_of_the_score_loss_is_finite_on_constant_sequences():
+    prediction = torch.zeros(2, 10, 2, requires_grad=True)
+    score_loss(prediction, torch.full((2, 10, 2), 0.3)).backward()
+    assert prediction.grad.isfinite().all()
+
+
+def test_a_large_batch_gives_the_same_in_less_memory(monkeypatch):
+    torch.manual_seed(0)
+    block = ConvBlock(2, 4, (3, 3), (1, 1)).double().train()
+    other, x = copy.deepcopy(block), torch.randn(3, 2, 9, 8, dtype=torch.float64)
+    plain = block(x)
+    monkeypatch.setattr(ConvBlock, "LARGE", 0)
+    large = other(x)
+    torch.testing.assert_close(large, plain)
+    plain.square().sum().backward()
+    large.square().sum().backward()
+    for (name, a), b in zip(block.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, msg=name)
+    for (name, a), b in zip(block.named_buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(a, b, msg=name)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dropout_drops_its_share_and_keeps_the_mean(p):
+    torch.manual_seed(0)
+    dropout, ones = Dropout(p), torch.ones(400, 500)
+    out = dropout.train()(ones)
+    assert abs((out == 0).float().mean().item() - p) < 0.005
+    assert torch.allclose(out[out != 0], torch.tensor(1 / (1 - p)))
+    assert abs(out.mean().item() - 1) < 0.01
+    assert dropout.eval()(ones) is ones
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_fused_lstm_keeps_what_a_gradient_needs_in_either_mode(training, monkeypatch):
+    """With ``train=False`` cuDNN refuses to differentiate, and the inner loop runs in eval mode."""
+    fused, asked = torch.lstm, []
+
+    def spy(*arguments):
+        asked.append(arguments[6])
+        return fused(*arguments)
+
+    monkeypatch.setattr(torch, "lstm", spy)
+    lstm = BiLSTM(4, 3).train(training)
+    lstm(torch.randn(2, 5, 4))
+    with torch.no_grad():
+        lstm(torch.randn(2, 5, 4))
+    assert asked == [True, False]
