@@ -5,22 +5,25 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from dsaml.audio.encoders import make_encoder
 from dsaml.config import Profile
+from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap, protocols
 from dsaml.evaluate import evaluation as ev
 from dsaml.experiment import exhibits, tables
-from dsaml.experiment.prepare import prepare
+from dsaml.experiment.prepare import EMBEDDED, prepare
 from dsaml.experiment.recipes import (
     MAML_ANNOTATOR,
     MAML_MEAN,
     NON_META,
 )
-from dsaml.experiment.results import provenance, write_result
+from dsaml.experiment.results import provenance, read_result, write_result
 from dsaml.experiment.rows import order_rows
 from dsaml.experiment.run import Experiment
 from dsaml.experiment.scoring import Job, fixed_rows, score_all, train_for
@@ -100,3 +103,70 @@ def stress_results(profile: Profile, results: Path, cache: Path, seeds: tuple[in
     jobs = tables.stress_jobs(seeds)
     train_for(experiment, jobs)
     tables.compute(experiment, jobs, results)
+
+
+def reproduce(
+    what: str,
+    profile: Profile,
+    dataset: str,
+    root: Path | None,
+    seeds: Sequence[int],
+    results: Path,
+    cache: Path,
+    imagebind: Path | None = None,
+) -> dict[str, dict[str, Any]]:
+    """What the command ``reproduce`` does: from data to result files.
+
+    Parameters
+    ----------
+    what : {"all", "book", "table1", "table2", "table3", "table4", "stress"}
+        "book" and "stress" are about the embedded corpus.
+    profile : Profile
+    dataset : str
+        "all" of the embedded corpus ("synthetic") is the book, every table, and the stress test.
+    root : Path or None
+        The data set's folder; an embedded one needs none.
+    seeds : sequence of int
+        Training seeds.
+    results, cache : Path
+        Folders, as in :func:`demo_results`.
+    imagebind : Path, optional
+        ImageBind's weights, where the profile needs them.
+
+    Returns
+    -------
+    dict
+        What was computed and has rows to show, by its title: see :func:`dsaml.experiment.workflow.table`.
+
+    Raises
+    ------
+    DsamlError
+        If the folder is missing, or ``what`` cannot be computed on this data set.
+    """
+    seeds, embedded = tuple(seeds), dataset == "synthetic"
+    if dataset not in EMBEDDED and root is None:
+        raise DsamlError(f"--root is missing: the folder of {dataset}")
+    if what in ("book", "stress") and not embedded:
+        raise DsamlError(f"{what}: is about embedded corpora, not {dataset}; ask for all, or for one table")
+    shown: dict[str, dict[str, Any]] = {}
+    wanted = ["table1", "table2", "table3", "table4"] if what == "all" else [what]
+    names = [] if what in ("book", "stress") else [dataset]  # of the files whose tables are shown
+    if what in ("all", "book") and embedded:
+        demo_results(profile, results, cache, seeds, tables.jobs_of(wanted, seeds))
+        shown["PDMER, one support song"] = read_result(results / "pdmer.json")
+    elif what != "stress":
+        experiment = prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
+        if not experiment.dataset.tracks:  # labels of single annotators are not in every data set
+            wanted = [name for name in wanted if name in ("table1", "table3")]
+        if not wanted:
+            raise DsamlError(f"{dataset} has no labels of single annotators, so {what} cannot be computed on it")
+        jobs = tables.jobs_of(wanted, seeds)
+        train_for(experiment, jobs)
+        tables.compute(experiment, jobs, results)
+    if what == "stress" or (what == "all" and embedded):
+        stress_results(profile, results, cache, seeds)
+        names.append("stress")
+    for name in names:
+        blocks = read_result(results / f"tables-{name}.json")["blocks"]
+        shown |= {f"{block} ({name})": payload for block, payload in blocks.items() if payload["rows"]}
+    return shown

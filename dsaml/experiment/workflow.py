@@ -121,9 +121,9 @@ def evaluate(
     return payload
 
 
-def table(payload: Mapping[str, Any], title: str = "PDMER, one support song: CCC [95 % interval], PCC, RMSE") -> Table:
+def table(payload: Mapping[str, Any], title: str = "PDMER, one support song") -> Table:
     """Rows of a result as a table for the terminal: CCC with interval, PCC, RMSE, per dimension."""
-    out = Table(title=title)
+    out = Table(title=f"{title}: CCC [95 % interval], PCC, RMSE")
     for column in ("", *(f"{d} {m}" for d in DIMENSIONS for m in ("CCC", "PCC", "RMSE"))):
         out.add_column(column, justify="right" if column else "left")
     for name, row in payload["rows"].items():
