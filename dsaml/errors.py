@@ -1,8 +1,9 @@
-"""The one exception that means "the user can fix this", and what is asked of every file before it is opened."""
+"""The one exception that means "the user can fix this", and what is asked of every file before it is read or written."""
 
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from pathlib import Path
 
@@ -39,3 +40,24 @@ def require_file(path: Path, what: str, advice: str) -> None:
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
         raise DsamlError(f"{path}: {kind}, not a file; {advice}")
+
+
+def check_replaceable(path: Path) -> Path:
+    """Where a file called ``path`` is really written: a link stays, and the file that it points to is replaced.
+
+    Raises
+    ------
+    DsamlError
+        If it is a folder, a device, a pipe, a socket, or a link that leads nowhere but to itself.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        kind = os.stat(target).st_mode
+    except FileNotFoundError:
+        return target
+    except OSError as error:
+        raise DsamlError(f"{path}: cannot be written ({error.strerror}); choose another name") from error
+    if not stat.S_ISREG(kind):
+        what = "a folder" if stat.S_ISDIR(kind) else "a device, a pipe or a socket"
+        raise DsamlError(f"{path}: is {what}, not a file; choose another name")
+    return target

@@ -16,32 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dsaml.errors import DsamlError
+from dsaml.errors import DsamlError, check_replaceable
 
 KEY = "sha256"
 _SEAL = b"dsaml sha256 "  # of a sealed file's first line
 DAMAGED = "its checksum does not fit: it is damaged, or was not written by this version"
-
-
-def check_replaceable(path: Path) -> Path:
-    """Where a file called ``path`` is really written: a link stays, and the file that it points to is replaced.
-
-    Raises
-    ------
-    DsamlError
-        If it is a folder, a device, a pipe, a socket, or a link that leads nowhere but to itself.
-    """
-    target = Path(os.path.realpath(path))
-    try:
-        kind = os.stat(target).st_mode
-    except FileNotFoundError:
-        return target
-    except OSError as error:
-        raise DsamlError(f"{path}: cannot be written ({error.strerror}); choose another name") from error
-    if not stat.S_ISREG(kind):
-        what = "a folder" if stat.S_ISDIR(kind) else "a device, a pipe or a socket"
-        raise DsamlError(f"{path}: is {what}, not a file; choose another name")
-    return target
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
@@ -52,8 +31,8 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
     Raises
     ------
     DsamlError
-        See :func:`check_replaceable`; or if the disk is full, or the folder cannot be written. What was there before is then
-        still there.
+        See :func:`dsaml.errors.check_replaceable`; or if the disk is full, or the folder cannot be written. What was there
+        before is then still there.
     """
     target = check_replaceable(path)
     name = os.fsdecode(os.fsencode(target.name)[:200])  # a name has at most 255 bytes
@@ -77,6 +56,11 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
             f"{path}: cannot be written ({error.strerror or error}); what was there before is kept; make room or choose "
             "another folder, and run the same command again"
         ) from error
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a JSON document, as :func:`write_bytes_atomically` does."""
+    write_bytes_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
 
 
 def document_digest(document: Mapping[str, Any]) -> str:

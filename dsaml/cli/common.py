@@ -1,10 +1,9 @@
-"""What the commands share: the console, the names of data sets, options that many of them take."""
+"""What the commands share: the console for tables, names that can be chosen, and options that several commands take."""
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -13,35 +12,23 @@ from dsaml.config import LARGEST_SEED
 
 console = Console(markup=False, highlight=False)  # names of files are no markup
 
-
-class DatasetName(str, Enum):
-    """The data sets that a loader exists for."""
-
-    deam = "deam"
-    pmemo = "pmemo"
-    folder = "folder"
-    synthetic = "synthetic"
-    stress = "stress"
-
-
-class EncoderName(str, Enum):
-    """The frozen global encoders."""
-
-    mel = "mel"
-    imagebind = "imagebind"
-
-
-class Mode(str, Enum):
-    """Averaged labels, or annotator tasks."""
-
-    dmer = "dmer"
-    pdmer = "pdmer"
-
+DatasetName = Literal["deam", "pmemo", "folder", "synthetic", "stress"]  # dsaml.data.base.LOADERS
+EncoderName = Literal["mel", "imagebind"]
+Mode = Literal["dmer", "pdmer"]  # averaged labels, or annotator tasks
 
 SEEDS: dict[str, Any] = {"min": 0, "max": LARGEST_SEED}
 DatasetOption = Annotated[DatasetName, typer.Option("--dataset", help="Which data set lies under --root.")]
 RootOption = Annotated[Path, typer.Option("--root", help="The data set's own folder.")]
+ProfileOption = Annotated[str, typer.Option("--profile", help="Sizes and settings: demo (minutes) or paper.")]
+CacheOption = Annotated[Path, typer.Option("--cache", help="Features and checkpoints.")]
+CheckpointOption = Annotated[
+    Path, typer.Option("--checkpoint", help="A model (.safetensors) that train or personalize wrote.")
+]
+ImagebindOption = Annotated[
+    Path | None, typer.Option("--imagebind", help="ImageBind weights, where the model needs them.")
+]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Replace an existing file that is not what this command writes; never an input.")
 ]
-ProfileOption = Annotated[str, typer.Option("--profile", help="Sizes and settings: demo (minutes) or paper.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+SaveOption = Annotated[Path | None, typer.Option("--save", help="Also merge the numbers into this JSON file.")]

@@ -1,11 +1,13 @@
-"""Commands for data: fetch, check, features, floors, structure, template, synthesize."""
+"""Commands for data: fetch, check, features, imagebind-audio, floors, structure, template, synthesize."""
 
 from __future__ import annotations
 
 import json
-from enum import Enum
+import time
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,21 +17,18 @@ from dsaml.cli.common import (
     DatasetOption,
     EncoderName,
     ForceOption,
+    JsonOption,
     Mode,
     ProfileOption,
     RootOption,
+    SaveOption,
     console,
 )
+from dsaml.cli.outputs import check_folder, check_output, safetensors_metadata
+from dsaml.config import get_profile
 from dsaml.errors import DsamlError
 
 app = typer.Typer()
-
-
-class PopulationName(str, Enum):
-    """Who listens in an embedded corpus."""
-
-    two_signs = "two-signs"
-    continuous = "continuous"
 
 
 @app.command()
@@ -50,7 +49,7 @@ def fetch(
             bar.total = total
             bar.update(done - bar.n)
 
-        archives = run_fetch(dataset.value, directory, base_url, progress)
+        archives = run_fetch(dataset, directory, base_url, progress)
     for path, checksum, count in archives:
         typer.echo(f"{path}: {count} files, sha256 {checksum}")
 
@@ -60,7 +59,7 @@ def check(
     dataset: DatasetOption,
     root: RootOption,
     labels_only: Annotated[bool, typer.Option("--labels-only", help="Ask for no audio: enough for floors.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    as_json: JsonOption = False,
     profile: ProfileOption = "demo",
     mode: Annotated[
         Mode | None, typer.Option("--mode", help="The training to judge; by default what the labels allow.")
@@ -70,23 +69,14 @@ def check(
 
     Exit code 1 if there is an error. Its kind stands behind it in [ ]: train --accept KIND goes on in spite of it.
     """
-    from dsaml.config import get_profile
     from dsaml.data.checks import check as run_check
     from dsaml.experiment.progress import counter
 
     settings = get_profile(profile)
-
     with counter("decoding audio", "file") as progress:
-        report = run_check(
-            dataset.value,
-            root,
-            labels_only=labels_only,
-            profile=settings,
-            mode=mode.value if mode else None,
-            progress=progress,
-        )
-    typer.echo(report.to_json() if as_json else "\n".join(report.lines()))
-    if not report.ok:
+        found = run_check(dataset, root, labels_only=labels_only, profile=settings, mode=mode, progress=progress)
+    typer.echo(found.to_json() if as_json else "\n".join(found.lines()))
+    if not found.ok:
         raise typer.Exit(1)
 
 
@@ -116,29 +106,22 @@ def features(
 
     ImageBind, code and weights, is under CC BY-NC-SA 4.0: non-commercial use only. It is never downloaded for you.
     """
-    import dataclasses
-    import time
-
     from dsaml.audio.encoders import make_encoder
     from dsaml.audio.features import FeatureCache, summary
-    from dsaml.cli.outputs import check_folder
-    from dsaml.config import get_profile
-    from dsaml.data import load_dataset
-    from dsaml.data.base import songs_with_steps
+    from dsaml.data.base import load_dataset, songs_with_steps
     from dsaml.experiment.progress import counter
 
     check_folder(cache)
     settings = get_profile(profile)
     if encoder:
-        settings = dataclasses.replace(settings, encoder=encoder.value)
-    songs = songs_with_steps(load_dataset(dataset.value, root))
+        settings = replace(settings, encoder=encoder)
+    songs = songs_with_steps(load_dataset(dataset, root))
     made = make_encoder(settings, checkpoint, device=device, released_rate=released_rate)
     folder = FeatureCache(cache, settings.audio, made, hop_seconds)
     started = time.perf_counter()
     with counter("features") as progress:
         folder.fill(songs, workers, progress)
-    text = summary(folder, len(songs), time.perf_counter() - started)
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
+    typer.echo(summary(folder, len(songs), time.perf_counter() - started))
 
 
 @app.command("imagebind-audio")
@@ -149,13 +132,10 @@ def imagebind_audio(
 ) -> None:
     """Keep the audio part of ImageBind's weights; it stays under CC BY-NC-SA 4.0, non-commercial use only."""
     from dsaml.audio.imagebind import LICENCE, save_audio_only
-    from dsaml.cli.outputs import check_output, safetensors_metadata
 
     check_output(out, lambda path: safetensors_metadata(path).get("licence") == LICENCE, (full,), force=force)
     digest = save_audio_only(full, out)
-    console.print(
-        f"{out}: SHA-256 of the audio weights {digest}\n{LICENCE}", soft_wrap=True, highlight=False, markup=False
-    )
+    typer.echo(f"{out}: SHA-256 of the audio weights {digest}\n{LICENCE}")
 
 
 @app.command()
@@ -163,17 +143,16 @@ def floors(
     dataset: DatasetOption,
     root: RootOption,
     split: Annotated[str, typer.Option("--split", help="Which songs to score: train, validation or test.")] = "test",
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
-    save: Annotated[Path | None, typer.Option("--save", help="Also merge the numbers into this JSON file.")] = None,
+    as_json: JsonOption = False,
+    save: SaveOption = None,
 ) -> None:
     """Score the trivial predictors (RMSE in the labels' unit); needs labels only, no audio."""
-    from dsaml.cli.outputs import check_output
     from dsaml.data import load_dataset
     from dsaml.evaluate import floors as trivial
 
     if save:
         check_output(save, trivial.holds_floors, (root,))
-    document = trivial.compute(load_dataset(dataset.value, root), split)
+    document = trivial.compute(load_dataset(dataset, root), split)
     if save:
         trivial.save(document, save)
     if as_json:
@@ -187,12 +166,12 @@ def floors(
 def structure(
     dataset: Annotated[str, typer.Option("--dataset", help="vgmidi, or any data set with labels of single listeners.")],
     root: RootOption,
-    split: Annotated[str, typer.Option("--split", help="Which songs: train, validation or test; vgmidi has no split.")] = "test",
-    save: Annotated[Path | None, typer.Option("--save", help="Also merge the numbers into this JSON file.")] = None,
+    split: Annotated[
+        str, typer.Option("--split", help="Which songs: train, validation or test; vgmidi has no split.")
+    ] = "test",
+    save: SaveOption = None,
 ) -> None:
     """How labels vary: shares of variance that listeners share, and that are one listener's own; needs no audio."""
-    from datetime import date
-
     from dsaml.data import load_dataset, vgmidi
     from dsaml.evaluate import floors as trivial
     from dsaml.evaluate import structure as parts
@@ -211,7 +190,7 @@ def structure(
         source = {"source": vgmidi.SOURCE} if dataset == "vgmidi" else {}
         trivial.save({dataset: numbers | source | made | {"date": f"{date.today()}"}}, save)
     for name, value in numbers.items():
-        console.print(f"{name.replace('_', ' '):34}{value}", highlight=False)
+        typer.echo(f"{name.replace('_', ' '):34}{value}")
 
 
 @app.command()
@@ -220,7 +199,7 @@ def template(directory: Annotated[Path, typer.Argument(help="A new or empty fold
     from dsaml.data.folder import write_template
 
     for path in write_template(directory):
-        console.print(str(path), soft_wrap=True, highlight=False)
+        typer.echo(path)
 
 
 @app.command()
@@ -229,17 +208,15 @@ def synthesize(
     seed: Annotated[int, typer.Option("--seed", help="Everything follows from it.", **SEEDS)] = 0,
     workers: Annotated[int, typer.Option("--workers", help="Processes.", min=1)] = 2,
     population: Annotated[
-        PopulationName,
+        Literal["two-signs", "continuous"],
         typer.Option("--population", help="Who listens: two-signs (default), or continuous: the data set stress."),
-    ] = PopulationName.two_signs,
+    ] = "two-signs",
 ) -> None:
     """Write the embedded corpus (synthetic songs and listeners) in DEAM's own layout; about a minute."""
-    from dataclasses import replace
-
     from dsaml.data.synthetic.corpus import synthesize as write
     from dsaml.data.synthetic.population import CONFIGS
     from dsaml.experiment.progress import counter
 
     with counter("corpus") as progress:
-        path = write(directory, replace(CONFIGS[population.value], seed=seed), workers, progress)
-    console.print(str(path), soft_wrap=True, highlight=False)
+        path = write(directory, replace(CONFIGS[population], seed=seed), workers, progress)
+    typer.echo(path)

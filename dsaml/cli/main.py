@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import typer
 
 from dsaml import __version__
-from dsaml.cli import data, machine, models, study
+from dsaml.cli import data, models, repository, study
 from dsaml.errors import DsamlError
 
 ISSUES = "https://github.com/dsaml-companion/dsaml-companion/issues"
@@ -31,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Personalized dynamic music emotion recognition (PDMER): valence and arousal at 2 Hz, for one listener.",
 )
-for part in (machine, data, models):
+for part in (repository, data, models):
     app.add_typer(part.app)
 app.add_typer(study.study_app, name="study")
 
@@ -100,4 +100,3 @@ def _report(error: Exception) -> str:
     except OSError:
         return f"{sentence} (its traceback could not be written to a file)"
     return f"{sentence} with the file {file}"
-

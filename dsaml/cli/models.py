@@ -1,34 +1,29 @@
-"""Commands for models: train, evaluate, predict, personalize, reproduce, grid, parameters."""
+"""Commands for models: train, evaluate, predict, personalize, reproduce, parameters, grid."""
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from dsaml import config
 from dsaml.cli.common import (
     SEEDS,
-    DatasetName,
+    CacheOption,
+    CheckpointOption,
     DatasetOption,
     ForceOption,
+    ImagebindOption,
     Mode,
     ProfileOption,
     RootOption,
     console,
 )
+from dsaml.cli.outputs import check_folder, check_output, check_results, holds_model, holds_prediction, holds_result
 from dsaml.errors import DsamlError
 
 app = typer.Typer()
-
-
-CheckpointOption = Annotated[
-    Path, typer.Option("--checkpoint", help="A model (.safetensors) that train or personalize wrote.")
-]
-ImagebindOption = Annotated[
-    Path | None, typer.Option("--imagebind", help="ImageBind weights, where the model needs them.")
-]
 
 
 @app.command()
@@ -39,9 +34,9 @@ def train(
     profile: ProfileOption = "demo",
     mode: Annotated[
         Mode, typer.Option("--mode", help="dmer: averaged labels. pdmer: MAML on annotator tasks (Eq. 6).")
-    ] = Mode.pdmer,
+    ] = "pdmer",
     seed: Annotated[int, typer.Option("--seed", help="Of weights, batches and dropout.", **SEEDS)] = 0,
-    cache: Annotated[Path, typer.Option("--cache", help="Features and checkpoints.")] = Path("cache"),
+    cache: CacheOption = Path("cache"),
     imagebind: ImagebindOption = None,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on from the last checkpoint, or start anew.")
@@ -64,16 +59,15 @@ def train(
 
     Several processes or machines: torchrun --nproc-per-node 2 -m dsaml train … (mode pdmer).
     """
-    from dsaml.cli.outputs import check_folder, check_output, holds_model
-    from dsaml.experiment.workflow import train as run_train
+    from dsaml.experiment import workflow
     from dsaml.learn.loop import Run
 
     check_output(out, holds_model, (root, imagebind), force=force)
     for folder in (cache, logs) if logs else (cache,):
         check_folder(folder)
     run = Run(resume=resume, save_every=save_every, logs=logs, device=device, precision=precision)
-    best = run_train(dataset.value, root, out, profile, mode.value, seed, cache, imagebind, run, accept or ())
-    console.print(f"{out}: best validation CCC {best:.3f}", soft_wrap=True, highlight=False)
+    best = workflow.train(dataset, root, out, profile, mode, seed, cache, imagebind, run, accept or ())
+    typer.echo(f"{out}: best validation CCC {best:.3f}")
 
 
 @app.command()
@@ -87,14 +81,12 @@ def evaluate(
     force: ForceOption = False,
 ) -> None:
     """Score a model on unseen annotators and songs (PDMER, cross-song), beside the floors, with intervals."""
-    from dsaml.cli.outputs import check_folder, check_output, holds_result
-    from dsaml.experiment.workflow import evaluate as run_evaluate
-    from dsaml.experiment.workflow import table
+    from dsaml.experiment import workflow
 
     check_output(out, holds_result, (checkpoint, root, imagebind), force=force)
     check_folder(cache)
-    console.print(table(run_evaluate(checkpoint, dataset.value, root, out, cache, imagebind)))
-    console.print(str(out), soft_wrap=True, highlight=False)
+    console.print(workflow.table(workflow.evaluate(checkpoint, dataset, root, out, cache, imagebind)))
+    typer.echo(out)
 
 
 @app.command()
@@ -107,14 +99,13 @@ def predict(
     force: ForceOption = False,
 ) -> None:
     """Predict the arousal and valence of a song at 2 Hz."""
-    from dsaml.cli.outputs import check_output, holds_prediction
     from dsaml.experiment.workflow import encoder_factory
     from dsaml.listen.personal import predict_file, write_curve
 
     check_output(out, holds_prediction, (song, checkpoint, imagebind), force=force)
     curve = predict_file(song, checkpoint, encoder_factory(imagebind), start)
     write_curve(out, curve)
-    console.print(f"{out}: {len(curve)} steps", soft_wrap=True, highlight=False)
+    typer.echo(f"{out}: {len(curve)} steps")
 
 
 @app.command()
@@ -130,37 +121,24 @@ def personalize(
     force: ForceOption = False,
 ) -> None:
     """Make a model one's own from one annotated song; then use it with predict."""
-    from dsaml.cli.outputs import check_output, holds_model
     from dsaml.experiment.workflow import encoder_factory
     from dsaml.listen.personal import personalize_file
 
     check_output(out, holds_model, (song, curve, checkpoint, imagebind), force=force)
     done = personalize_file(song, curve, checkpoint, out, encoder_factory(imagebind), largest_gap)
-    text = f"{out}: {done['steps']} steps; RMSE on this song {done['before']:.3f} before, {done['after']:.3f} after"
-    console.print(text, soft_wrap=True, highlight=False)
-
-
-class What(str, Enum):
-    """What can be reproduced."""
-
-    all = "all"
-    book = "book"
-    table1 = "table1"
-    table2 = "table2"
-    table3 = "table3"
-    table4 = "table4"
-    stress = "stress"
+    typer.echo(
+        f"{out}: {done['steps']} steps; RMSE on this song {done['before']:.3f} before, {done['after']:.3f} after"
+    )
 
 
 @app.command()
 def reproduce(
     what: Annotated[
-        What, typer.Argument(help="all; a table of the paper; book: what its pages show; stress: a harder population.")
-    ] = What.all,
+        Literal["all", "book", "table1", "table2", "table3", "table4", "stress"],
+        typer.Argument(help="all; a table of the paper; book: what its pages show; stress: a harder population."),
+    ] = "all",
     profile: ProfileOption = "demo",
-    dataset: Annotated[
-        DatasetName, typer.Option("--dataset", help="Which data set lies under --root.")
-    ] = DatasetName.synthetic,
+    dataset: DatasetOption = "synthetic",
     root: Annotated[
         Path | None, typer.Option("--root", help="The data set's own folder; the embedded corpus needs none.")
     ] = None,
@@ -175,70 +153,29 @@ def reproduce(
 
     On 2 cores and the embedded corpus, estimated: all about 90 minutes, book 25, stress 15. Then: book --no-compute.
     """
-    from dsaml.audio.encoders import make_encoder
-    from dsaml.cli.outputs import check_folder, check_results
-    from dsaml.config import get_profile
-    from dsaml.experiment import tables
-    from dsaml.experiment.prepare import prepare
-    from dsaml.experiment.reproduce import demo_results, stress_results
-    from dsaml.experiment.results import read_result
-    from dsaml.experiment.scoring import train_for
-    from dsaml.experiment.workflow import table
+    from dsaml.experiment import workflow
+    from dsaml.experiment.reproduce import reproduce as run_reproduce
 
-    settings = get_profile(profile)
-    folder = results or Path("results") / profile
-    if dataset not in (DatasetName.synthetic, DatasetName.stress) and root is None:
-        raise DsamlError(f"--root is missing: the folder of {dataset.value}")
-    if dataset is not DatasetName.synthetic and what in (What.book, What.stress):
-        raise DsamlError(f"{what.value}: is about embedded corpora, not {dataset.value}; ask for all, or for one table")
+    settings, folder = config.get_profile(profile), results or Path("results") / profile
     check_results(folder)
     check_folder(cache)
-    wanted = ["table1", "table2", "table3", "table4"] if what is What.all else [what.value]
-    jobs = tables.jobs_of(wanted, range(seeds)) if what not in (What.book, What.stress) else None
-    if what in (What.all, What.book) and dataset is DatasetName.synthetic:
-        demo_results(settings, folder, cache, tuple(range(seeds)), jobs)
-        console.print(table(read_result(folder / "pdmer.json")))
-    elif what is not What.stress:
-        experiment = prepare(settings, cache, dataset.value, root, make_encoder(settings, imagebind))
-        if not experiment.dataset.tracks:  # labels of single annotators are not in every data set
-            wanted = [name for name in wanted if name in ("table1", "table3")]
-            jobs = tables.jobs_of(wanted, range(seeds))
-        if not wanted:
-            raise DsamlError(
-                f"{dataset.value} has no labels of single annotators, so {what.value} cannot be computed on it"
-            )
-        train_for(experiment, jobs)
-        tables.compute(experiment, jobs, folder)
-    if what is What.stress or (what is What.all and dataset is DatasetName.synthetic):
-        stress_results(settings, folder, cache, tuple(range(seeds)))
-    shown = [] if what is What.book else ["stress"] if what is What.stress else [dataset.value]
-    for data in shown + ["stress"] * (what is What.all and dataset is DatasetName.synthetic):
-        payload = read_result(folder / f"tables-{data}.json")
-        for name, block in payload["blocks"].items():
-            if block["rows"]:
-                console.print(table(block, f"{name} ({data}): CCC [95 % interval], PCC, RMSE"))
-
-
-class Variant(str, Enum):
-    """The paper's model, or that of the released code."""
-
-    paper = "paper"
-    released = "released"
+    for title, rows in run_reproduce(what, settings, dataset, root, range(seeds), folder, cache, imagebind).items():
+        console.print(workflow.table(rows, title))
 
 
 @app.command()
 def parameters(
     profile: ProfileOption = "paper",
     variant: Annotated[
-        Variant, typer.Option("--variant", help="released: linear layer after fusion, relative positions.")
-    ] = Variant.paper,
+        Literal["paper", "released"],
+        typer.Option("--variant", help="released: linear layer after fusion, relative positions."),
+    ] = "paper",
 ) -> None:
     """Count the model's trainable parameters by part of Figure 2."""
-    from dsaml import config
     from dsaml.model.dsaml import DSAML, parameter_table
 
     settings = config.get_profile(profile).model
-    model = DSAML(config.released(settings) if variant is Variant.released else settings)
+    model = DSAML(config.released(settings) if variant == "released" else settings)
     for part, count in parameter_table(model).items():
         typer.echo(f"{part:12}{count:>14,}")
 
@@ -247,7 +184,7 @@ def parameters(
 def grid(
     file: Annotated[Path, typer.Argument(help="YAML: datasets (name, root), profiles, modes, seeds.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of models and result files.")] = Path("results/grid"),
-    cache: Annotated[Path, typer.Option("--cache", help="Features and checkpoints.")] = Path("cache"),
+    cache: CacheOption = Path("cache"),
     jobs: Annotated[int, typer.Option("--jobs", help="Runs at a time on this machine, one core each.", min=1)] = 2,
     scheduler: Annotated[
         str | None, typer.Option("--scheduler", help="Dask scheduler instead: tcp://host:8786.")
@@ -256,28 +193,25 @@ def grid(
     """Train and score every combination; what has its result file already is not repeated."""
     from rich.table import Table
 
-    from dsaml.cli.outputs import check_folder, check_output, holds_model, holds_result
     from dsaml.experiment.grid import as_rows, read_grid, run_grid
     from dsaml.experiment.progress import counter
 
     runs = read_grid(file)
     for run in runs:
-        check_output(out / f"{run.name}.safetensors", holds_model, (file, run.root, run.imagebind))
-        check_output(out / f"{run.name}.json", holds_result, (file, run.root, run.imagebind))
+        for ending, own in ((".safetensors", holds_model), (".json", holds_result)):
+            check_output(out / f"{run.name}{ending}", own, (file, run.root, run.imagebind))
     check_folder(cache)
     with counter("grid", "run") as progress:
         failed = run_grid(runs, out, cache, jobs, scheduler, progress=progress)
-    rows = as_rows(runs, out)
-    if rows:
-        table = Table(title="CCC on the test listeners")
+    if rows := as_rows(runs, out):
         shown = ("dataset", "profile", "mode", "seed", "arousal", "valence")
-        for column in shown:
-            table.add_column(column)
+        table = Table(*shown, title="CCC on the test listeners")
         for row in rows:
             table.add_row(*(f"{row[key]:.3f}" if isinstance(row[key], float) else str(row[key]) for key in shown))
         console.print(table)
     if failed:
+        name, said = next(iter(failed.items()))
         raise DsamlError(
-            f"{len(failed)} of {len(runs)} runs failed, first {next(iter(failed))}: {next(iter(failed.values()))}; the "
-            "others are kept, and the same command tries these again"
+            f"{len(failed)} of {len(runs)} runs failed, first {name}: {said}; the others are kept, and the same command "
+            "tries these again"
         )

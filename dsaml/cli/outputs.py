@@ -9,8 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from dsaml.errors import DsamlError
-from dsaml.io import check_replaceable
+from dsaml.errors import DsamlError, check_replaceable
 
 Kind = Callable[[Path], bool]
 _CURVE = re.compile(r"time_s,arousal,valence\n(\d+\.\d{4},-?\d+\.\d{4},-?\d+\.\d{4}\n)+")  # as predict writes one

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated
@@ -10,27 +9,22 @@ from typing import Annotated
 import typer
 
 from dsaml.cli.common import SEEDS, ForceOption, console
+from dsaml.cli.outputs import check_output, holds_json
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
 
 study_app = typer.Typer(
     no_args_is_help=True, help="The subjective study: answer sheets, statistics of rankings, rehearsal."
 )
-RankingsArgument = Annotated[
-    Path, typer.Argument(help="CSV: participant_id, song_id, dimension, method, rank (1 = best).")
-]
 
 
 @study_app.command("template")
-def study_template(
-    out: Annotated[Path, typer.Argument(help="The CSV to write.")], force: ForceOption = False
-) -> None:
+def study_template(out: Annotated[Path, typer.Argument(help="The CSV to write.")], force: ForceOption = False) -> None:
     """Write an example answer sheet."""
-    from dsaml.cli.outputs import check_output
-    from dsaml.listen.study import write_template
+    from dsaml.listen import study
 
     check_output(out, force=force)  # a sheet that is there may hold answers
-    console.print(str(write_template(out)), soft_wrap=True, highlight=False)
+    typer.echo(study.write_template(out))
 
 
 @study_app.command("simulate")
@@ -44,7 +38,6 @@ def study_simulate(
     force: ForceOption = False,
 ) -> None:
     """Simulate answers: every simulated listener ranks the curves by the distance to their own true curve."""
-    from dsaml.cli.outputs import check_output
     from dsaml.listen import study
 
     check_output(out, inputs=(curves,), force=force)  # a sheet that is there may hold real answers
@@ -52,27 +45,24 @@ def study_simulate(
         raise DsamlError(f"--noise {noise}: has to be a finite number")
     table = study.simulate(study.read_curves(curves), noise, seed)
     study.write_rankings(out, table)
-    console.print(
-        f"{out}: SIMULATED answers of {table.participant_id.nunique()} participants", soft_wrap=True, highlight=False
-    )
+    typer.echo(f"{out}: SIMULATED answers of {table.participant_id.nunique()} participants")
 
 
 @study_app.command("analyse")
 def study_analyse(
-    rankings: RankingsArgument,
+    rankings: Annotated[Path, typer.Argument(help="CSV: participant_id, song_id, dimension, method, rank (1 = best).")],
     out: Annotated[Path | None, typer.Option("--json", help="Also write every statistic to this file.")] = None,
     force: ForceOption = False,
 ) -> None:
     """Mean ranks with intervals, Friedman, paired t-tests with stars, Wilcoxon-Holm, effect sizes."""
-    from dsaml.cli.outputs import check_output, holds_json
-    from dsaml.io import write_bytes_atomically
+    from dsaml.io import write_json
     from dsaml.listen import study
 
     if out:
         check_output(out, holds_json("participants", *DIMENSIONS), (rankings,), force=force)
     analysis = study.analyse(study.read_rankings(rankings))
     if out:
-        write_bytes_atomically(out, (json.dumps(analysis, indent=1) + "\n").encode())
+        write_json(out, analysis)
     for table in study.tables(analysis):
         console.print(table)
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from book.builder.build import toc_pages
 from dsaml import __version__
+from dsaml.cli.common import DatasetName
+from dsaml.data.base import LOADERS
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, folder: Path = ROOT, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dsaml", *arguments]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "NO_COLOR": "1", "COLUMNS": "120"}
+    environment = {"PYTHONPATH": str(path), "PATH": "/usr/bin:/bin", "NO_COLOR": "1", "COLUMNS": "120"}
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=120)
 
 
@@ -41,6 +45,21 @@ def test_a_mistake_is_one_sentence_without_traceback(arguments: list[str], said:
     assert done.returncode == 1
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["book", "contract", "bench"])
+def test_what_belongs_to_the_repository_says_so_elsewhere(command: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "dsaml", tmp_path / "installed/dsaml", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "empty").mkdir()
+    done = run(command, folder=tmp_path / "empty", path=tmp_path / "installed")
+    assert done.returncode == 1 and done.stdout == "" and list((tmp_path / "empty").iterdir()) == []
+    assert re.match(r"error: (book|benchmarks)\S*: not found; this command belongs to the companion's repository", done.stderr)
+    assert "run this in the repository's own folder" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert run(command, "--help", folder=tmp_path / "empty", path=tmp_path / "installed").returncode == 0
+
+
+def test_every_data_set_with_a_loader_can_be_named() -> None:
+    assert get_args(DatasetName) == tuple(LOADERS)
 
 
 def test_the_repository_address_is_the_same_everywhere() -> None:

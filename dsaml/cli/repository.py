@@ -1,18 +1,37 @@
-"""Commands for this machine: book, contract, bench."""
+"""Commands of the companion's repository: book, contract, bench. What they run is not installed with the package."""
 
 from __future__ import annotations
 
-import json
 import logging
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
 
-from dsaml.cli.common import ProfileOption, console
+from dsaml.cli.common import ProfileOption
+from dsaml.cli.outputs import check_folder, check_output, holds_json
 from dsaml.errors import DsamlError
 
 app = typer.Typer()
+
+
+def in_repository(module: str) -> ModuleType:
+    """A module of the repository that the package does not bring along: of ``book.builder``, or of ``benchmarks``.
+
+    Raises
+    ------
+    DsamlError
+        Outside of the repository's folder, or if something that the module imports is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise DsamlError(
+            f"{error.name}: not found; this command belongs to the companion's repository, not to the installed package: "
+            "run this in the repository's own folder, as 'python -m dsaml', with what its requirements.txt installs"
+        ) from error
 
 
 @app.command()
@@ -22,14 +41,12 @@ def book(
     compute: Annotated[bool, typer.Option(help="Off: draw again from the results that are already there.")] = True,
 ) -> None:
     """Compute the results, execute the notebooks, build the book into _build/html; skips what is unchanged."""
-    from book.builder.build import build
-    from dsaml.cli.outputs import check_folder
-
+    build = in_repository("book.builder.build").build
     for folder in ("_build", "cache", "results"):
         check_folder(Path(folder))
     page = build(profile, only, compute=compute)
     if page:
-        console.print(str(page), soft_wrap=True, highlight=False)
+        typer.echo(page)
 
 
 @app.command()
@@ -39,15 +56,14 @@ def contract(
     ] = None,
 ) -> None:
     """Check that notebooks keep the book's contract: opening, set-up, cells, alt text, exercises, stamp, no outputs."""
-    from book.builder.contract import problems
-
+    problems = in_repository("book.builder.contract").problems
     paths = notebooks or sorted(Path("notebooks").glob("*.ipynb"))
     if not paths:
         raise DsamlError("notebooks: no notebook there; run this in the repository's own folder, or name the files")
     if found := [text for path in paths for text in problems(path)]:
         typer.echo("\n".join(found))
         raise DsamlError(f"the contract is broken in {len(found)} places; see above")
-    console.print(f"{len(paths)} notebooks keep the contract")
+    typer.echo(f"{len(paths)} notebooks keep the contract")
 
 
 @app.command()
@@ -57,7 +73,8 @@ def bench(
         Path | None, typer.Option("--inputs", help="How fast the songs of this folder become features, instead.")
     ] = None,
     quality: Annotated[
-        bool, typer.Option("--quality", help="What adapting the head alone loses at D = 1024, instead; about 11 minutes.")
+        bool,
+        typer.Option("--quality", help="What adapting the head alone loses at D = 1024, instead; about 11 minutes."),
     ] = False,
     checkpoint: Annotated[
         str | None, typer.Option("--checkpoint", help="With --inputs: ImageBind's weights, or the word random.")
@@ -68,27 +85,12 @@ def bench(
 
     The book shows what lies in data/bench.
     """
-    from benchmarks import engine as bench_engine
-    from benchmarks import inputs as bench_inputs
-    from benchmarks import quality as bench_quality
-    from benchmarks import scale as bench_scale
-    from dsaml.cli.outputs import check_output, holds_json
-    from dsaml.io import write_bytes_atomically
+    from dsaml.io import write_json
 
-    name = "inputs" if inputs else "quality" if quality else "scale" if scale else "engine"
-    check_output(out / f"{name}.json", holds_json("machine"))
-    if inputs:
-        document = bench_inputs.measure(inputs, checkpoint, progress=logging.info)
-    elif quality:
-        document = bench_quality.measure(Path("cache"), progress=logging.info)
-    elif scale:
-        document = bench_scale.measure(progress=logging.info)
-    else:
-        document = bench_engine.measure(progress=logging.info)
-    text = json.dumps(document, indent=1) + "\n"
-    write_bytes_atomically(out / f"{name}.json", text.encode())
-    if name == "scale":
-        from benchmarks.growth import growth
-
-        growth(document).savefig(out / "scale.svg", metadata={"Date": None})
-    typer.echo(text)
+    what = "inputs" if inputs else "quality" if quality else "scale" if scale else "engine"
+    arguments = {"inputs": (inputs, checkpoint), "quality": (Path("cache"),)}.get(what, ())
+    measure = in_repository(f"benchmarks.{what}").measure
+    file = out / f"{what}.json"
+    check_output(file, holds_json("machine"))
+    write_json(file, measure(*arguments, progress=logging.info))
+    typer.echo(file.read_text(encoding="utf-8"))
