@@ -34,15 +34,14 @@ from book.builder import notebooks
 from book.builder.pages import render, stage
 from dsaml.config import get_profile
 from dsaml.errors import DsamlError
-from dsaml.io import write_bytes_atomically
+from dsaml.experiment.reproduce import demo_results
+from dsaml.io import write_json
 
 log = logging.getLogger(__name__)
 
 
 def compute_results(profile: str, results: Path, cache: Path) -> None:
     """Write every number of the book under ``results`` (the default compute step)."""
-    from dsaml.experiment.reproduce import demo_results  # imports torch; not needed when nothing has changed
-
     demo_results(get_profile(profile), results, cache)
 
 
@@ -142,7 +141,7 @@ class Ledger:
     def set(self, step: str, value: Any) -> None:
         """Record a step and write the ledger; ``None`` forgets it."""
         self.done[step] = value
-        write_bytes_atomically(self.path, (json.dumps(self.done, indent=1, sort_keys=True) + "\n").encode())
+        write_json(self.path, self.done)
 
 
 @contextmanager

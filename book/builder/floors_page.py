@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from book.builder import markdown
+from book.builder.paper_page import row_name
 from dsaml.config import DIMENSIONS, METRICS
-from dsaml.errors import DsamlError
-from dsaml.evaluate.floors import label, read_facts
+from dsaml.evaluate.floors import label
 
-DATA = Path(__file__).resolve().parents[2] / "data"
-MARK = "<!-- floors -->"
 DATASET_TITLES = {"deam": "DEAM, labels in [-1, 1]", "pmemo": "PMEmo, labels in [0, 1]"}
-HEADER = "| | arousal CCC | PCC | RMSE | valence CCC | PCC | RMSE |\n|---|---:|---:|---:|---:|---:|---:|"
-
-
-def _cells(scores: Mapping[str, Mapping[str, float]], against: Mapping[str, Mapping[str, float]] | None = None) -> str:
-    cells = []
-    for dimension in DIMENSIONS:
-        for metric in METRICS:
-            value = scores[dimension][metric]
-            lost = against and metric == "rmse" and not beats(value, against[dimension]["rmse"])
-            cells.append(f"{value:.3f}" + (" ✗" if lost else ""))
-    return " | ".join(cells)
+HEADER = ("", "arousal CCC", "PCC", "RMSE", "valence CCC", "PCC", "RMSE")
+AVERAGED_ONLY = """\
+DEAM's files of every annotator's own labels were not at hand when this page was made, so its floors are on *averaged* labels. \
+RMSE is convex: on the labels of the annotators behind an average, a constant's mean RMSE is never lower than on the average. \
+Whether a row of Table 2 beats a constant stays open here."""
+Scores = Mapping[str, Mapping[str, float]]
 
 
 def beats(rmse: float, floor: float) -> bool:
@@ -31,72 +24,62 @@ def beats(rmse: float, floor: float) -> bool:
     return round(rmse, 3) < round(floor, 3)
 
 
-def _name(row: Mapping[str, Any]) -> str:
-    return f"{row['model']} ({row['note']})" if row.get("note") else row["model"]
+def _cells(scores: Scores, constant: Scores | None = None) -> list[str]:
+    """The six numbers of a row; ✗ at an RMSE that is not below the constant's."""
+    cells = []
+    for dimension in DIMENSIONS:
+        for metric in METRICS:
+            value = scores[dimension][metric]
+            lost = constant and metric == "rmse" and not beats(value, constant[dimension]["rmse"])
+            cells.append(f"{value:.3f}" + (" ✗" if lost else ""))
+    return cells
 
 
-def not_better(rows: list[Mapping[str, Any]], dataset: str, floor: Mapping[str, Mapping[str, float]]) -> str:
-    """A sentence that names the published rows whose RMSE is not below the floor's."""
+def _published(rows: Sequence[Mapping[str, Any]], dataset: str, constant: Scores | None) -> list[list[str]]:
+    return [[f"{row_name(row)}, as published", *_cells(row[dataset], constant)] for row in rows]
+
+
+def _floors(floors: Mapping[str, Scores], counts: Mapping[str, int], before: str = "") -> list[list[str]]:
+    return [[f"*{before}{label(name, counts)}*", *_cells(scores)] for name, scores in floors.items()]
+
+
+def not_better(rows: Sequence[Mapping[str, Any]], dataset: str, constant: Scores) -> str:
+    """A sentence that names the published rows whose RMSE is not below the constant's."""
     parts = []
     for dimension in DIMENSIONS:
-        level = floor[dimension]["rmse"]
-        lost = [f"{_name(r)} ({r[dataset][dimension]['rmse']:.3f})" for r in rows if dataset in r]
-        lost = [text for text, r in zip(lost, rows, strict=True) if not beats(r[dataset][dimension]["rmse"], level)]
-        parts.append(f"in {dimension} (constant: {level:.3f}) {', '.join(lost) if lost else 'none'}")
+        level = constant[dimension]["rmse"]
+        scores = {row_name(row): row[dataset][dimension]["rmse"] for row in rows}
+        lost = [f"{name} ({rmse:.3f})" for name, rmse in scores.items() if not beats(rmse, level)]
+        parts.append(f"in {dimension} (constant: {level:.3f}) {', '.join(lost) or 'none'}")
     return f"Published rows whose RMSE does not beat a constant: {'; '.join(parts)}."
 
 
-def markdown(facts: Mapping[str, Any], tables: Mapping[str, Any]) -> str:
+def text(facts: Mapping[str, Any], published: Mapping[str, Any]) -> str:
     """The floors beside the paper's Tables 1 and 2.
 
     Parameters
     ----------
     facts : mapping
         Content of ``data/floors.json``.
-    tables : mapping
+    published : mapping
         Content of ``data/paper_tables.json``.
     """
     out = []
-    for dataset in ("deam", "pmemo"):
+    for dataset, title in DATASET_TITLES.items():
         floors, counts = facts[dataset]["test"], facts[dataset]["counts"]["test"]
-        rows = tables["table1"]["rows"]
-        out += [f"## Table 1 on {DATASET_TITLES[dataset]}", "", HEADER]
-        out += [f"| {_name(row)}, as published | {_cells(row[dataset], floors['constant'])} |" for row in rows]
-        out += [f"| *{label(name, counts)}* | {_cells(scores)} |" for name, scores in floors.items()]
-        out += ["", f"{counts['songs']} test songs. ✗: not below the constant's RMSE.", ""]
-        out += [not_better(rows, dataset, floors["constant"]), ""]
-    own = {p: facts["deam"][f"test {p}"] for p in ("prefix", "cross-song") if f"test {p}" in facts["deam"]}
-    out += ["## Table 2: each annotator's own labels, DEAM", "", HEADER]
+        rows = published["table1"]["rows"]
+        lines = _published(rows, dataset, floors["constant"]) + _floors(floors, counts)
+        out += [f"## Table 1 on {title}", markdown.table(HEADER, lines)]
+        out += [f"{counts['songs']} test songs. ✗: not below the constant's RMSE."]
+        out += [not_better(rows, dataset, floors["constant"])]
+    deam, rows = facts["deam"], published["table2"]["rows"]
+    own = {p: deam[f"test {p}"] for p in ("prefix", "cross-song") if f"test {p}" in deam}
     constant = own["cross-song"]["constant"] if "cross-song" in own else None
-    out += [f"| {_name(row)}, as published | {_cells(row['deam'], constant)} |" for row in tables["table2"]["rows"]]
+    lines = _published(rows, "deam", constant)
     for protocol, floors in own.items():
-        counts = facts["deam"]["counts"][f"test {protocol}"]
-        out += [f"| *{protocol}: {label(n, counts)}* | {_cells(s)} |" for n, s in floors.items()]
-    if constant:
-        out += ["", not_better(tables["table2"]["rows"], "deam", constant), ""]
-    else:
-        floors, counts = facts["deam"]["test"], facts["deam"]["counts"]["test"]
-        out += [f"| *averaged labels: {label(n, counts)}* | {_cells(s)} |" for n, s in floors.items()]
-        out += [
-            "",
-            "DEAM's files of every annotator's own labels were not at hand when this page was made, so its floors are "
-            "on *averaged* labels. RMSE is convex: on the labels of the annotators behind an average, a constant's "
-            "mean RMSE is never lower than on the average. Whether a row of Table 2 beats a constant stays open here.",
-            "",
-        ]
-    return "\n".join(out)
-
-
-def write_page(path: Path, data: Path = DATA) -> None:
-    """Put the tables in the place of the line ``<!-- floors -->`` of a page.
-
-    Raises
-    ------
-    DsamlError
-        If the page has no such line, or a facts file cannot be read.
-    """
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if MARK not in text:
-        raise DsamlError(f"{path}: has no line '{MARK}', so the floors have no place; check the page out again")
-    tables = markdown(read_facts(data / "floors.json"), read_facts(data / "paper_tables.json"))
-    path.write_text(text.replace(MARK, tables), encoding="utf-8")
+        lines += _floors(floors, deam["counts"][f"test {protocol}"], f"{protocol}: ")
+    if not constant:
+        lines += _floors(deam["test"], deam["counts"]["test"], "averaged labels: ")
+    out += ["## Table 2: each annotator's own labels, DEAM", markdown.table(HEADER, lines)]
+    out += [not_better(rows, "deam", constant) if constant else AVERAGED_ONLY]
+    return "\n\n".join(out)

@@ -1,12 +1,10 @@
-"""The pages of the book: stage their sources, put numbers into the prose, render them with Jupyter Book.
+"""The pages of the book: stage their sources, fill them, render them with Jupyter Book.
 
-A number in the prose is written ``{{ name }}`` and comes from ``results/<profile>/numbers.json``; a name that is not in
-there fails the build. Nothing in a finished page is fetched from another host: MathJax travels with the book.
+Nothing in a finished page is fetched from another host: MathJax travels with the book.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 import logging
 import os
@@ -15,101 +13,26 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from book.builder import floors_page, notebooks, report
-from book.builder import speed as bench_page
+from book.builder import claims_page, notebooks, prose
 from dsaml import workers
 from dsaml.errors import DsamlError
-from dsaml.experiment.results import read_result, stamp_line
+from dsaml.experiment.results import read_result
 from dsaml.io import write_bytes_atomically
 
 log = logging.getLogger(__name__)
 
-PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z][\w.-]*)\s*\}\}")
 MATHJAX = ("mathjax@3.2.2", "es5/tex-svg-full.js")  # npm, Apache-2.0; one file: fonts and all TeX extensions inside
 WAVESURFER = ("wavesurfer.js@8.0.1", "dist/wavesurfer.min.js")  # npm, BSD-3-Clause
-MODULES_MARK = "<!-- modules -->"  # in book/api.md: where the list of modules goes
-
-
-def numbers(results: Path) -> dict[str, str]:
-    """The numbers for the prose: the flat mapping in ``numbers.json``, and its stamp under the name ``stamp``."""
-    path = results / "numbers.json"
-    if not path.is_file():
-        return {}
-    document = read_result(path)
-    flat = {name: str(value) for name, value in document.items() if name != "provenance"}
-    return flat | {"stamp": stamp_line(document)}
-
-
-def _short(value: Any) -> str:
-    """Two significant digits of a small number, all digits before the point of a large one."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 10 else f"{value:.2g}"
-    return str(value)
-
-
-def facts(data: Path) -> dict[str, str]:
-    """Committed numbers for the prose: those of ``facts.json`` ("facts.disagreement_arousal") and the measured times in
-    ``bench/*.json`` ("bench.inputs.one_core.mel_clip_seconds")."""
-
-    def walk(name: str, value: Any) -> Iterator[tuple[str, str]]:
-        if isinstance(value, dict):
-            for key, item in value.items():
-                yield from walk(f"{name}.{key}", item)
-        elif value is not None and not isinstance(value, list):
-            yield name, _short(value)
-
-    files = {"facts": data / "facts.json"} | {f"bench.{file.stem}": file for file in sorted(data.glob("bench/*.json"))}
-    documents = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.is_file()}
-    return {name: value for prefix, document in documents.items() for name, value in walk(prefix, document)}
-
-
-def fill(pages: list[Path], values: dict[str, str], folder: Path) -> None:
-    """Put the numbers into the pages, in place.
-
-    Raises
-    ------
-    DsamlError
-        Names every page, line and name for which there is no number.
-    """
-    unknown = []
-    for page in pages:
-        text = page.read_text(encoding="utf-8")
-        unknown += [
-            f"{page.relative_to(folder)}, line {number}: no number named '{name}' in numbers.json"
-            for number, line in enumerate(text.splitlines(), start=1)
-            for name in PLACEHOLDER.findall(line)
-            if name not in values
-        ]
-        filled = PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text)
-        if filled != text:
-            page.write_text(filled, encoding="utf-8")
-    if unknown:
-        raise DsamlError("\n".join(unknown))
 
 
 def all_real(results: Path) -> bool:
     """Whether every result was computed on real data; False if there is none."""
     stamps = [json.loads(file.read_text(encoding="utf-8")).get("provenance") for file in sorted(results.glob("*.json"))]
     return bool(stamps) and all(stamp and stamp.get("real") for stamp in stamps)
-
-
-def module_list(package: Path) -> str:
-    """One section per module of the package, from its docstrings."""
-    sections = []
-    for file in sorted(package.rglob("*.py")):
-        parts = file.relative_to(package.parent).with_suffix("").parts
-        documented = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
-        if parts[-1] in ("__init__", "__main__") or not documented:
-            continue
-        name = ".".join(parts)
-        sections.append(f"## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n")
-    return "\n".join(sections)
 
 
 def from_npm(package: str, member: str, cache: Path) -> Path | None:
@@ -164,9 +87,7 @@ def _configure(source: Path, target: Path, local_mathjax: bool) -> None:
     sphinx = configuration.setdefault("sphinx", {}).setdefault("config", {})
     sphinx["html_extra_path"] = ["_extra"]
     if local_mathjax:
-        sphinx["mathjax_path"] = (
-            f"../mathjax/{Path(MATHJAX[1]).name}"  # relative to _static, where Sphinx looks for scripts
-        )
+        sphinx["mathjax_path"] = f"../mathjax/{Path(MATHJAX[1]).name}"  # from _static, where Sphinx looks for scripts
     target.write_text(yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
@@ -207,19 +128,8 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
 
     if all_real(results):
         (target / "book/_banner.md").write_text("```{note}\nComputed on real data.\n```\n", encoding="utf-8")
-    api = target / "book/api.md"
-    if api.is_file():
-        text = api.read_text(encoding="utf-8")
-        api.write_text(text.replace(MODULES_MARK, module_list(root / "dsaml")), encoding="utf-8")
-    if (target / "book" / "floors.md").is_file():
-        floors_page.write_page(target / "book" / "floors.md", root / "data")
-    if (target / "book" / "speed.md").is_file():
-        bench_page.write_page(target / "book" / "speed.md", root / "data" / "bench")
-    for name in ("tables", "claims", "paper"):
-        if (target / "book" / f"{name}.md").is_file():
-            report.write_page(target / "book" / f"{name}.md", results, root / "data")
-    values = numbers(results) | facts(root / "data") | report.claim_words()
-    fill(sorted((target / "book").rglob("*.md")), values, target)
+    values = prose.numbers(results) | prose.facts(root / "data") | claims_page.words()
+    prose.fill(target / "book", values, prose.makers(root, results, target / "book/_figures"))
     shutil.copy(root / "_toc.yml", target / "_toc.yml")
     _configure(root / "_config.yml", target / "_config.yml", script is not None)
 
@@ -245,14 +155,14 @@ def render(staged: Path, root: Path) -> None:
         text=True,
         env=os.environ | {"PYTHONPATH": path, "NO_COLOR": "1"},
     )
-    report = re.sub(r"\x1b\[[\d;]*m", "", done.stdout)
-    (root / "_build/book.log").write_text(report, encoding="utf-8")
+    said = re.sub(r"\x1b\[[\d;]*m", "", done.stdout)
+    (root / "_build/book.log").write_text(said, encoding="utf-8")
     if done.returncode:
-        told = report.splitlines()
-        lines = [
+        lines = said.strip().splitlines()
+        told = [
             line
-            for before, line in zip(["", *told], told, strict=False)
+            for before, line in zip(["", *lines], lines, strict=False)
             if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line) or before.endswith("exception was raised:")
         ]
-        said = "\n".join(lines[:40] or report.strip().splitlines()[-15:])
-        raise DsamlError(f"the pages were not rendered (everything Jupyter Book said is in _build/book.log):\n{said}")
+        wrong = "\n".join(told[:40] or lines[-15:])
+        raise DsamlError(f"the pages were not rendered (everything Jupyter Book said is in _build/book.log):\n{wrong}")

@@ -11,7 +11,7 @@ from conftest import MODEL, make_store
 
 from benchmarks import engine, quality, scale
 from benchmarks.common import peak_memory, seconds, take_turns
-from book.builder import speed as page
+from book.builder import speed_page as page
 from dsaml.config import MetaConfig, ModelConfig
 from dsaml.model.dsaml import DSAML
 
@@ -93,13 +93,14 @@ def test_a_service_is_the_measured_figures_times_its_listeners():
     }
 
 
-def test_the_page_says_what_is_not_measured(tmp_path):
-    (tmp_path / "speed.md").write_text("a\n<!-- bench: engine -->\n<!-- bench: growth -->\n")
+def test_the_page_says_what_is_not_measured_and_draws_what_is(tmp_path):
+    assert "run `python -m dsaml bench`" in page.text("engine", tmp_path, tmp_path / "figures")
+    assert "run `python -m dsaml bench --scale`" in page.text("growth", tmp_path, tmp_path / "figures")
     curve = {"sizes": [1, 2], "seconds": [1.0, 2.0], "slopes": {"seconds": 1.0}}
     (tmp_path / "scale.json").write_text(json.dumps({"curves": {"songs": curve}}))
-    page.write_page(tmp_path / "speed.md", tmp_path)
-    text = (tmp_path / "speed.md").read_text()
-    assert "run `python -m dsaml bench`" in text and "| songs | 1, 2 | 1, 2 | 1.00 |" in text
+    text = page.text("growth", tmp_path, tmp_path / "figures")
+    assert "| songs | 1, 2 | 1, 2 | 1.00 |" in text and "figures/growth.svg\n:alt: " in text
+    assert "<path" in (tmp_path / "figures/growth.svg").read_text(encoding="utf-8")
 
 
 def test_long_songs_and_large_data_sets_can_be_measured():

@@ -10,8 +10,8 @@ import nbformat
 import numpy as np
 import pytest
 
+from book.builder import api_page, notebooks, pages
 from book.builder import build as book
-from book.builder import notebooks, pages
 from book.builder.build import Steps, build
 from dsaml.config import DEMO
 from dsaml.errors import DsamlError
@@ -195,6 +195,42 @@ def test_name_without_number(root: Path) -> None:
         build(root=root, steps=Counter().steps)
 
 
+def test_a_mark_that_nothing_is_made_for(root: Path) -> None:
+    (root / "book/index.md").write_text("# Hello\n\n{{ nowhere }}\n\n<!-- tabels: table1 -->\n")
+    with pytest.raises(DsamlError, match=r"named 'nowhere'.*\n.*book/index.md, line 5: nothing makes 'tabels'"):
+        build(root=root, steps=Counter().steps)
+
+
+def test_modules_are_found_by_room(tmp_path: Path) -> None:
+    sources = {
+        "__init__": "The package.",
+        "config": "Settings.",
+        "model/__init__": "The networks.",
+        "model/layers": "Layers.",
+        "model/_machinery": "Private.",
+        "data/checks/layouts": "Layouts.",
+        "empty/__init__": "Nothing yet.",
+    }
+    for name, docstring in sources.items():
+        file = tmp_path / f"dsaml/{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f'"""{docstring}"""\n')
+    lines = api_page.text(tmp_path / "dsaml").splitlines()
+    assert [line for line in lines if line.startswith(("#", ".. "))] == [
+        "## `dsaml`",
+        ".. automodule:: dsaml",
+        "### `dsaml.config`",
+        ".. automodule:: dsaml.config",
+        "## `dsaml.data.checks`",
+        "### `dsaml.data.checks.layouts`",
+        ".. automodule:: dsaml.data.checks.layouts",
+        "## `dsaml.model`",
+        ".. automodule:: dsaml.model",
+        "### `dsaml.model.layers`",
+        ".. automodule:: dsaml.model.layers",
+    ]
+
+
 def test_failing_cell_is_named_and_kept_and_runs_again(root: Path) -> None:
     """With papermill and a real kernel."""
     write_notebook(root / "notebooks/02_b.ipynb", "print('before')", "\n# the ratio\nx = 1 / 0", "print('after')")
@@ -252,7 +288,7 @@ def test_torn_ledger_counts_as_nothing_done(root: Path) -> None:
 
 def test_banner_and_modules(root: Path) -> None:
     (root / "book/_banner.md").write_text("Synthetic")
-    (root / "book/api.md").write_text(f"# API\n\n{pages.MODULES_MARK}\n")
+    (root / "book/api.md").write_text("# API\n\n<!-- api -->\n")
     counter = Counter()
     build(root=root, steps=counter.steps)
     assert (root / "_build/stage/book/_banner.md").read_text() == "Synthetic"

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from book.builder import published, report
+from book.builder import claims_page, paper_page, prose
 from dsaml.config import DEMO
 from dsaml.experiment.claims import CLAIMS, judge_all
 from dsaml.experiment.results import provenance, write_result
@@ -61,14 +61,14 @@ def test_wrong_claims_are_seen() -> None:
 
 
 def test_a_page_gets_the_list_and_the_words_of_a_claim(tmp_path: Path) -> None:
-    (tmp_path / "paper.md").write_text(f"# P\n\n{report.CLAIMS_LIST}\n\n<!-- paper: table4 -->\n")
-    report.write_page(tmp_path / "paper.md", tmp_path, ROOT / "data")
+    (tmp_path / "paper.md").write_text("# P\n\n<!-- paper: claims -->\n\n<!-- paper: table4 -->\n")
+    prose.fill(tmp_path, {}, prose.makers(ROOT, tmp_path, tmp_path / "figures"))
     lines = [line for line in (tmp_path / "paper.md").read_text().splitlines() if line.startswith("| C")]
     assert [line.split(" | ")[0].strip("| ") for line in lines] == list(TEXTS)
     for claim, line in zip(CLAIMS, lines, strict=True):
         assert claim.text in line and ("*ours, not the paper's*" in line) == claim.ours
         assert "](tables.md)" in line or "](../notebooks/" in line
-    assert wrong("\n".join(report.claim_words().values())) == []
+    assert wrong("\n".join(claims_page.words().values())) == []
     assert any(claim.ours for claim in CLAIMS)
 
 
@@ -76,13 +76,13 @@ def test_results_of_another_list_are_not_shown_as_ours(tmp_path: Path) -> None:
     judged = judge_all({})
     stamp = provenance(DEMO, None, seeds=[0, 1, 2], seconds=0, real=False)
     write_result(tmp_path / "claims-synthetic.json", {"claims": judged}, stamp)
-    said = report.claims_text("synthetic", tmp_path, tmp_path)
+    said = claims_page.text("synthetic", tmp_path, tmp_path)
     assert said.startswith("With 3 training seeds.") and all(
         f"| {claim.id} | {claim.text} |" in said for claim in CLAIMS
     )
     judged[3]["text"] = "what it was"
     write_result(tmp_path / "claims-synthetic.json", {"claims": judged}, stamp)
-    assert "judges another list of claims" in report.claims_text("synthetic", tmp_path, tmp_path)
+    assert "judges another list of claims" in claims_page.text("synthetic", tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -101,13 +101,13 @@ def test_results_of_another_list_are_not_shown_as_ours(tmp_path: Path) -> None:
     ],
 )
 def test_where_the_paper_disagrees_with_itself(table: str, words: str) -> None:
-    assert words in published.notes(PUBLISHED, table)
+    assert words in paper_page.text(table, PUBLISHED)
 
 
 def test_no_disagreement_is_told_where_there_is_none() -> None:
     agreed = copy.deepcopy(PUBLISHED)
     agreed["table3"]["rows"][0]["deam"] = agreed["table1"]["rows"][0]["deam"]
-    assert 'On DEAM the two rows "Ours" are the same.' in published.notes(agreed, "table1")
+    assert 'On DEAM the two rows "Ours" are the same.' in paper_page.text("table1", agreed)
     without_maml = agreed["table4"]["rows"][1]["deam"]
     without_maml["valence"]["ccc"] = 0.01
-    assert "worse than neither" not in published.notes(agreed, "table4")
+    assert "worse than neither" not in paper_page.text("table4", agreed)

@@ -53,7 +53,9 @@ def test_what_belongs_to_the_repository_says_so_elsewhere(command: str, tmp_path
     (tmp_path / "empty").mkdir()
     done = run(command, folder=tmp_path / "empty", path=tmp_path / "installed")
     assert done.returncode == 1 and done.stdout == "" and list((tmp_path / "empty").iterdir()) == []
-    assert re.match(r"error: (book|benchmarks)\S*: not found; this command belongs to the companion's repository", done.stderr)
+    assert re.match(
+        r"error: (book|benchmarks)\S*: not found; this command belongs to the companion's repository", done.stderr
+    )
     assert "run this in the repository's own folder" in done.stderr and len(done.stderr.splitlines()) == 1
     assert run(command, "--help", folder=tmp_path / "empty", path=tmp_path / "installed").returncode == 0
 

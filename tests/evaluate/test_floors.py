@@ -10,7 +10,7 @@ import pytest
 from labels import write_corpus
 from typer.testing import CliRunner
 
-from book.builder import floors_page
+from book.builder import floors_page, prose
 from dsaml.cli.main import app
 from dsaml.config import DIMENSIONS, METRICS
 from dsaml.data import load_dataset
@@ -107,19 +107,20 @@ def test_saving_merges(tmp_path, corpus):
 def test_the_page_names_the_rows_that_do_not_beat_a_constant(tmp_path):
     page = tmp_path / "floors.md"
     shutil.copy(REPOSITORY / "book" / "floors.md", page)
-    floors_page.write_page(page)
+    makers = prose.makers(REPOSITORY, tmp_path, tmp_path / "figures")
+    prose.fill(tmp_path, {}, makers)
     text = page.read_text()
-    assert floors_page.MARK not in text
+    assert "<!--" not in text
     sentence = next(line for line in text.splitlines() if line.startswith("Published rows") and "0.264" in line)
     assert "DAMFF (0.299), MCRNN (0.297), DNN (0.281), CRNN (0.270)" in sentence and "Ours" not in sentence
-    with pytest.raises(DsamlError, match="has no line"):
-        floors_page.write_page(page)
+    with pytest.raises(DsamlError, match=r"floors\.md: has no line '<!-- floors -->'"):
+        prose.fill(tmp_path, {}, makers)
 
 
 def test_the_page_uses_annotators_floors_where_there_are_any(corpus):
     facts = floors.read_facts(REPOSITORY / "data" / "floors.json")
     facts["deam"] = floors.compute(load_dataset("deam", corpus))["synthetic"]
-    text = floors_page.markdown(facts, floors.read_facts(REPOSITORY / "data" / "paper_tables.json"))
+    text = floors_page.text(facts, floors.read_facts(REPOSITORY / "data" / "paper_tables.json"))
     assert "cross-song: mean of one other song" in text and "stays open" not in text
 
 

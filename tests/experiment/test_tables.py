@@ -12,7 +12,7 @@ import torch
 from conftest import META, MODEL, make_store
 from scipy import stats
 
-from book.builder import report
+from book.builder import claims_page, markdown, tables_page
 from dsaml.audio.features import Features
 from dsaml.config import DEMO, DIMENSIONS, PAPER, SupervisedConfig
 from dsaml.data import Dataset, Song, Split
@@ -80,29 +80,29 @@ def test_hand_made_predictions_reach_table_and_claims_with_the_known_answer(tmp_
     spread = {"arousal": 1.3, "valence": 2.0}
     write_result(tmp_path / "tables-synthetic.json", {"blocks": blocks, "gap_closed": gap, "spread": spread}, stamp)
     write_result(tmp_path / "claims-synthetic.json", {"claims": claims.judge_all(blocks)}, stamp)
-    text = report.tables_text("table4", tmp_path, PUBLISHED, tmp_path / "figures")
+    text = tables_page.text("table4", tmp_path, PUBLISHED, tmp_path / "figures")
     line = next(line for line in text.splitlines() if line.startswith("| Ours (trained without the personalized"))
     theirs = "0.357\u00a0/\u00a00.080<br>0.533\u00a0/\u00a00.129<br>0.236\u00a0/\u00a00.256"
     assert MAML_MEAN in line and theirs in line  # the paper's row of Table 4
-    assert report.interval(row) in line and f"*{MAML_ANNOTATOR}* goes 25 % in arousal and 50 % in valence" in text
+    assert markdown.interval(row) in line and f"*{MAML_ANNOTATOR}* goes 25 % in arousal and 50 % in valence" in text
     assert f"*{ev.AVERAGE_CURVE_SPREAD}* to *{ev.OWN_CURVE}*" in text and "1.3 in arousal and 2.0 in valence" in text
     cells = blocks["table4"]["rows"][MAML_MEAN]
     for metric in ("pcc", "rmse"):
         assert "\u00a0/\u00a0".join(f"{cells[d][metric]['mean']:.3f}" for d in DIMENSIONS) in line
     assert "not run here: `reproduce table4`" in text and "On DEAM: not run: needs DEAM." in text
     assert "cannot be run" in text
-    said = report.claims_text("synthetic", tmp_path, tmp_path / "figures")
+    said = claims_page.text("synthetic", tmp_path, tmp_path / "figures")
     verdicts, numbers = said.split(":::{dropdown}")
     lines = {line.split(" | ")[0].strip("| "): line for line in verdicts.splitlines() if line.startswith("| C")}
     assert "**holds**" in lines["C11"] and "not run" in lines["C2"] and "answers of people" in lines["C15"]
     cells = blocks["table4"]["differences"][f"{MAML_ANNOTATOR} | {MAML_MEAN}"]
     deciding = min(cells.values(), key=lambda cell: cell["low"])
-    assert report.difference(deciding) in lines["C11"] and "p (Holm) " in lines["C11"]
-    assert all(report.difference(cell) in numbers for cell in cells.values())
+    assert markdown.difference(deciding) in lines["C11"] and "p (Holm) " in lines["C11"]
+    assert all(markdown.difference(cell) in numbers for cell in cells.values())
     for page, name in ((text, "table4-tables-synthetic.svg"), (said, "claims-synthetic.svg")):
         assert f"figures/{name}" in page and ":alt: " in page
         assert (tmp_path / "figures" / name).read_text(encoding="utf-8").count("<path") > 20
-    assert "Not run" in report.claims_text("deam", tmp_path, tmp_path / "figures")
+    assert "Not run" in claims_page.text("deam", tmp_path, tmp_path / "figures")
 
 
 def test_a_claim_flips_with_the_numbers():
@@ -206,7 +206,7 @@ def test_a_claim_may_have_one_cell_of_any_name(tmp_path, monkeypatch):
     write_result(tmp_path / "claims-synthetic.json", {"claims": [judged]}, stamp)
     claim = next(c for c in claims.CLAIMS if c.id == "C10")
     monkeypatch.setattr(claims, "CLAIMS", (replace(claim, id=judged["id"], text=judged["text"]),))
-    said = report.claims_text("synthetic", tmp_path, tmp_path / "figures")
+    said = claims_page.text("synthetic", tmp_path, tmp_path / "figures")
     assert "**holds**" in said and "| separation in seconds | " in said
 
 
@@ -227,18 +227,18 @@ def test_a_judged_claim_leaves_the_tables_numbers_alone():
     ],
 )
 def test_a_p_value_is_never_shown_as_zero(cell, shown):
-    assert report.p_value(cell) == shown
+    assert markdown.p_value(cell) == shown
 
 
 def test_a_difference_with_unknown_seeds_says_so():
     cell = {"mean": 0.1, "low": 0.0, "high": 0.2, "seeds": "unknown"}
-    assert "seeds: unknown" in report.difference(cell) and "seeds" not in report.difference(cell | {"seeds": "unpaired"})
+    assert "seeds: unknown" in markdown.difference(cell) and "seeds" not in markdown.difference(cell | {"seeds": "unpaired"})
 
 
 def test_every_row_of_the_paper_has_its_place():
     for block in tables.BLOCKS:
         for row in block.rows:
-            assert report.paper_cells(PUBLISHED[block.table], row, "deam") != "not in the paper", (block.name, row)
+            assert tables_page.paper_cells(PUBLISHED[block.table], row, "deam") != "not in the paper", (block.name, row)
         assert len(block.rows) == len(PUBLISHED[block.table]["rows"])
 
 

@@ -1,16 +1,28 @@
-"""Where the paper's tables disagree with each other or with the text about them, read off its numbers (``paper_tables.json``)."""
+"""The paper's tables (``data/paper_tables.json``), and where they disagree with each other or with the text about them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from dsaml.config import DIMENSIONS, METRICS
 
-DATASETS = {"deam": "DEAM", "pmemo": "PMEmo"}
+DATASETS = {"deam": "DEAM", "pmemo": "PMEmo"}  # on which the paper has numbers
 WITH_MAML = "trained with MAML"
 NO_MAML, NO_TASKS = "trained without MAML", "trained without the personalized task construction"
 Cells = Mapping[tuple[str, str], float]
+
+
+def read(data: Path) -> dict[str, Any]:
+    """The paper's tables, "table1" to "table4"."""
+    return json.loads((data / "paper_tables.json").read_text(encoding="utf-8"))
+
+
+def row_name(row: Mapping[str, Any]) -> str:
+    """A row's model, and its note if it has one."""
+    return f"{row['model']} ({row['note']})" if row.get("note") else row["model"]
 
 
 def _row(table: Mapping[str, Any], model: str, note: str = "", dataset: str = "deam") -> Cells:
@@ -91,7 +103,7 @@ def _table4(published: Mapping[str, Any]) -> Iterator[str]:
             yield f"*{name}* is as good as the whole method: {_pairs(found, row, ours)}; in bold is the whole method alone."
 
 
-def notes(published: Mapping[str, Any], table: str) -> str:
+def text(table: str, published: Mapping[str, Any]) -> str:
     """What to know when reading a table of the paper, as a list; ``table`` is "table1" to "table4"."""
     make = {"table1": _table1, "table2": _table2, "table3": _table3, "table4": _table4}[table]
     return "\n".join(f"- {line}" for line in make(published))

@@ -1,0 +1,110 @@
+"""What the build puts into the prose: numbers, and the tables, lists and pictures that it makes.
+
+``{{ name }}`` stands for a number from ``numbers.json``, ``data/facts.json`` or ``data/bench``, or for a claim's words;
+``<!-- page: name -->`` for what the module ``PAGE_page`` makes. Whatever is written so and is not known fails the build.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from book.builder import api_page, claims_page, floors_page, paper_page, speed_page, tables_page
+from dsaml.errors import DsamlError
+from dsaml.evaluate.floors import read_facts
+from dsaml.experiment.results import read_result, stamp_line
+
+NUMBER = re.compile(r"\{\{\s*([A-Za-z][\w.-]*)\s*\}\}")
+MARK = re.compile(r"<!-- ([a-z]+)(?:: ([a-z0-9-]+))? -->")
+
+
+def numbers(results: Path) -> dict[str, str]:
+    """The numbers of a profile: the flat mapping in ``numbers.json``, and its stamp under the name ``stamp``."""
+    path = results / "numbers.json"
+    if not path.is_file():
+        return {}
+    document = read_result(path)
+    flat = {name: str(value) for name, value in document.items() if name != "provenance"}
+    return flat | {"stamp": stamp_line(document)}
+
+
+def _short(value: Any) -> str:
+    """Two significant digits of a small number, all digits before the point of a large one."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 10 else f"{value:.2g}"
+    return str(value)
+
+
+def facts(data: Path) -> dict[str, str]:
+    """Committed numbers: those of ``facts.json`` ("facts.disagreement_arousal") and the measured times in
+    ``bench/*.json`` ("bench.inputs.one_core.mel_clip_seconds")."""
+
+    def walk(name: str, value: Any) -> Iterator[tuple[str, str]]:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                yield from walk(f"{name}.{key}", item)
+        elif value is not None and not isinstance(value, list):
+            yield name, _short(value)
+
+    files = {"facts": data / "facts.json"} | {f"bench.{file.stem}": file for file in sorted(data.glob("bench/*.json"))}
+    documents = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.is_file()}
+    return {name: value for prefix, document in documents.items() for name, value in walk(prefix, document)}
+
+
+def makers(root: Path, results: Path, figures: Path) -> dict[str, Callable[[str], str]]:
+    """What puts text in the place of a mark, by page; ``figures`` is a folder beside the pages, for their pictures."""
+    data = root / "data"
+    return {
+        "api": lambda name: api_page.text(root / "dsaml"),
+        "claims": lambda name: claims_page.text(name, results, figures),
+        "floors": lambda name: floors_page.text(read_facts(data / "floors.json"), paper_page.read(data)),
+        "paper": lambda name: (
+            claims_page.listed() if name == "claims" else paper_page.text(name, paper_page.read(data))
+        ),
+        "speed": lambda name: speed_page.text(name, data / "bench", figures),
+        "tables": lambda name: tables_page.text(name, results, paper_page.read(data), figures),
+    }
+
+
+def _problems(page: Path, text: str, values: Mapping[str, str], made: Mapping[str, Any]) -> Iterator[str]:
+    """What is not known, or has no place, one sentence each."""
+    kinds = {kind for kind, _ in MARK.findall(text)}
+    if page.stem in made and page.stem not in kinds:
+        yield f"{page}: has no line '<!-- {page.stem} -->', so what the build makes has no place; check the page out again"
+    for number, line in enumerate(text.splitlines(), start=1):
+        for name in NUMBER.findall(line):
+            if name not in values:
+                yield f"{page}, line {number}: no number named '{name}' in numbers.json"
+        for kind, _ in MARK.findall(line):
+            if kind not in made:
+                yield f"{page}, line {number}: nothing makes '{kind}'; there are: {', '.join(made)}"
+
+
+def fill(folder: Path, values: Mapping[str, str], made: Mapping[str, Callable[[str], str]]) -> None:
+    """Put everything into the pages below a folder, in place.
+
+    Parameters
+    ----------
+    folder : Path
+    values : mapping of str to str
+        Numbers and words by name.
+    made : mapping of str to callable
+        See :func:`makers`.
+
+    Raises
+    ------
+    DsamlError
+        Names every page, line and name that is not known, before anything is written; and a page without the mark of its name.
+    """
+    pages = {page: page.read_text(encoding="utf-8") for page in sorted(folder.rglob("*.md"))}
+    problems = [
+        p for page, text in pages.items() for p in _problems(page.relative_to(folder.parent), text, values, made)
+    ]
+    if problems:
+        raise DsamlError("\n".join(problems))
+    for page, text in pages.items():
+        text = NUMBER.sub(lambda match: values[match[1]], text)
+        page.write_text(MARK.sub(lambda match: made[match[1]](match[2]), text), encoding="utf-8")

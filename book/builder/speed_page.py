@@ -1,0 +1,197 @@
+"""The page of measurements: tables from ``data/bench/*.json``, and the picture of how time grows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from book.builder import markdown
+from dsaml.config import DIMENSIONS
+from dsaml.plots.style import PALETTE
+
+ADAPT = {"all": "everything", "no-adapter": "all but the adapter", "head": "the head only"}
+SIZES = ("demo", "paper")
+Measured = Mapping[str, Any]  # one file of data/bench
+
+
+def number(value: float) -> str:
+    """Two or three significant digits, no exponent for everyday sizes."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if value >= 0.001 else f"{value:.1e}"
+
+
+def _significant(value: float, digits: int = 2) -> float:
+    return round(value, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0.0
+
+
+def service(engine: Measured, listeners: int = 1_000_000) -> dict[str, dict[str, float]]:
+    """A streaming service on paper: what the measured figures mean for very many listeners.
+
+    Parameters
+    ----------
+    engine : mapping
+        ``data/bench/engine.json``.
+    listeners : int
+
+    Returns
+    -------
+    dict
+        For each size of model and each choice of adapted parameters: milliseconds to adapt one listener and to predict one song
+        of 30 s for them, kilobytes of their weights, terabytes of everybody's, days of one such machine to adapt everybody once.
+    """
+    rows = {}
+    for size in SIZES:
+        for adapt, row in engine[size]["one_listener"].items():
+            figures = {
+                "adapt_milliseconds": 1e3 * row["adapt_seconds"],
+                "predict_milliseconds": 1e3 * row["predict_seconds"],
+                "kilobytes_each": 1e3 * row["megabytes"],
+                "terabytes": row["megabytes"] * listeners / 1e6,
+                "machine_days": row["adapt_seconds"] * listeners / 86_400,
+            }
+            rows[f"{size}, {adapt}"] = {key: _significant(value) for key, value in figures.items()}
+    return rows
+
+
+def growth(scale: Measured) -> Figure:
+    """Seconds against each size, both axes logarithmic."""
+    curves = scale["curves"]
+    figure, axes = plt.subplots(2, 4, figsize=(11, 5), layout="constrained")
+    for axis, (name, curve) in zip(axes.flat, curves.items(), strict=False):
+        axis.loglog(curve["sizes"], curve["seconds"], "o-", color=PALETTE[0])
+        axis.set(title=f"{name.replace('_', ' ')}\nexponent {curve['slopes']['seconds']:.2f}", ylabel="seconds")
+        axis.set_xticks(curve["sizes"], curve["sizes"])
+        axis.minorticks_off()
+    for axis in axes.flat[len(curves) :]:
+        axis.set_visible(False)
+    return figure
+
+
+def _size(engine: Measured, size: str) -> str:
+    return f"{size}, D = {engine[size]['dim']}"
+
+
+def _engine(engine: Measured) -> str:
+    keys = ("tasks_per_second", "baseline_tasks_per_second", "ratio", "gradient_difference")
+    rows = [
+        [_size(engine, size), ADAPT[adapt], *(number(row[key]) for key in keys)]
+        for size in SIZES
+        for adapt, row in engine[size]["meta_training"].items()
+    ]
+    return markdown.table(
+        ("size", "adapted", "tasks/s here", "tasks/s baseline", "ratio", "difference of gradients"), rows
+    )
+
+
+def _limits(engine: Measured) -> str:
+    keys = {
+        "peak_gigabytes_of_one_task": "peak memory of a task (GB)",
+        "peak_gigabytes_with_dropout": "... with dropout and batch statistics",
+        "peak_gigabytes_trimmed": "... and freed memory given back",
+        "songs_per_second": "songs predicted per s",
+    }
+    rows = [
+        [
+            _size(engine, size),
+            number(engine[size]["gflop_per_task"]),
+            f"{100 * engine[size]['fraction_of_matmul_rate']:.0f} %",
+        ]
+        + [number(engine[size][key]) for key in keys]
+        for size in SIZES
+    ]
+    return markdown.table(("size", "GFLOP per task", "of the matrix-product rate", *keys.values()), rows)
+
+
+def _listener(engine: Measured) -> str:
+    rows = [
+        [_size(engine, size), ADAPT[adapt], engine[size]["inner_steps"]]
+        + [number(row[key]) for key in ("adapt_seconds", "predict_seconds", "megabytes")]
+        for size in SIZES
+        for adapt, row in engine[size]["one_listener"].items()
+    ]
+    header = ("size", "adapted", "steps", "adapt (s)", "predict a song (s)", "weights of their own (MB)")
+    return markdown.table(header, rows)
+
+
+def _quality(quality: Measured) -> str:
+    def cells(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
+        return ["{mean:.3f} [{low:.3f}, {high:.3f}]".format(**scores[d]) for d in DIMENSIONS]
+
+    rows = [["nothing", 0, "", "", *cells(quality["before"])]]
+    rows += [
+        [ADAPT[adapt], quality["inner_steps"], row["inner_lr"], number(row["seconds_per_listener"]), *cells(row["ccc"])]
+        for adapt, row in quality["rows"].items()
+    ]
+    header = ("adapted", "steps", "rate", "s per listener, prediction included", "CCC arousal", "CCC valence")
+    return markdown.table(header, rows)
+
+
+def _models(engine: Measured) -> str:
+    rows = [
+        [name, f"{row['parameters']:,}", number(1e3 * row["forward_seconds"])] for name, row in engine["models"].items()
+    ]
+    return markdown.table(("model", "parameters", "ms for a song of 30 s, one core"), rows)
+
+
+def _growth(scale: Measured) -> str:
+    rows = [
+        [
+            name.replace("_", " "),
+            ", ".join(map(str, curve["sizes"])),
+            ", ".join(map(number, curve["seconds"])),
+            f"{curve['slopes']['seconds']:.2f}",
+            ", ".join(map(number, curve.get("gigabytes", ()))),
+        ]
+        for name, curve in scale["curves"].items()
+    ]
+    return markdown.table(("what grows", "sizes", "seconds", "exponent", "peak memory (GB)"), rows)
+
+
+def _service(engine: Measured) -> str:
+    header = ["model, adapted", "adapt one (ms)", "predict a song (ms)", "kB each"]
+    header += ["TB for a million", "machine-days for a million"]
+    return markdown.table(header, [[name, *map(number, row.values())] for name, row in service(engine).items()])
+
+
+TABLES = {
+    "engine": ("engine", _engine),
+    "limits": ("engine", _limits),
+    "listener": ("engine", _listener),
+    "quality": ("quality", _quality),
+    "models": ("engine", _models),
+    "growth": ("scale", _growth),
+    "service": ("engine", _service),
+}
+"""Name of a table: the file that it is made of, and what makes it."""
+
+
+def text(name: str, data: Path, figures: Path) -> str:
+    """A measured table; where its measurement is not there, which command makes it.
+
+    Parameters
+    ----------
+    name : str
+        One of ``TABLES``.
+    data : Path
+        Folder of the measurements.
+    figures : Path
+        Folder beside the page, where its figure is put.
+    """
+    measurement, make = TABLES[name]
+    file = data / f"{measurement}.json"
+    if not file.is_file():
+        option = "" if measurement == "engine" else f" --{measurement}"
+        return f"*Not measured yet: run `python -m dsaml bench{option}`.*"
+    measured = json.loads(file.read_text(encoding="utf-8"))
+    if name != "growth":
+        return make(measured)
+    what = ", ".join(curve.replace("_", " ") for curve in measured["curves"])
+    alt = f"Small panels of seconds against size on logarithmic axes, for {what}."
+    return f"{make(measured)}\n\n{markdown.picture(growth(measured), figures / 'growth.svg', alt)}"

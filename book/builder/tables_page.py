@@ -1,0 +1,134 @@
+"""The page of tables, from the result files ``tables-*.json`` of a profile.
+
+A cell without a number says why there is none, and which command would fill it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from book.builder import markdown
+from book.builder.paper_page import DATASETS, row_name
+from dsaml.config import DIMENSIONS, METRICS
+from dsaml.evaluate.evaluation import AVERAGE_CURVE_SPREAD, OWN_CURVE
+from dsaml.experiment.results import read_result, stamp_line
+from dsaml.plots.curves import forest
+
+SLASH = "\u00a0/\u00a0"  # between arousal and valence
+
+
+def paper_cells(published: Mapping[str, Any], row: str, dataset: str) -> str:
+    """The paper's CCC, PCC and RMSE of a row, arousal / valence."""
+    for entry in published["rows"]:
+        if row_name(entry) == row and dataset in entry:
+            return "<br>".join(SLASH.join(f"{entry[dataset][d][m]:.3f}" for d in DIMENSIONS) for m in METRICS)
+    return "not in the paper"
+
+
+def _our_cells(block: Mapping[str, Any], name: str, seeds: int) -> list[str]:
+    """CCC of arousal, CCC of valence, both PCC, both RMSE, and how many thousand songs went through the model."""
+    if name not in block["rows"]:
+        return [f"not run here: `reproduce {block['table']}`", "", "", "", ""]
+    row = block["rows"][name]
+    trained, had = name in (*block["paper_rows"].values(), *block["extra"]), block["seeds"][name]
+    note = f"<br><small>{had} of {seeds} seeds</small>" if trained and had < seeds else ""
+    passes = block.get("song_passes", {}).get(name)
+    return [
+        *(markdown.interval(row[d]["ccc"]) + note for d in DIMENSIONS),
+        *(SLASH.join(f"{row[d][m]['mean']:.3f}" for d in DIMENSIONS).replace("-", "−") for m in ("pcc", "rmse")),
+        "none" if passes is None else f"{passes / 1000:.1f}",
+    ]
+
+
+def table(block: Mapping[str, Any], published: Mapping[str, Any], seeds: int) -> str:
+    """One table: the paper's rows beside ours, then the rows that the paper lacks."""
+    datasets = [name for name in DATASETS if any(name in row for row in published["rows"])]
+    both = "\u00a0a\u00a0/\u00a0v"
+    header = ["row", *(f"paper, {DATASETS[d]}:<br>CCC{both},<br>PCC{both},<br>RMSE{both}" for d in datasets)]
+    header += ["here: CCC<br>arousal", "CCC<br>valence", f"PCC<br>{both}", f"RMSE<br>{both}", "song passes<br>/ 1000"]
+    lines = []
+    for theirs, ours in block["paper_rows"].items():
+        label = theirs if theirs == ours else f"{theirs} = {ours}"
+        lines.append([label, *(paper_cells(published, theirs, d) for d in datasets), *_our_cells(block, ours, seeds)])
+    others = [
+        name for name in dict.fromkeys((*block["rows"], *block["extra"])) if name not in block["paper_rows"].values()
+    ]
+    lines += [[name, *("not in the paper" for _ in datasets), *_our_cells(block, name, seeds)] for name in others]
+    return markdown.table(header, lines)
+
+
+def _against(paired: Mapping[str, Any]) -> str:
+    """The paper's method against each other row: CCC differences, their p-values and effect sizes."""
+    rows = [
+        [name, *(markdown.difference(cells[d]) for d in DIMENSIONS), *(markdown.p_value(cells[d]) for d in DIMENSIONS)]
+        + ["none" if cells[d]["dz"] is None else f"{cells[d]['dz']:+.2f}".replace("-", "−") for d in DIMENSIONS]
+        for name, cells in paired.items()
+    ]
+    columns = ("{}", "p {}<br>(Holm)", "dz<br>{}")
+    return markdown.table(["minus", *(column.format(d) for column in columns for d in DIMENSIONS)], rows)
+
+
+def _gap(document: Mapping[str, Any], ours: str) -> str:
+    """How far our method goes from the average listener's curve to the listener's own, known for the embedded corpus alone."""
+    shares = " and ".join(f"{100 * share:.0f} % in {d}" for d, share in document["gap_closed"].items())
+    factors = " and ".join(f"{factor:.1f} in {d}" for d, factor in document["spread"].items())
+    return (
+        f"Of the way from *{AVERAGE_CURVE_SPREAD}* to *{OWN_CURVE}*, *{ours}* goes {shares}. The spread was chosen on "
+        f"validation listeners: {factors} times the curve's own."
+    )
+
+
+def _not_run(name: str, have: set[str]) -> list[str]:
+    """For each of the paper's data sets that was not at hand, which command would compute the table on it."""
+    personal, parts = not name.startswith(("table1", "table3")), []
+    for dataset, label in DATASETS.items():
+        if dataset not in have and not (dataset == "pmemo" and personal):
+            command = (
+                f"python -m dsaml reproduce {name.split('-')[0]} --profile paper --dataset {dataset} --root {label}"
+            )
+            parts.append(f"On {label}: not run: needs {label}. `{command}`")
+    if personal and "pmemo" not in have:
+        parts.append("On PMEmo: cannot be run: it publishes no labels of single annotators.")
+    return parts
+
+
+def text(name: str, results: Path, published: Mapping[str, Any], figures: Path) -> str:
+    """What stands under a heading of the tables page: one block, for each data set at hand.
+
+    Parameters
+    ----------
+    name : str
+        The block's name.
+    results : Path
+        Folder of the result files.
+    published : mapping
+        The paper's tables.
+    figures : Path
+        Folder beside the page, where its figures are put.
+    """
+    parts, have = [], set()
+    for file in sorted(results.glob("tables-*.json")):
+        document, dataset = read_result(file), file.stem.removeprefix("tables-")
+        block, stamp = document["blocks"][name], document["provenance"]
+        have.add(dataset)
+        if not set(block["paper_rows"].values()) & set(block["rows"]):
+            continue  # nothing of this table was trained on this data set
+        real, seeds = "real data" if stamp["real"] else "synthetic data", len(stamp["seeds"])
+        parts.append(
+            f"**{dataset}** ({real}), protocol `{block['protocol']}`, {seeds} training seed(s), "
+            f"{block['annotators']} annotator(s), {block['songs']} songs. Intervals resample {block['unit']}."
+            + (" With one seed they say nothing about another training run." if seeds == 1 else "")
+        )
+        alt = "CCC of each row with its 95 % interval, arousal on the left, valence on the right; the table has the numbers."
+        parts.append(markdown.picture(forest(block["rows"]), figures / f"{name}-{file.stem}.svg", alt))
+        parts.append(table(block, published[block["table"]], seeds))
+        ours = block["paper_rows"]["Ours"]
+        if name == "table4" and document["gap_closed"]:
+            parts.append(_gap(document, ours))
+        if block["paired"]:
+            title = f"{ours} minus each other row: paired CCC differences"
+            parts.append(markdown.folded(title, _against(block["paired"])))
+        parts.append(f"<small>{stamp_line(document)}</small>")
+    return "\n\n".join(parts + _not_run(name, have))
