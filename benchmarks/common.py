@@ -17,6 +17,8 @@ import torch
 from dsaml.experiment.results import PACKAGES, installed_version
 from dsaml.workers import end_with_parent
 
+Progress = Callable[[str], None]  # is told what is measured next
+
 
 def take_turns(sides: Mapping[str, Callable[[], object]], rounds: int = 5) -> dict[str, float]:
     """Median seconds of each side; they take turns, so that a busy moment meets all of them. One round is not counted."""

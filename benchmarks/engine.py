@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,17 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.common import machine, peak_memory, seconds, take_turns
-from dsaml.config import DEMO, PAPER, MetaConfig, ModelConfig
+from benchmarks.common import Progress, machine, peak_memory, seconds, take_turns
+from dsaml.config import CLIP_STEPS, DEMO, PAPER, MetaConfig, ModelConfig
 from dsaml.experiment.recipes import baseline_name
 from dsaml.learn.maml import Batch, personalize, predict
 from dsaml.learn.training import engine
 from dsaml.model.baselines import BASELINES, BaselineConfig, make_baseline
 from dsaml.model.dsaml import DSAML, ConvBlock, DualScaleAttention, band_mask, sinusoidal_positions
 
-STEPS = 60  # labels of a clip
 ADAPT = ("all", "no-adapter", "head")
-Progress = Callable[[str], None]
 
 
 class PlainBlock(ConvBlock):
@@ -70,7 +67,7 @@ def make_model(config: ModelConfig) -> DSAML:
     return DSAML(config).eval()
 
 
-def make_batch(config: ModelConfig, tasks: int, songs: int, seed: int = 0, steps: int = STEPS) -> Batch:
+def make_batch(config: ModelConfig, tasks: int, songs: int, seed: int = 0, steps: int = CLIP_STEPS) -> Batch:
     """Random songs; time and memory do not depend on what is in them."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(tasks, songs, steps, *config.slice_shape, generator=generator)
@@ -188,11 +185,6 @@ TRIM = {"MALLOC_TRIM_THRESHOLD_": "1000000"}
 """glibc gives freed memory back at once, instead of keeping it in case it is wanted again."""
 
 
-def trimmed_memory(model_config: ModelConfig, meta: MetaConfig) -> float:
-    """Peak memory of one task in GB, with dropout and batch statistics, where freed memory is given back."""
-    return peak_memory(task_memory, model_config, meta, "train", environment=TRIM)[1]
-
-
 def five_models(rounds: int) -> dict[str, dict[str, float]]:
     """Parameters, and seconds to predict one song of 30 s on one core, of DSAML and the four baselines at their own sizes."""
     threads, rows = torch.get_num_threads(), {}
@@ -205,7 +197,7 @@ def five_models(rounds: int) -> dict[str, dict[str, float]]:
     try:
         for name, (model, shape) in models.items():
             model.eval()
-            x, embedding = torch.randn(1, STEPS, *shape), torch.randn(1, 1, getattr(model.config, "dim", 1))
+            x, embedding = torch.randn(1, CLIP_STEPS, *shape), torch.randn(1, 1, getattr(model.config, "dim", 1))
 
             def work(model: torch.nn.Module = model, x: Tensor = x, embedding: Tensor = embedding) -> None:
                 with torch.no_grad():
@@ -224,9 +216,9 @@ def measure(rounds: int = 5, progress: Progress = lambda what: None) -> dict[str
     """Everything that ``data/bench/engine.json`` holds."""
     out: dict[str, Any] = {"machine": machine(), "matmul_gflops": matmul_rate(), "models": five_models(rounds)}
     for profile, tasks in ((DEMO, DEMO.meta.tasks_per_step), (PAPER, 1)):
-        few = rounds if profile is DEMO else 3
+        turns = rounds if profile is DEMO else 3
         paper_adapt = dataclasses.replace(profile.meta, adapt="all")
-        rows = against_baseline(profile.model, profile.meta, tasks, few, progress)
+        rows = against_baseline(profile.model, profile.meta, tasks, turns, progress)
         flops = meta_step_flops(profile.model, paper_adapt)
         progress(f"D = {profile.model.dim}: memory")
         out[profile.name] = {
@@ -237,10 +229,12 @@ def measure(rounds: int = 5, progress: Progress = lambda what: None) -> dict[str
             "meta_training": rows,
             "gflop_per_task": flops,
             "fraction_of_matmul_rate": flops * rows["all"]["tasks_per_second"] / out["matmul_gflops"],
-            "one_listener": one_listener(profile.model, profile.meta, few, progress),
-            "songs_per_second": predictions_per_second(profile.model, 16 if profile is DEMO else 4, few),
+            "one_listener": one_listener(profile.model, profile.meta, turns, progress),
+            "songs_per_second": predictions_per_second(profile.model, 16 if profile is DEMO else 4, turns),
             "peak_gigabytes_of_one_task": peak_memory(task_memory, profile.model, paper_adapt, "eval")[1],
             "peak_gigabytes_with_dropout": peak_memory(task_memory, profile.model, paper_adapt, "train")[1],
-            "peak_gigabytes_trimmed": trimmed_memory(profile.model, paper_adapt),
+            "peak_gigabytes_trimmed": peak_memory(task_memory, profile.model, paper_adapt, "train", environment=TRIM)[
+                1
+            ],
         }
     return out

@@ -12,20 +12,19 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from benchmarks.common import machine, seconds, take_turns
+from benchmarks.common import Progress, machine, seconds, take_turns
 from dsaml.audio.encoder_windows import GlobalEncoder, windows_for
 from dsaml.audio.features import FeatureCache
 from dsaml.audio.mel_encoder import MelEncoder
 from dsaml.audio.slices import cut_slices, decode, load_mono, log_mel, log_mel_slices
-from dsaml.config import AudioConfig
+from dsaml.config import CLIP_STEPS, AudioConfig
 from dsaml.data.base import Song
 from dsaml.data.deam import AUDIO_SUFFIXES
 from dsaml.errors import DsamlError
 
-CONFIG, STEPS = AudioConfig(), 60
+CONFIG = AudioConfig()
 CLIP = [(15.0, 45.0)]
 HOPS = (1.0, 2.0, 5.0, 10.0)
-Progress = Callable[[str], None]
 
 
 def measure(
@@ -71,7 +70,7 @@ def _one_core(files: Sequence[Path], progress: Progress) -> dict[str, Any]:
     song = load_mono(files[0])
     mel = MelEncoder(64)
     progress("decoding, log-mels, the mel encoder")
-    taken = seconds(lambda: log_mel_slices(load_mono(files[0]), CONFIG, STEPS))
+    taken = seconds(lambda: log_mel_slices(load_mono(files[0]), CONFIG, CLIP_STEPS))
     return {
         "decode_and_log_mel_seconds": taken,
         "times_real_time": len(waveform) / rate / taken,
@@ -93,7 +92,7 @@ def _make_transform() -> torchaudio.transforms.MelSpectrogram:
 def _many(files: Sequence[Path], progress: Progress) -> dict[str, Any]:
     """Log-mels of many songs on all cores, against a loop over slices, and the feature cache's two runs."""
     progress(f"log-mels of {len(files)} songs")
-    slices = [cut_slices(load_mono(file), STEPS) for file in dict.fromkeys(files)]
+    slices = [cut_slices(load_mono(file), CLIP_STEPS) for file in dict.fromkeys(files)]
     order = list(dict.fromkeys(files))
     every = [slices[order.index(file)] for file in files]
     once = _make_transform()
@@ -107,7 +106,7 @@ def _many(files: Sequence[Path], progress: Progress) -> dict[str, Any]:
     )
     progress("the feature cache, empty and full")
     with tempfile.TemporaryDirectory() as place:
-        wanted = {f"{file.stem}": (Song(file.stem, file), STEPS) for file in order}
+        wanted = {f"{file.stem}": (Song(file.stem, file), CLIP_STEPS) for file in order}
 
         def fill() -> None:
             FeatureCache(place, CONFIG, MelEncoder(64)).fill(wanted, workers=torch.get_num_threads())
@@ -171,7 +170,7 @@ def _imagebind(file: Path, checkpoint: str, progress: Progress) -> dict[str, Any
         encoder = ImageBindEncoder(f"{place}/random.pth" if checkpoint == "random" else checkpoint)
     song = load_mono(file)
     progress("ImageBind: one clip, and the released recipe's 61 windows (a minute or two)")
-    unused = [(15.0 + 0.5 * k - 2.5, 15.0 + 0.5 * k + 2.5) for k in range(STEPS)]  # 5 s for each step, never read
+    unused = [(15.0 + 0.5 * k - 2.5, 15.0 + 0.5 * k + 2.5) for k in range(CLIP_STEPS)]  # 5 s for each step, never read
     times = take_turns(
         {
             "here": lambda: encoder.embed(song, CONFIG.sample_rate, CLIP),

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import machine
-from benchmarks.engine import ADAPT, Progress
+from benchmarks.common import Progress, machine
+from benchmarks.engine import ADAPT
 from dsaml.config import DEMO, DIMENSIONS, PAPER, MetaConfig, SupervisedConfig
 from dsaml.evaluate import bootstrap
 from dsaml.evaluate import evaluation as ev

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import machine, peak_memory, seconds
+from benchmarks.common import Progress, machine, peak_memory, seconds
 from benchmarks.engine import make_batch, make_model, meta_step
 from dsaml.audio.features import Features
 from dsaml.audio.windows import predict_song
@@ -30,7 +30,6 @@ from dsaml.learn.distributed import processes
 from dsaml.learn.tasks import TaskSampler
 from dsaml.learn.training import train_maml
 
-Progress = Callable[[str], None]
 META = dataclasses.replace(DEMO.meta, query_mode="eval")
 RANK_STEPS = 6  # meta-steps timed with several processes
 
