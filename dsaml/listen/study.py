@@ -67,16 +67,11 @@ def read_rankings(path: str | Path) -> pd.DataFrame:
     if table.empty:
         raise DsamlError(f"{path}: holds no answers; fill in at least one participant")
     line = table.index + 2
-    problems = [
-        f"line {line[i]}: dimension '{d}' is neither arousal nor valence"
-        for i, d in enumerate(table.dimension)
-        if d not in DIMENSIONS
-    ]
+    unknown = table.dimension[~table.dimension.isin(DIMENSIONS)]
+    problems = [f"line {line[i]}: dimension '{d}' is neither arousal nor valence" for i, d in unknown.items()]
     ranks = pd.to_numeric(table["rank"], errors="coerce")
-    problems += [
-        f"line {line[i]}: rank '{table['rank'][i]}' is no whole number"
-        for i in np.flatnonzero(ranks.isna() | (ranks % 1 != 0))
-    ]
+    odd = table["rank"][ranks.isna() | (ranks % 1 != 0)]
+    problems += [f"line {line[i]}: rank '{rank}' is no whole number" for i, rank in odd.items()]
     table = table.assign(rank=ranks)
     methods = sorted(table.method.unique())
     if len(methods) < 2:
@@ -119,24 +114,43 @@ def rank_biserial(difference: np.ndarray) -> float:
 def _paired(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     """Tests of one pair; negative differences mean that ``first`` has the better (lower) rank."""
     difference = first - second
-    spread = difference.std(ddof=1)
-    if spread == 0:
-        p = 1.0 if difference.mean() == 0 else 0.0
-        return {
-            "difference": float(difference.mean()),
-            "t": float("nan"),
-            "p_t": p,
-            "p_w": 1.0 if p else 0.0,
-            "dz": float("nan"),
+    mean, spread = float(difference.mean()), float(difference.std(ddof=1))
+    t = dz = float("nan")
+    if spread == 0:  # everybody says the same: no test is needed
+        p_t = p_w = 1.0 if mean == 0 else 0.0
+    else:
+        t, p_t = map(float, stats.ttest_rel(first, second))
+        p_w, dz = float(stats.wilcoxon(difference).pvalue), mean / spread
+    return {"difference": mean, "t": t, "p_t": p_t, "p_w": p_w, "dz": dz}
+
+
+def _pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every pair of methods: tests, Holm's correction over all pairs, effect sizes."""
+    columns = {name: table[name].to_numpy() for name in table.columns}
+    pairs = [{"a": a, "b": b, **_paired(columns[a], columns[b])} for a, b in combinations(columns, 2)]
+    corrected = (multipletests([pair[p] for pair in pairs], method="holm")[1] for p in ("p_t", "p_w"))
+    for pair, p_t, p_w in zip(pairs, *corrected, strict=True):
+        pair |= {"stars": stars(pair["p_t"]), "p_t_holm": float(p_t), "p_w_holm": float(p_w), "stars_holm": stars(p_t)}
+        pair["rank_biserial"] = rank_biserial(columns[pair["b"]] - columns[pair["a"]])
+    return pairs
+
+
+def _analyse(table: pd.DataFrame, replicates: int, rng: np.random.Generator) -> dict[str, Any]:
+    """The statistics of one dimension from each participant's mean ranks (:func:`mean_ranks`)."""
+    n, k = table.shape
+    draws = table.to_numpy()[rng.integers(n, size=(replicates, n))].mean(1)  # (replicates, methods)
+    half = stats.t.ppf(0.975, n - 1) * table.std(ddof=1) / np.sqrt(n)
+    methods = {}
+    for j, (method, ranks) in enumerate(table.items()):
+        mean = float(ranks.mean())
+        methods[method] = {
+            "mean_rank": mean,
+            "t_interval": [float(mean - half[method]), float(mean + half[method])],
+            "bootstrap_interval": [float(v) for v in np.percentile(draws[:, j], (2.5, 97.5))],
         }
-    test = stats.ttest_rel(first, second)
-    return {
-        "difference": float(difference.mean()),
-        "t": float(test.statistic),
-        "p_t": float(test.pvalue),
-        "p_w": float(stats.wilcoxon(difference).pvalue),
-        "dz": float(difference.mean() / spread),
-    }
+    chi, p = map(float, stats.friedmanchisquare(*(ranks for _, ranks in table.items())))
+    friedman = {"chi2": chi, "p": p, "kendall_w": chi / (n * (k - 1))}
+    return {"methods": methods, "friedman": friedman, "pairs": _pairs(table)}
 
 
 def analyse(rankings: pd.DataFrame, replicates: int = 2000, seed: int = 0) -> dict[str, Any]:
@@ -164,49 +178,15 @@ def analyse(rankings: pd.DataFrame, replicates: int = 2000, seed: int = 0) -> di
     participants, methods = rankings.participant_id.nunique(), rankings.method.nunique()
     if participants < 3 or methods < 3:
         raise DsamlError(f"{participants} participants and {methods} methods; the statistics need at least 3 of each")
-    for dimension in DIMENSIONS:
-        if (count := rankings[rankings.dimension == dimension].participant_id.nunique()) < 3:
-            raise DsamlError(f"{count} participants ranked {dimension}; the statistics need at least 3 in each dimension")
+    tables = {dimension: mean_ranks(rankings, dimension) for dimension in DIMENSIONS}
+    for dimension, table in tables.items():
+        if len(table) < 3:
+            raise DsamlError(
+                f"{len(table)} participants ranked {dimension}; the statistics need at least 3 in each dimension"
+            )
     rng = np.random.default_rng(seed)
     out: dict[str, Any] = {"participants": participants, "songs": rankings.song_id.nunique(), "unit": "participant"}
-    for dimension in DIMENSIONS:
-        table = mean_ranks(rankings, dimension)
-        n, k = table.shape
-        draws = table.to_numpy()[rng.integers(n, size=(replicates, n))].mean(1)  # (replicates, methods)
-        half = stats.t.ppf(0.975, n - 1) * table.std(ddof=1) / np.sqrt(n)
-        summary = {
-            method: {
-                "mean_rank": float(table[method].mean()),
-                "t_interval": [float(table[method].mean() - half[method]), float(table[method].mean() + half[method])],
-                "bootstrap_interval": [float(v) for v in np.percentile(draws[:, j], (2.5, 97.5))],
-            }
-            for j, method in enumerate(table.columns)
-        }
-        friedman = stats.friedmanchisquare(*(table[m] for m in table.columns))
-        pairs = [
-            {"a": a, "b": b, **_paired(table[a].to_numpy(), table[b].to_numpy())}
-            for a, b in combinations(table.columns, 2)
-        ]
-        for pair, p_t, p_w in zip(
-            pairs,
-            multipletests([p["p_t"] for p in pairs], method="holm")[1],
-            multipletests([p["p_w"] for p in pairs], method="holm")[1],
-            strict=True,
-        ):
-            pair |= {
-                "stars": stars(pair["p_t"]),
-                "p_t_holm": float(p_t),
-                "p_w_holm": float(p_w),
-                "stars_holm": stars(p_t),
-            }
-            pair["rank_biserial"] = rank_biserial((table[pair["b"]] - table[pair["a"]]).to_numpy())
-        chi = float(friedman.statistic)
-        out[dimension] = {
-            "methods": summary,
-            "friedman": {"chi2": chi, "p": float(friedman.pvalue), "kendall_w": chi / (n * (k - 1))},
-            "pairs": pairs,
-        }
-    return out
+    return out | {dimension: _analyse(table, replicates, rng) for dimension, table in tables.items()}
 
 
 def simulate(curves: Mapping[str, Any], noise: float = 0.1, seed: int = 0) -> pd.DataFrame:
@@ -285,26 +265,14 @@ def tables(analysis: Mapping[str, Any]) -> list[Table]:
     out = []
     for dimension in DIMENSIONS:
         part, friedman = analysis[dimension], analysis[dimension]["friedman"]
-        means = Table(
-            "method",
-            "mean rank",
-            "95 % over participants",
-            title=f"{dimension}: {analysis['participants']} participants",
-        )
+        title = f"{dimension}: {analysis['participants']} participants"
+        means = Table("method", "mean rank", "95 % over participants", title=title)
         for name, cell in part["methods"].items():
             means.add_row(name, f"{cell['mean_rank']:.2f}", "{:.2f} to {:.2f}".format(*cell["bootstrap_interval"]))
-        means.caption = (
-            f"Friedman chi2 = {friedman['chi2']:.1f}, p = {friedman['p']:.2g}, W = {friedman['kendall_w']:.2f}"
-        )
+        means.caption = "Friedman chi2 = {chi2:.1f}, p = {p:.2g}, W = {kendall_w:.2f}".format(**friedman)
         pairs = Table("pair", "difference", "t-test", "Holm t", "Holm Wilcoxon", "dz", title=f"{dimension}: pairs")
-        for p in part["pairs"]:
-            row = (
-                f"{p['difference']:+.2f}",
-                p["stars"],
-                f"{p['p_t_holm']:.2g}",
-                f"{p['p_w_holm']:.2g}",
-                f"{p['dz']:+.2f}",
-            )
-            pairs.add_row(f"{p['a']} - {p['b']}", *row)
+        cells = ("{a} - {b}", "{difference:+.2f}", "{stars}", "{p_t_holm:.2g}", "{p_w_holm:.2g}", "{dz:+.2f}")
+        for pair in part["pairs"]:
+            pairs.add_row(*(cell.format(**pair) for cell in cells))
         out += [means, pairs]
     return out
