@@ -92,7 +92,7 @@ def install_missing() -> list[str]:
     return list(missing)
 
 
-def report() -> str:
+def versions() -> str:
     """Versions and the device, in one line."""
     import torch
 
@@ -119,7 +119,7 @@ def setup(profile: str, results: str, cache: str = "cache") -> None:
     added = install_missing()
     if added:
         print(f"installed: {', '.join(added)}")
-    print(report())
+    print(versions())
     if any(Path(results).glob("*.json")):
         return
     if profile != "demo":

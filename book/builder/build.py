@@ -29,6 +29,7 @@ from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
+from sphinx_external_toc.parsing import MalformedError, parse_toc_yaml
 
 from book.builder import notebooks
 from book.builder.pages import render, stage
@@ -60,25 +61,14 @@ def toc_pages(toc: Path) -> list[str]:
     Raises
     ------
     DsamlError
-        If the file is missing or is not a table of contents.
+        If the file is missing or is no table of contents.
     """
     if not toc.is_file():
         raise DsamlError(f"{toc}: no table of contents here; run this in the repository's own folder")
-    document = yaml.safe_load(toc.read_text(encoding="utf-8"))
-    if not isinstance(document, dict) or "root" not in document:
-        raise DsamlError(f"{toc}: has no 'root' page; see the Jupyter Book documentation of _toc.yml")
-
-    def walk(node: Any) -> Iterator[str]:
-        if isinstance(node, list):
-            for item in node:
-                yield from walk(item)
-        elif isinstance(node, dict):
-            if "file" in node:
-                yield node["file"]
-            for key in ("parts", "chapters", "sections"):
-                yield from walk(node.get(key, []))
-
-    return [document["root"], *walk(document)]
+    try:
+        return list(parse_toc_yaml(toc))
+    except (MalformedError, yaml.YAMLError) as error:
+        raise DsamlError(f"{toc}: {error}; see the Jupyter Book documentation of _toc.yml") from error
 
 
 def missing_pages(root: Path) -> list[str]:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from drills import descendants, left_after
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="reads /proc")
 
@@ -28,30 +29,6 @@ with mock.patch.object(command, "app", lambda arguments: parallel(2)(delayed(job
 """
 
 
-def _parent(pid: int) -> int | None:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else int(fields[1])  # a zombie has ended
-
-
-def _descendants(pid: int) -> set[int]:
-    parents = {int(p.name): _parent(int(p.name)) for p in Path("/proc").iterdir() if p.name.isdigit()}
-    found, new = set(), {pid}
-    while new:
-        found |= new
-        new = {child for child, parent in parents.items() if parent in new} - found
-    return found - {pid}
-
-
-def _left(pids: set[int], seconds: float) -> set[int]:
-    end = time.monotonic() + seconds
-    while (left := {pid for pid in pids if _parent(pid) is not None}) and time.monotonic() < end:
-        time.sleep(0.1)
-    return left
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("kind", ["synthesize", "jobs"])
 def test_no_worker_outlives_its_command(kind, number, tmp_path):
@@ -69,11 +46,11 @@ def test_no_worker_outlives_its_command(kind, number, tmp_path):
     while not at_work():
         assert command.poll() is None and time.monotonic() < end, (tmp_path / "said").read_text()
         time.sleep(0.1)
-    children = _descendants(command.pid)
+    children = descendants(command.pid)
     assert len(children) >= 2
     command.send_signal(number)
     code = command.wait(120)  # after SIGTERM the songs in work are finished
-    assert _left(children, 5) == set()
+    assert left_after(children, 5) == []
     text = (tmp_path / "said").read_text()
     if number == signal.SIGTERM:
         assert code == 143 and "stopped; what was finished is kept" in text and "Traceback" not in text, text
