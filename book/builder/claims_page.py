@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from book.builder import markdown
+from dsaml.evaluate.bootstrap import p_text
 from dsaml.experiment import claims
 from dsaml.experiment.results import read_result, stamp_line
 from dsaml.plots.curves import evidence
@@ -49,7 +50,7 @@ def _deciding(claim: Mapping[str, Any]) -> str:
     end = "high" if claim["verdict"] == claims.FAILS else "low"
     cell, name, row = min(differences, key=lambda found: found[0][end])
     said = f"{UNITS.get(name, name)}, {row['better']} minus {row['worse']}"
-    return f"{markdown.difference(cell)}<br>p (Holm) {markdown.p_value(cell)}<br>{said}"
+    return f"{markdown.difference(cell)}<br>p (Holm) {p_text(cell)}<br>{said}"
 
 
 def _verdict(claim: Mapping[str, Any]) -> str:
@@ -81,7 +82,7 @@ def text(dataset: str, results: Path, figures: Path) -> str:
             markdown.picture(evidence(of_ccc), figures / f"{file.stem}.svg", alt),
         ]
     every = [
-        [c["id"], row["better"], row["worse"], UNITS.get(name, name), markdown.difference(cell), markdown.p_value(cell)]
+        [c["id"], row["better"], row["worse"], UNITS.get(name, name), markdown.difference(cell), p_text(cell)]
         for c in judged
         for cell, name, row in _differences(c)
     ]

@@ -88,6 +88,8 @@ def _code(number: int, cell: Any) -> Iterator[str]:
     lines = len(cell.source.strip().splitlines())
     if lines > MOST_LINES:
         yield f"cell {number} has {lines} lines, more than {MOST_LINES}: one idea per cell, and logic belongs in dsaml"
+    if found := re.search(r"^\s*(?:from|import) (book|benchmarks)\b", cell.source, re.M):
+        yield f"cell {number} imports {found[1]}, which is not installed with dsaml; a notebook has the package alone"
     if any(isinstance(node, ast.ClassDef) for node in ast.walk(tree)):
         yield f"cell {number} defines a class; it belongs in dsaml"
     for function, call in _calls(tree):

@@ -1,4 +1,4 @@
-"""What several pages are made of: tables, pictures, folded text, and cells with an interval or a p-value."""
+"""What several pages are made of: tables, pictures, folded text, and cells with an interval."""
 
 from __future__ import annotations
 
@@ -38,9 +38,3 @@ def interval(cell: Mapping[str, float], sign: str = "") -> str:
 def difference(cell: Mapping[str, Any]) -> str:
     """A paired difference, and whether it lacks the seeds' share of the uncertainty."""
     return interval(cell, "+") + ("<br><small>seeds: unknown</small>" if cell["seeds"] == "unknown" else "")
-
-
-def p_value(cell: Mapping[str, Any]) -> str:
-    """The Holm-corrected p-value; where p could not be smaller, what it is below."""
-    digits = 3 if cell["p_holm"] >= 0.001 else 4
-    return ("< " if cell["p"] <= cell["p_floor"] else "") + f"{cell['p_holm']:.{digits}f}"

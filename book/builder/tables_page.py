@@ -12,6 +12,7 @@ from typing import Any
 from book.builder import markdown
 from book.builder.paper_page import DATASETS, row_name
 from dsaml.config import DIMENSIONS, METRICS
+from dsaml.evaluate.bootstrap import p_text
 from dsaml.evaluate.evaluation import AVERAGE_CURVE_SPREAD, OWN_CURVE
 from dsaml.experiment.results import read_result, stamp_line
 from dsaml.plots.curves import forest
@@ -62,7 +63,7 @@ def table(block: Mapping[str, Any], published: Mapping[str, Any], seeds: int) ->
 def _against(paired: Mapping[str, Any]) -> str:
     """The paper's method against each other row: CCC differences, their p-values and effect sizes."""
     rows = [
-        [name, *(markdown.difference(cells[d]) for d in DIMENSIONS), *(markdown.p_value(cells[d]) for d in DIMENSIONS)]
+        [name, *(markdown.difference(cells[d]) for d in DIMENSIONS), *(p_text(cells[d]) for d in DIMENSIONS)]
         + ["none" if cells[d]["dz"] is None else f"{cells[d]['dz']:+.2f}".replace("-", "−") for d in DIMENSIONS]
         for name, cells in paired.items()
     ]

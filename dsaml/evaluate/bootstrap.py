@@ -246,6 +246,12 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected.tolist()
 
 
+def p_text(cell: Mapping[str, Any]) -> str:
+    """The Holm-corrected p-value of a difference (:func:`compare`) for readers; where p could not be smaller, what it is below."""
+    digits = 3 if cell["p_holm"] >= 0.001 else 4
+    return ("< " if cell["p"] <= cell["p_floor"] else "") + f"{cell['p_holm']:.{digits}f}"
+
+
 def gap_closed(summary: Mapping[str, Any], method: str, metric: str = "ccc") -> dict[str, float]:
     """Share of the way from the average listener's true curve, best spread, to the listener's own; NaN without a gap."""
     out = {}

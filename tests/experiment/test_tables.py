@@ -18,8 +18,8 @@ from dsaml.config import DEMO, DIMENSIONS, PAPER, SupervisedConfig
 from dsaml.data import Dataset, Song, Split
 from dsaml.data.annotations import Annotation
 from dsaml.errors import DsamlError
+from dsaml.evaluate import bootstrap, protocols
 from dsaml.evaluate import evaluation as ev
-from dsaml.evaluate import protocols
 from dsaml.experiment import claims, figure4, tables, workflow
 from dsaml.experiment.recipes import (
     ABLATIONS,
@@ -227,7 +227,7 @@ def test_a_judged_claim_leaves_the_tables_numbers_alone():
     ],
 )
 def test_a_p_value_is_never_shown_as_zero(cell, shown):
-    assert markdown.p_value(cell) == shown
+    assert bootstrap.p_text(cell) == shown
 
 
 def test_a_difference_with_unknown_seeds_says_so():
