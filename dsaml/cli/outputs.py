@@ -80,7 +80,7 @@ def check_results(folder: Path) -> None:
         See :func:`check_output`.
     """
     check_folder(folder)
-    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+    for path in sorted(folder.glob("*.json")):
         check_output(path, holds_result)
 
 
