@@ -120,7 +120,7 @@ def features(
     import time
 
     from dsaml.audio.encoders import make_encoder
-    from dsaml.audio.features import FeatureCache, summary
+    from dsaml.audio.features import FeatureCache
     from dsaml.cli.outputs import check_folder
     from dsaml.config import get_profile
     from dsaml.data import load_dataset
@@ -137,7 +137,7 @@ def features(
     started = time.perf_counter()
     with counter("features") as progress:
         folder.fill(songs, workers, progress)
-    text = summary(folder, len(songs), time.perf_counter() - started)
+    text = folder.account(len(songs), time.perf_counter() - started)
     console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 

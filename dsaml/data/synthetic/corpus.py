@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from dsaml.audio.slices import encode
+from dsaml.audio.recording import encode
 from dsaml.closure import code_digest
 from dsaml.config import DIMENSIONS, LABEL_START, STEP_SECONDS
 from dsaml.data import deam
