@@ -18,9 +18,9 @@ from dsaml.audio.features import FeatureCache
 from dsaml.audio.mel_encoder import MelEncoder
 from dsaml.audio.recording import decode, load_waveform
 from dsaml.audio.slices import cut_slices, log_mel, log_mel_slices
+from dsaml.audio.song import AUDIO_SUFFIXES
 from dsaml.config import AudioConfig
 from dsaml.data.base import Song
-from dsaml.data.deam import AUDIO_SUFFIXES
 from dsaml.errors import DsamlError
 
 CONFIG, STEPS = AudioConfig(), 60

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from dsaml.config import CLIP_STEPS, DIMENSIONS, Profile
-from dsaml.data.annotations import Annotation
+from dsaml.data.annotations import FLAT, Annotation
 from dsaml.data.base import PARTS, Dataset
-from dsaml.data.deam import FLAT
-from dsaml.data.label_tables import KINDS, Problem
+from dsaml.data.findings import KINDS, Problem
 from dsaml.errors import DsamlError
 
 

@@ -264,7 +264,7 @@ def rate(
     return np.clip(curve + config.noise * np.array(size) * np.array(columns).T, -1, 1)
 
 
-def listen(config: CorpusConfig, plan: Plan) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def hear_and_rate(config: CorpusConfig, plan: Plan) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """What each listener of the song's part hears in it, and what they write down.
 
     Returns
