@@ -91,8 +91,8 @@ def load(
     found, name, real = found or Findings(root), "deam", True
     if (root / MARKER).is_file():
         found.notice(root / MARKER, "this is the embedded corpus: simulated listeners, not DEAM")
-        description, real = read_marker(root), False
-        name, split = population_of(description), split or split_of(description)
+        name, its_split = read_marker(root)
+        real, split = False, split or its_split
     averaged = {d: read_wide(found, mean_file(root, d), "song_id") for d in DIMENSIONS}
     mean, known = _averaged_labels(found, averaged)
     tracks = _annotators_labels(found, averaged, mean, known)
@@ -287,26 +287,18 @@ def _read_oracle(folder: Path, songs: Collection[str]) -> dict[str, dict[str, An
     return curves
 
 
-def read_marker(root: Path) -> object:
-    """The content of ``corpus.json``; None where it cannot be read."""
+def read_marker(root: Path) -> tuple[str, Split | None]:
+    """Name and split of the embedded corpus whose ``corpus.json`` lies here.
+
+    The default population's name where it names none, and no split where it does not list all songs and annotators.
+    """
+    name = DATASETS["two-signs"]
     try:
-        return json.loads((root / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-
-
-def population_of(description: object) -> str:
-    """The data set's name in the content of a ``corpus.json``: by its population, the default's where it names none."""
-    config = description.get("config") if isinstance(description, dict) else None
-    population = config.get("population") if isinstance(config, dict) else None
-    return DATASETS.get(population, DATASETS["two-signs"]) if isinstance(population, str) else DATASETS["two-signs"]
-
-
-def split_of(description: object) -> Split | None:
-    """The split in the content of a ``corpus.json``; None if it is not all there."""
-    parts = [description.get(kind) if isinstance(description, dict) else None for kind in ("songs", "annotators")]
-    for ids in parts:
-        whole = isinstance(ids, dict) and all(isinstance(ids.get(part), list) for part in PARTS)
-        if not whole or not all(isinstance(name, str) for part in PARTS for name in ids[part]):
-            return None
-    return Split(*({part: tuple(ids[part]) for part in PARTS} for ids in parts))
+        description = json.loads((root / MARKER).read_text(encoding="utf-8"))
+        name = DATASETS.get(description["config"].get("population"), name)
+        parts = [{part: description[kind][part] for part in PARTS} for kind in ("songs", "annotators")]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return name, None
+    if not all(isinstance(ids, list) and all(isinstance(i, str) for i in ids) for p in parts for ids in p.values()):
+        return name, None
+    return name, Split(*({part: tuple(ids) for part, ids in p.items()} for p in parts))

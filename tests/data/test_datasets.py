@@ -19,12 +19,6 @@ real = pytest.mark.skipif(not SHARED.is_dir(), reason="the real labels (../share
 REPOSITORY = Path(__file__).parents[2]
 
 
-
-
-
-
-
-
 def reasons(dataset) -> dict[str, str]:
     return {e.subject: e.reason for e in dataset.exclusions}
 

@@ -266,7 +266,7 @@ def load(root: str | Path, population: Population = "two-signs", *, found: Findi
     if there != population:
         name = DATASETS.get(there, "of another version") if isinstance(there, str) else "of another version"
         raise DsamlError(f"{root}: holds the data set {name}, not {DATASETS[population]}; give that name or another folder")
-    if deam.split_of(description) is None:
+    if deam.read_marker(root)[1] is None:
         raise DsamlError(f"{root / MARKER}: damaged, it does not list songs and annotators; write the corpus again")
     return deam.load(root, oracle=root / ORACLE, found=found)
 
