@@ -13,8 +13,6 @@ from dsaml.data.findings import Exclusion, Findings
 from dsaml.errors import DsamlError
 
 PARTS = ("train", "validation", "test")
-DATASETS = {"two-signs": "synthetic", "continuous": "stress"}
-"""The embedded corpora: the data set's name by its population."""
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ import numpy as np
 
 from dsaml.config import CLIP_STEPS, DIMENSIONS
 from dsaml.data.annotations import FLAT, MEAN, Annotation
-from dsaml.data.base import DATASETS, PARTS, Dataset, Split
+from dsaml.data.base import PARTS, Dataset, Split
 from dsaml.data.findings import Findings, by_number
 from dsaml.data.label_tables import Wide, read_wide, require
 from dsaml.data.splits import committed, select_annotators
 
 MARKER = "corpus.json"  # of an embedded corpus
+CORPUS_NAMES = {"two-signs": "synthetic", "continuous": "stress"}  # the data set's name by its population
 AUDIO, LABELS = Path("DEAM_audio", "MEMD_audio"), Path("DEAM_Annotations", "annotations")
 AVERAGED = Path("annotations averaged per song", "dynamic (per second annotations)")
 RATERS = Path("annotations per each rater", "dynamic (per second annotations)")
@@ -292,10 +293,10 @@ def read_marker(root: Path) -> tuple[str, Split | None]:
 
     The default population's name where it names none, and no split where it does not list all songs and annotators.
     """
-    name = DATASETS["two-signs"]
+    name = CORPUS_NAMES["two-signs"]
     try:
         description = json.loads((root / MARKER).read_text(encoding="utf-8"))
-        name = DATASETS.get(description["config"].get("population"), name)
+        name = CORPUS_NAMES.get(description["config"].get("population"), name)
         parts = [{part: description[kind][part] for part in PARTS} for kind in ("songs", "annotators")]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return name, None

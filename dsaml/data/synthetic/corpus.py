@@ -25,8 +25,8 @@ from dsaml.closure import code_digest
 from dsaml.config import DIMENSIONS, LABEL_START, STEP_SECONDS
 from dsaml.data import deam
 from dsaml.data.annotations import MEAN
-from dsaml.data.base import DATASETS, PARTS, Dataset
-from dsaml.data.deam import AUDIO, LABELS, MARKER
+from dsaml.data.base import PARTS, Dataset
+from dsaml.data.deam import AUDIO, CORPUS_NAMES, LABELS, MARKER
 from dsaml.data.findings import Findings
 from dsaml.data.synthetic.population import (
     TWO_SIGNS,
@@ -264,8 +264,8 @@ def load(root: str | Path, population: Population = "two-signs", *, found: Findi
     root, description = Path(root), describe(root)
     there = description["config"].get("population", "two-signs")
     if there != population:
-        name = DATASETS.get(there, "of another version") if isinstance(there, str) else "of another version"
-        raise DsamlError(f"{root}: holds the data set {name}, not {DATASETS[population]}; give that name or another folder")
+        name = CORPUS_NAMES.get(there, "of another version") if isinstance(there, str) else "of another version"
+        raise DsamlError(f"{root}: holds the data set {name}, not {CORPUS_NAMES[population]}; give that name or another folder")
     if deam.read_marker(root)[1] is None:
         raise DsamlError(f"{root / MARKER}: damaged, it does not list songs and annotators; write the corpus again")
     return deam.load(root, oracle=root / ORACLE, found=found)
