@@ -62,9 +62,7 @@ def song_features(
 
     Parameters
     ----------
-    path : Path
-    config : AudioConfig
-    encoder : GlobalEncoder
+    path, config, encoder
     steps : int, optional
         Number of labels; by default as many as the audio has room for.
     clip : bool, optional
@@ -229,20 +227,9 @@ def _in_threads(job: Callable[[Song, int], T], songs: Mapping[str, tuple[Song, i
 
 
 def raw_slices(songs: Mapping[str, tuple[Song, int]], audio: AudioConfig, path: Path) -> dict[str, Features]:
-    """Raw slices of each song in place of log-mels, for models that hear raw audio.
+    """Raw slices in place of log-mels, for models that hear raw audio: (T, samples) in half precision, no global embedding.
 
-    Parameters
-    ----------
-    songs : mapping of song id to (Song, steps)
-    audio : AudioConfig
-        Its sample rate and slices.
-    path : Path
-        A safetensors file that keeps them; written if it is not there, or damaged.
-
-    Returns
-    -------
-    dict of str to Features
-        ``log_mel`` holds (T, samples) in half precision; the global embedding is empty.
+    ``songs`` are (Song, steps) by id. ``path`` is a safetensors file that keeps them; written if it is missing or damaged.
     """
 
     def job(song: Song, steps: int) -> Tensor:

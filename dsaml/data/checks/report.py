@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from dsaml.data.base import load_dataset, require_dataset
 from dsaml.data.checks.audio import check_audio
 from dsaml.data.checks.summary import summarize
 from dsaml.data.checks.training import obstacles
-from dsaml.data.findings import Findings, Problem
+from dsaml.data.findings import Exclusion, Findings, Problem
 from dsaml.errors import DsamlError
 
 
@@ -21,30 +21,17 @@ from dsaml.errors import DsamlError
 class CheckReport:
     """The result of :func:`check`.
 
-    Attributes
-    ----------
-    dataset : str
-    root : Path
-    problems : list of Problem
-        Errors first.
-    summary : dict
-        What was found that can be used.
-    exclusions : list of (subject, reason)
-        What the loader leaves out.
-    mode : {"dmer", "pdmer"}
-        The training that ``obstacles`` is about.
-    obstacles : list of str
-        Why that training would stop, see :func:`dsaml.data.checks.training.obstacles`. They are no errors: such a data set can
-        still be scored.
+    ``obstacles`` are why the training called ``mode`` would stop, see :func:`dsaml.data.checks.training.obstacles`. They are no
+    errors: such a data set can still be scored.
     """
 
     dataset: str
     root: Path
-    problems: list[Problem]
-    summary: dict[str, Any]
-    exclusions: list[tuple[str, str]] = field(default_factory=list)
-    mode: str = "pdmer"
-    obstacles: list[str] = field(default_factory=list)
+    problems: list[Problem]  # errors first
+    summary: dict[str, Any]  # what was found that can be used
+    exclusions: tuple[Exclusion, ...]  # what the loader leaves out
+    mode: str  # "dmer" or "pdmer"
+    obstacles: list[str]
 
     @property
     def errors(self) -> int:
@@ -66,7 +53,7 @@ class CheckReport:
         head = {"dataset": self.dataset, "root": printable(str(self.root)), "ok": self.ok, "errors": self.errors}
         head |= {"notices": len(self.problems) - self.errors, "problems": problems, "summary": self.summary}
         head["training"] = {"mode": self.mode, "obstacles": [printable(text) for text in self.obstacles]}
-        head["exclusions"] = [{"subject": printable(s), "reason": printable(r)} for s, r in self.exclusions]
+        head["exclusions"] = [{"subject": printable(e.subject), "reason": printable(e.reason)} for e in self.exclusions]
         return json.dumps(head, indent=1, ensure_ascii=False)
 
     def lines(self) -> Iterator[str]:
@@ -147,7 +134,7 @@ def check(
     except Exception as error:  # whatever a damaged file provokes must end in a report
         found.error(root, f"the check stopped here ({type(error).__name__}: {error}); what follows was not checked")
     problems = sorted(found.problems, key=lambda p: p.severity != "error")
-    exclusions = [(e.subject, e.reason) for e in dataset.exclusions] if dataset else []
     mode = mode or ("pdmer" if dataset and dataset.tracks else "dmer")
     reasons = obstacles(dataset, profile, mode) if dataset and not labels_only else []
+    exclusions = dataset.exclusions if dataset else ()
     return CheckReport(name, root, problems, found.counts | summarize(dataset), exclusions, mode, reasons)

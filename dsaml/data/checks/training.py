@@ -91,17 +91,9 @@ def _constant(what: str, labels: Sequence[Annotation]) -> list[str]:
 
 
 def stop_on_errors(root: Path, problems: Iterable[Problem], reasons: Sequence[str], accept: Iterable[str]) -> None:
-    """Let training begin only where ``check`` finds nothing wrong, or only what the user accepts.
+    """Let training begin only where ``check`` finds no ``problems``, or only kinds of them (``KINDS``) that the user accepts.
 
-    Parameters
-    ----------
-    root : Path
-    problems : iterable of Problem
-        What ``check`` found.
-    reasons : sequence of str
-        What :func:`obstacles` found; nobody can accept it.
-    accept : iterable of str
-        Kinds of problems, see ``KINDS``, that the user knows of.
+    ``reasons`` are what :func:`obstacles` found; nobody can accept those.
 
     Raises
     ------
