@@ -16,10 +16,11 @@ from benchmarks.common import Progress, machine, seconds, take_turns
 from dsaml.audio.encoder_windows import GlobalEncoder, windows_for
 from dsaml.audio.features import FeatureCache
 from dsaml.audio.mel_encoder import MelEncoder
-from dsaml.audio.slices import cut_slices, decode, load_mono, log_mel, log_mel_slices
+from dsaml.audio.recording import decode, load_waveform
+from dsaml.audio.slices import cut_slices, log_mel, log_mel_slices
+from dsaml.audio.song import AUDIO_SUFFIXES
 from dsaml.config import CLIP_STEPS, AudioConfig
 from dsaml.data.base import Song
-from dsaml.data.deam import AUDIO_SUFFIXES
 from dsaml.errors import DsamlError
 
 CONFIG = AudioConfig()
@@ -67,15 +68,15 @@ def measure(
 
 def _one_core(files: Sequence[Path], progress: Progress) -> dict[str, Any]:
     waveform, rate = decode(files[0])
-    song = load_mono(files[0])
+    song = load_waveform(files[0])
     mel = MelEncoder(64)
     progress("decoding, log-mels, the mel encoder")
-    taken = seconds(lambda: log_mel_slices(load_mono(files[0]), CONFIG, CLIP_STEPS))
+    taken = seconds(lambda: log_mel_slices(load_waveform(files[0]), CONFIG, CLIP_STEPS))
     return {
         "decode_and_log_mel_seconds": taken,
         "times_real_time": len(waveform) / rate / taken,
         "mel_clip_seconds": seconds(lambda: mel.embed(song, CONFIG.sample_rate, CLIP)),
-        "mel_hop_cost": hop_cost(mel, [load_mono(file) for file in files[:5]]),
+        "mel_hop_cost": hop_cost(mel, [load_waveform(file) for file in files[:5]]),
     }
 
 
@@ -92,7 +93,7 @@ def _make_transform() -> torchaudio.transforms.MelSpectrogram:
 def _many(files: Sequence[Path], progress: Progress) -> dict[str, Any]:
     """Log-mels of many songs on all cores, against a loop over slices, and the feature cache's two runs."""
     progress(f"log-mels of {len(files)} songs")
-    slices = [cut_slices(load_mono(file), CLIP_STEPS) for file in dict.fromkeys(files)]
+    slices = [cut_slices(load_waveform(file), CLIP_STEPS) for file in dict.fromkeys(files)]
     order = list(dict.fromkeys(files))
     every = [slices[order.index(file)] for file in files]
     once = _make_transform()
@@ -168,7 +169,7 @@ def _imagebind(file: Path, checkpoint: str, progress: Progress) -> dict[str, Any
             torch.manual_seed(0)
             torch.save(build_audio_model().state_dict(), f"{place}/random.pth")
         encoder = ImageBindEncoder(f"{place}/random.pth" if checkpoint == "random" else checkpoint)
-    song = load_mono(file)
+    song = load_waveform(file)
     progress("ImageBind: one clip, and the released recipe's 61 windows (a minute or two)")
     unused = [(15.0 + 0.5 * k - 2.5, 15.0 + 0.5 * k + 2.5) for k in range(CLIP_STEPS)]  # 5 s for each step, never read
     times = take_turns(

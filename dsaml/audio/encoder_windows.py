@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dsaml.audio.recording import Waveform
+from dsaml.audio.waveform import Waveform
 from dsaml.config import AudioConfig
 
 Window = tuple[float, float]
@@ -47,25 +47,18 @@ class GlobalEncoder(Protocol):
 
 
 def windows_for(clip: bool, steps: int, config: AudioConfig, hop_seconds: float) -> tuple[list[Window], Tensor]:
-    """Windows of the global encoder, and which window each row of the embedding comes from.
+    """Windows of the global encoder for a song with ``steps`` labels, and the window that each row of the embedding comes from.
 
-    Parameters
-    ----------
-    clip : bool
-        A clip has one window, from its first label to its last (15-45 s), shared by all steps. A full song has windows of
-        30 s centred on the start of a step (released code).
-    steps : int
-        Number of labels.
-    config : AudioConfig
-    hop_seconds : float
-        Distance between two windows of a full song; each step takes the nearest one. 0.5 gives every step its own.
+    A clip has one window, from its first label to its last (15-45 s), shared by all steps. A full song has windows of 30 s
+    centred on the start of a step (released code), ``hop_seconds`` apart; each step takes the nearest one, the earlier of two.
+    0.5 s gives every step its own.
 
     Returns
     -------
     windows : list of (start, end)
         Seconds; the last one is centred on the last step.
     index : Tensor, shape (1,) for a clip, (steps,) for a full song
-        Row of ``windows``; a step half-way between two takes the earlier one.
+        Row of ``windows``.
     """
     first, step = config.label_start, config.step_seconds
     if clip:
@@ -78,32 +71,18 @@ def windows_for(clip: bool, steps: int, config: AudioConfig, hop_seconds: float)
     return [(time - WINDOW_SECONDS / 2, time + WINDOW_SECONDS / 2) for time in times], index
 
 
-def cut_window(waveform: Waveform, sample_rate: int, window: Window, period_seconds: float | None = None) -> Tensor:
-    """The samples of a window; what lies outside the song is filled by repeating the audio next to that edge.
+def cut_window(waveform: Waveform, sample_rate: int, window: Window) -> Tensor:
+    """The samples of a window, (samples,); what lies outside the song is filled by repeating the audio next to that edge.
 
-    The first ``period`` seconds of the song are played before it once more, the last ones after it, so the sound at t = -5 s of a
-    30 s window is the sound at 25 s.
-
-    Parameters
-    ----------
-    waveform : Tensor, shape (samples,), or a long recording
-    sample_rate : int
-        Hz.
-    window : (start, end)
-        Seconds; may begin before 0 and end after the song.
-    period_seconds : float, optional
-        How much audio is repeated: the window's own length by default, and never more than the song has.
-
-    Returns
-    -------
-    Tensor, shape (samples of the window,)
+    As much of it as the window is long, or the song has, is played once more: at t = -5 s of a 30 s window one hears what is
+    heard at 25 s.
     """
     first, last = (round(t * sample_rate) for t in window)
-    return cut_samples(waveform, first, last, last - first if period_seconds is None else round(period_seconds * sample_rate))
+    return cut_samples(waveform, first, last, last - first)
 
 
 def cut_samples(waveform: Waveform, first: int, last: int, period: int) -> Tensor:
-    """Samples ``first`` to ``last`` of :func:`cut_window`, the period in samples."""
+    """Samples ``first`` to ``last``, which may lie outside; there the ``period`` samples next to that edge are repeated."""
     size = len(waveform)
     period = min(period, size)
     parts = [waveform[max(0, first) : max(0, min(last, size))]]

@@ -14,19 +14,13 @@ from dsaml.errors import DsamlError
 def make_encoder(
     profile: Profile, imagebind: Path | None = None, *, device: str = "cpu", released_rate: bool = False
 ) -> GlobalEncoder:
-    """The global encoder that a profile names.
+    """The global encoder that a profile names: "mel", made as wide as the model, or "imagebind".
 
     Parameters
     ----------
     profile : Profile
-        ``encoder`` is "mel" or "imagebind"; "mel" is made as wide as the model.
     imagebind : Path, optional
-        ImageBind's weights: the official checkpoint, or the audio part of it (:func:`dsaml.audio.imagebind.save_audio_only`).
-
-    device : str
-        Where ImageBind runs.
-    released_rate : bool
-        Feed ImageBind 44.1 kHz, as the released code does, instead of its own 16 kHz.
+        ImageBind's weights, see :class:`dsaml.audio.imagebind.ImageBindEncoder`; so for the rest.
 
     Raises
     ------
@@ -42,4 +36,4 @@ def make_encoder(
             f"ImageBind gives {DIM} numbers, profile '{profile.name}' has a model of width {profile.model.dim}; "
             "use --profile paper, or the mel encoder"
         )
-    return ImageBindEncoder(imagebind, device=device, released_rate=released_rate)
+    return ImageBindEncoder(imagebind, device, released_rate=released_rate)

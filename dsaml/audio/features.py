@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from dsaml.audio.encoder_windows import GlobalEncoder, Progress, windows_for
-from dsaml.audio.recording import listen
+from dsaml.audio.recording import load_waveform
 from dsaml.audio.slices import cut_slices, log_mel_slices
 from dsaml.audio.song import Song
-from dsaml.config import AudioConfig
+from dsaml.config import CLIP_STEPS, AudioConfig
 from dsaml.errors import DsamlError, require_file
 from dsaml.io import pack_tensors, read_tensors, write_bytes_atomically
 
@@ -49,6 +49,43 @@ class Features:
     global_embedding: Tensor
 
 
+def song_features(
+    path: Path,
+    config: AudioConfig,
+    encoder: GlobalEncoder,
+    steps: int | None = None,
+    *,
+    clip: bool | None = None,
+    hop_seconds: float = 2.0,
+) -> Features:
+    """Features of any audio file from ``config.label_start`` on, without a cache.
+
+    Parameters
+    ----------
+    path, config, encoder
+    steps : int, optional
+        Number of labels; by default as many as the audio has room for.
+    clip : bool, optional
+        Whether all steps share one embedding; by default those of at most 60 steps do.
+    hop_seconds : float
+        For full songs: distance between two windows of the global encoder (0.5 s in the released code).
+
+    Raises
+    ------
+    DsamlError
+        If the file is missing, cannot be decoded or is shorter than its labels.
+    """
+    waveform = load_waveform(path, config.sample_rate)
+    try:
+        log_mel = log_mel_slices(waveform, config, steps)
+        clip = len(log_mel) <= CLIP_STEPS if clip is None else clip
+        windows, index = windows_for(clip, len(log_mel), config, hop_seconds)
+        embeddings = encoder.embed(waveform, config.sample_rate, windows)  # (windows, D)
+    except DsamlError as error:
+        raise DsamlError(f"{path}: {error}") from error
+    return Features(log_mel, embeddings[index])
+
+
 class FeatureCache:
     """Computes features once.
 
@@ -59,17 +96,17 @@ class FeatureCache:
     audio : AudioConfig
     encoder : GlobalEncoder
     hop_seconds : float
-        For full songs: distance between two windows of the global encoder (0.5 s in the released code).
-
-    Raises
-    ------
-    DsamlError
-        If that distance is shorter than a label, or no finite number.
+        See :func:`song_features`.
 
     Attributes
     ----------
     computed : list of str
         Ids of the songs that this object did not find in the folder, in the order of their computation.
+
+    Raises
+    ------
+    DsamlError
+        If the distance of two windows is shorter than a label, or no finite number.
     """
 
     def __init__(self, folder: str | Path, audio: AudioConfig, encoder: GlobalEncoder, hop_seconds: float = 2.0):
@@ -96,42 +133,13 @@ class FeatureCache:
         require_file(song.audio, "audio file", "correct the path or add the file")
         try:
             with song.audio.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
+                hashlib.file_digest(stream, lambda: digest)  # goes on with it
         except OSError as error:
             raise DsamlError(f"{song.audio}: cannot be read ({error.strerror}); check the file") from error
         return self.folder / f"{digest.hexdigest()[:32]}.safetensors"
 
-    def read(self, path: Path) -> Features | None:
-        """The features in a file, or ``None`` where it is missing; a damaged file is named in a warning and counts as missing."""
-        try:
-            stored, _ = read_tensors(path)
-            return Features(stored["log_mel"], stored["global_embedding"])
-        except FileNotFoundError:
-            return None
-        except (KeyError, ValueError) as error:
-            log.warning("%s: damaged (%s); computed again", path, error)
-            return None
-
-    def compute(self, song: Song, steps: int) -> Features:
-        """Features of one song, without the cache."""
-        waveform = listen(song.audio, self.audio.sample_rate)
-        try:
-            log_mel = log_mel_slices(waveform, self.audio, steps)
-            windows, index = windows_for(song.clip, steps, self.audio, self.hop_seconds)
-            embeddings = self.encoder.embed(waveform, self.audio.sample_rate, windows)  # (windows, D)
-        except DsamlError as error:
-            raise DsamlError(f"{song.audio}: {error}") from error
-        return Features(log_mel, embeddings[index])
-
     def get(self, song: Song, steps: int) -> Features:
-        """Features of one song, from the cache where it has them.
-
-        Parameters
-        ----------
-        song : Song
-        steps : int
-            Number of labels.
+        """Features of one song with ``steps`` labels, from the cache where it has them; a damaged file counts as missing.
 
         Raises
         ------
@@ -139,11 +147,13 @@ class FeatureCache:
             If the audio is missing, unreadable or shorter than its labels.
         """
         path = self.path(song, steps)
-        features = self.read(path)
-        if features is None:
-            features = self.compute(song, steps)
-            self.computed.append(song.id)
-            write_bytes_atomically(path, pack_tensors(vars(features), {"encoder": self.encoder.fingerprint}))
+        if stored := _read(path, [field.name for field in dataclasses.fields(Features)]):
+            return Features(**stored)
+        features = song_features(
+            song.audio, self.audio, self.encoder, steps, clip=song.clip, hop_seconds=self.hop_seconds
+        )
+        self.computed.append(song.id)
+        write_bytes_atomically(path, pack_tensors(vars(features), {"encoder": self.encoder.fingerprint}))
         return features
 
     def fill(
@@ -184,10 +194,29 @@ class FeatureCache:
             torch.set_num_threads(threads)
         return features
 
+    def account(self, songs: int, seconds: float) -> str:
+        """What :meth:`fill` did with so many songs in so much time, for people."""
+        made = len(self.computed)
+        each = f", {seconds / made:.2f} s each" if made else ""
+        return (
+            f"{songs} songs: {made} computed{each}, {songs - made} found in {self.folder}\n"
+            f"encoder: {self.encoder.name}, {self.encoder.dim} numbers, {self.encoder.fingerprint}"
+        )
 
-def _in_threads(
-    job: Callable[[Song, int], T], songs: Mapping[str, tuple[Song, int]], workers: int
-) -> Iterator[T]:
+
+def _read(path: Path, names: Iterable[str]) -> dict[str, Tensor] | None:
+    """Tensors of a file by name; None where it is missing, or damaged, which a warning tells."""
+    try:
+        stored, _ = read_tensors(path)
+        return {name: stored[name] for name in names}
+    except FileNotFoundError:
+        return None
+    except (KeyError, ValueError) as error:
+        log.warning("%s: damaged (%s); computed again", path, error)
+        return None
+
+
+def _in_threads(job: Callable[[Song, int], T], songs: Mapping[str, tuple[Song, int]], workers: int) -> Iterator[T]:
     """What ``job`` makes of each song, in their order; after an error no thread works on while the process ends."""
     pool = ThreadPoolExecutor(workers)
     try:
@@ -197,41 +226,17 @@ def _in_threads(
         pool.shutdown(cancel_futures=True)
 
 
-def waveform_slices(songs: Mapping[str, tuple[Song, int]], audio: AudioConfig, path: Path) -> dict[str, Features]:
-    """Raw slices of each song in place of log-mels, for models that hear raw audio; kept in one file.
+def raw_slices(songs: Mapping[str, tuple[Song, int]], audio: AudioConfig, path: Path) -> dict[str, Features]:
+    """Raw slices in place of log-mels, for models that hear raw audio: (T, samples) in half precision, no global embedding.
 
-    Parameters
-    ----------
-    songs : mapping of song id to (Song, steps)
-    audio : AudioConfig
-        Its sample rate and slices.
-    path : Path
-        A safetensors file; written if it is not there, or damaged.
-
-    Returns
-    -------
-    dict of str to Features
-        ``log_mel`` holds (T, samples) in half precision; the global embedding is empty.
+    ``songs`` are (Song, steps) by id. ``path`` is a safetensors file that keeps them; written if it is missing or damaged.
     """
 
     def job(song: Song, steps: int) -> Tensor:
-        return cut_slices(listen(song.audio, audio.sample_rate), steps, audio).half()
+        return cut_slices(load_waveform(song.audio, audio.sample_rate), steps, audio).half()
 
-    try:
-        stored, _ = read_tensors(path)
-    except (FileNotFoundError, ValueError) as error:
-        if not isinstance(error, FileNotFoundError):
-            log.warning("%s: damaged (%s); computed again", path, error)
+    stored = _read(path, songs)
+    if stored is None:
         stored = dict(zip(songs, _in_threads(job, songs, 2), strict=True))
         write_bytes_atomically(path, pack_tensors(stored, {}))
-    return {song: Features(stored[song], torch.zeros(1, 0)) for song in songs}
-
-
-def summary(cache: FeatureCache, songs: int, seconds: float) -> str:
-    """What a run of :meth:`FeatureCache.fill` did, for people."""
-    made = len(cache.computed)
-    each = f", {seconds / made:.2f} s each" if made else ""
-    return (
-        f"{songs} songs: {made} computed{each}, {songs - made} found in {cache.folder}\n"
-        f"encoder: {cache.encoder.name}, {cache.encoder.dim} numbers, {cache.encoder.fingerprint}"
-    )
+    return {song: Features(slices, torch.zeros(1, 0)) for song, slices in stored.items()}

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dsaml.audio.encoder_windows import Progress, Window, cut_window
-from dsaml.audio.recording import Waveform, resample
+from dsaml.audio.waveform import Waveform, resample
 from dsaml.errors import DsamlError
 from dsaml.io import write_bytes_atomically
 
@@ -48,7 +48,7 @@ CLIPS, CLIP_SECONDS = 3, 2  # per window
 FRAMES, MELS = 204, 128  # of a clip's spectrogram
 MEAN, STD = -4.268, 9.138  # of AudioSet's log-mels
 
-_AUDIO = tuple(f"modality_{part}.audio." for part in ("preprocessors", "trunks", "heads", "postprocessors"))
+PARTS = tuple(f"modality_{part}" for part in ("preprocessors", "trunks", "heads", "postprocessors"))
 
 
 @contextlib.contextmanager
@@ -79,12 +79,12 @@ def build_audio_model() -> nn.Module:
             from imagebind.models.imagebind_model import ImageBindModel
     except ImportError as error:
         raise DsamlError(f"ImageBind cannot be imported ({error}); {HOW_TO_INSTALL}") from error
-    tiny = {f"{name}_embed_dim": 8 for name in ("vision", "text", "depth", "thermal", "imu")}
-    tiny |= {f"{name}_num_blocks": 1 for name in ("vision", "text", "depth", "thermal", "imu")}
-    tiny |= {f"{name}_num_heads": 1 for name in ("vision", "text", "depth", "thermal", "imu")}
+    sizes = {"embed_dim": 8, "num_blocks": 1, "num_heads": 1}
+    others = ("vision", "text", "depth", "thermal", "imu")
+    tiny = {f"{name}_{what}": size for name in others for what, size in sizes.items()}
     model = ImageBindModel(out_embed_dim=DIM, audio_drop_path=0.1, **tiny)
-    for part in ("preprocessors", "trunks", "heads", "postprocessors"):
-        setattr(model, f"modality_{part}", nn.ModuleDict({"audio": getattr(model, f"modality_{part}")["audio"]}))
+    for part in PARTS:
+        setattr(model, part, nn.ModuleDict({"audio": getattr(model, part)["audio"]}))
     return model.eval().requires_grad_(False)
 
 
@@ -105,18 +105,12 @@ def _load(path: Path) -> Mapping[str, Tensor]:
     except pickle.UnpicklingError as error:  # it names a function or class that is no part of a tensor
         raise DsamlError(f"{path}: refused, because loading it would run code; do not use it, {HOW_TO_GET}") from error
     except Exception as error:  # torch.load fails in many ways on damaged files
-        raise DsamlError(
-            f"{path}: damaged or cut off; it should have 4.8 GB (audio alone: 345 MB), get it again"
-        ) from error
+        said = "damaged or cut off; it should have 4.8 GB (audio alone: 345 MB), get it again"
+        raise DsamlError(f"{path}: {said}") from error
 
 
 def read_audio_weights(path: str | Path | None) -> dict[str, Tensor]:
-    """The audio part of a checkpoint, checked against the model: float32 tensors under their official names.
-
-    Parameters
-    ----------
-    path : path
-        The official ``imagebind_huge.pth``, or a file of :func:`save_audio_only`.
+    """The audio part of ``imagebind_huge.pth`` or of a file of :func:`save_audio_only`: float32 tensors by official name.
 
     Raises
     ------
@@ -132,7 +126,7 @@ def read_audio_weights(path: str | Path | None) -> dict[str, Tensor]:
     stored = _load(path)
     if not isinstance(stored, Mapping) or not all(isinstance(value, Tensor) for value in stored.values()):
         raise DsamlError(f"{path}: holds no table of weights; {HOW_TO_GET}")
-    weights = {name: value for name, value in stored.items() if name.startswith(_AUDIO)}
+    weights = {name: value for name, value in stored.items() if name.startswith(tuple(f"{part}.audio." for part in PARTS))}
     if not weights:
         some = ", ".join(map(str, list(stored)[:3])) or "none at all"
         raise DsamlError(f"{path}: holds no audio weights of ImageBind (its first names: {some}); {HOW_TO_GET}")
@@ -167,19 +161,9 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
 
 
 def save_audio_only(full: str | Path, out: str | Path) -> str:
-    """Keep the audio part of a checkpoint: 345 MB instead of 4.8 GB. It stays under ImageBind's licence.
+    """Keep the audio part of ``imagebind_huge.pth``: 345 MB instead of 4.8 GB. It stays under ImageBind's licence.
 
-    Parameters
-    ----------
-    full : path
-        ``imagebind_huge.pth``.
-    out : path
-        A new ``.safetensors`` or ``.pth`` file, written atomically.
-
-    Returns
-    -------
-    str
-        SHA-256 of the audio weights, see :func:`weights_digest`.
+    ``out`` is a new ``.safetensors`` or ``.pth`` file, written atomically. Returns :func:`weights_digest`.
 
     Raises
     ------
@@ -203,17 +187,8 @@ def save_audio_only(full: str | Path, out: str | Path) -> str:
 def spectrograms(waveform: Tensor, sample_rate: int) -> Tensor:
     """ImageBind's own input of one window: 3 clips of 2 s that begin at 0, 1/3 and 2/3 of (length - 2 s).
 
-    Kaldi filter banks (128 mels, 25 ms Hann windows every 10 ms), cut or zero-padded to 204 frames, normalised.
-
-    Parameters
-    ----------
-    waveform : Tensor, shape (samples,)
-    sample_rate : int
-        Hz.
-
-    Returns
-    -------
-    Tensor, shape (3, 1, 128, 204)
+    Kaldi filter banks (128 mels, 25 ms Hann windows every 10 ms), cut or zero-padded to 204 frames, normalised: (samples,) at
+    ``sample_rate`` Hz -> (3, 1, 128, 204).
     """
     length = CLIP_SECONDS * sample_rate
     spare = max(0, len(waveform) - length)
@@ -242,19 +217,18 @@ class ImageBindEncoder:
     Parameters
     ----------
     checkpoint : path
-        ``imagebind_huge.pth``, or the audio part of it.
-    batch_size : int
-        Clips in one forward pass; a window has three.
+        ``imagebind_huge.pth``, or the audio part of it (:func:`save_audio_only`).
     device : str
-    sample_rate : int
-        Hz, of the audio that the filter banks see: 16000 as ImageBind was trained.
+        Where it runs, as torch names it.
     released_rate : bool
-        Feed 44.1 kHz audio as 44.1 kHz instead, as DSAML's released code does.
+        Let the filter banks see audio of 44.1 kHz, as DSAML's released code does, instead of ImageBind's own 16 kHz.
 
     Attributes
     ----------
     sha256 : str
         Of the audio weights.
+    batch_size : int
+        Clips in one forward pass; a window has three.
 
     Raises
     ------
@@ -265,18 +239,10 @@ class ImageBindEncoder:
     name = "imagebind"
     dim = DIM
 
-    def __init__(
-        self,
-        checkpoint: str | Path | None,
-        batch_size: int = 12,
-        device: str = "cpu",
-        sample_rate: int = SAMPLE_RATE,
-        *,
-        released_rate: bool = False,
-    ):
+    def __init__(self, checkpoint: str | Path | None, device: str = "cpu", *, released_rate: bool = False):
         weights = read_audio_weights(checkpoint)
-        self.sample_rate = RELEASED_RATE if released_rate else sample_rate
-        self.device, self.batch_size = device, batch_size
+        self.sample_rate = RELEASED_RATE if released_rate else SAMPLE_RATE
+        self.device, self.batch_size = device, 12
         self.sha256 = weights_digest(weights)
         self.fingerprint = f"imagebind-audio-1:{self.sample_rate}:{self.sha256}"
         self._model = build_audio_model()

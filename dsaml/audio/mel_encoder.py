@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dsaml.audio.encoder_windows import Progress, Window, cut_samples
-from dsaml.audio.recording import Waveform, resample
 from dsaml.audio.slices import AT_ONCE, log_mel
+from dsaml.audio.waveform import Waveform, resample
 from dsaml.config import AudioConfig
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+AUDIO_SUFFIXES = (".mp3", ".wav", ".ogg", ".flac")  # of the files that are decoded
+
 
 @dataclass(frozen=True)
 class Song:

@@ -107,7 +107,7 @@ def features(
     ImageBind, code and weights, is under CC BY-NC-SA 4.0: non-commercial use only. It is never downloaded for you.
     """
     from dsaml.audio.encoders import make_encoder
-    from dsaml.audio.features import FeatureCache, summary
+    from dsaml.audio.features import FeatureCache
     from dsaml.data.base import load_dataset, songs_with_steps
     from dsaml.experiment.progress import counter
 
@@ -121,7 +121,7 @@ def features(
     started = time.perf_counter()
     with counter("features") as progress:
         folder.fill(songs, workers, progress)
-    typer.echo(summary(folder, len(songs), time.perf_counter() - started))
+    typer.echo(folder.account(len(songs), time.perf_counter() - started))
 
 
 @app.command("imagebind-audio")

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dsaml.config import CLIP_STEPS
 from dsaml.errors import DsamlError
 
 MEAN = "all"
 """The annotator id of the averaged label, as the released code names it."""
+
+FLAT = 0.01
+"""Labels that deviate less from their mean, on average, carry no curve."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,3 +65,9 @@ class Annotation:
     def valence(self) -> np.ndarray:
         """Shape (T,)."""
         return self.values[:, 1]
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the mean absolute deviation of the first 60 labels is below ``FLAT`` in either dimension."""
+        head = self.values[:CLIP_STEPS]
+        return bool(np.any(np.abs(head - head.mean(0)).mean(0) < FLAT))

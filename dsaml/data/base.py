@@ -9,11 +9,10 @@ from pathlib import Path
 
 from dsaml.audio.song import Song
 from dsaml.data.annotations import Annotation
+from dsaml.data.findings import Exclusion, Findings
 from dsaml.errors import DsamlError
 
 PARTS = ("train", "validation", "test")
-DATASETS = {"two-signs": "synthetic", "continuous": "stress"}
-"""The embedded corpora: the data set's name by its population."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +21,6 @@ class Split:
 
     songs: Mapping[str, tuple[str, ...]]
     annotators: Mapping[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class Exclusion:
-    """Something that was left out, and why; ``subject`` names the song, track or annotator."""
-
-    subject: str
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,24 +64,35 @@ LOADERS = {
     "synthetic": "dsaml.data.synthetic.corpus:load",
     "stress": "dsaml.data.synthetic.corpus:load_stress",
 }
-"""Where the function ``load(root)`` of each data set is; only the one that is asked for is imported."""
+"""Where the function ``load(root, found)`` of each data set is; only the one that is asked for is imported."""
 
 
-def load_dataset(name: str, root: str | Path) -> Dataset:
-    """Load a data set by name, one of ``LOADERS``.
+def require_dataset(name: str, root: Path) -> None:
+    """Let through what may be a data set.
 
     Raises
     ------
     DsamlError
-        If the name is unknown, the folder does not exist, or the loader finds it unusable.
+        If the name is not one of ``LOADERS``, or the folder does not exist.
     """
-    root = Path(root)
     if name not in LOADERS:
         raise DsamlError(f"data set '{name}' is not known; choose one of: {', '.join(LOADERS)}")
     if not root.is_dir():
         raise DsamlError(f"{root}: not a folder; give the {name} data set's own folder with --root")
+
+
+def load_dataset(name: str, root: str | Path, found: Findings | None = None) -> Dataset:
+    """Load a data set by name, one of ``LOADERS``; ``found`` gets everything that is wrong with it.
+
+    Raises
+    ------
+    DsamlError
+        See :func:`require_dataset`; or if the loader finds it unusable.
+    """
+    root = Path(root)
+    require_dataset(name, root)
     module, _, function = LOADERS[name].partition(":")
-    return getattr(import_module(module), function)(root)
+    return getattr(import_module(module), function)(root, found=found or Findings(root))
 
 
 def songs_with_steps(dataset: Dataset) -> dict[str, tuple[Song, int]]:

@@ -3,131 +3,50 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from dsaml.config import CLIP_STEPS, DIMENSIONS
-from dsaml.data.annotations import MEAN, Annotation
-from dsaml.data.base import DATASETS, PARTS, Dataset, Exclusion, Song, Split
+from dsaml.data.annotations import FLAT, MEAN, Annotation
+from dsaml.data.base import PARTS, Dataset, Split
+from dsaml.data.findings import Findings, by_number
 from dsaml.data.label_tables import Wide, read_wide, require
 from dsaml.data.splits import committed, select_annotators
 
-AUDIO_SUFFIXES = (".mp3", ".wav", ".ogg", ".flac")
-DYNAMIC = "dynamic (per second annotations)"
+MARKER = "corpus.json"  # of an embedded corpus
+CORPUS_NAMES = {"two-signs": "synthetic", "continuous": "stress"}  # the data set's name by its population
+AUDIO, LABELS = Path("DEAM_audio", "MEMD_audio"), Path("DEAM_Annotations", "annotations")
+AVERAGED = Path("annotations averaged per song", "dynamic (per second annotations)")
+RATERS = Path("annotations per each rater", "dynamic (per second annotations)")
 LAST_CLIP = 2000  # ids above it are the 58 full songs, the paper's test set
-FLAT = 0.01  # a track whose mean |x - mean| over its first 60 labels is below it carries no curve
+FIT = 0.5  # least correlation of the averaged label with the mean over its annotators, all songs pooled
 MIN_SONGS = {"train": 16, "validation": 2, "test": 16}
 """Fewest songs, within the part, of an annotator who is kept: 1 support + 15 query, or 1 + 1 for validation."""
 
+Tables = Mapping[str, Wide]
+"""The tables of both dimensions."""
+
+
+def _unpacked(root: Path, folder: Path) -> Path:
+    """A folder of an archive, which may have been unpacked without the archive's own folder."""
+    return root / folder.name if (root / folder.name).is_dir() else root / folder
+
 
 def audio_folder(root: Path) -> Path:
-    """``DEAM_audio/MEMD_audio``, or ``MEMD_audio`` where the archive was unpacked without its own folder."""
-    plain = root / "MEMD_audio"
-    return plain if plain.is_dir() else root / "DEAM_audio" / "MEMD_audio"
-
-
-def labels_folder(root: Path) -> Path:
-    """``DEAM_Annotations/annotations``, or ``annotations`` where the archive was unpacked without its own folder."""
-    plain = root / "annotations"
-    return plain if plain.is_dir() else root / "DEAM_Annotations" / "annotations"
+    """``DEAM_audio/MEMD_audio``, or ``MEMD_audio``."""
+    return _unpacked(root, AUDIO)
 
 
 def mean_file(root: Path, dimension: str) -> Path:
     """The averaged labels of all songs, ``dimension`` "arousal" or "valence"."""
-    return labels_folder(root) / "annotations averaged per song" / DYNAMIC / f"{dimension}.csv"
+    return _unpacked(root, LABELS) / AVERAGED / f"{dimension}.csv"
 
 
 def rater_folder(root: Path, dimension: str) -> Path:
     """The folder with one file per song of every annotator's labels."""
-    return labels_folder(root) / "annotations per each rater" / DYNAMIC / dimension
-
-
-def audio_files(folder: Path) -> dict[str, Path]:
-    """Audio files of a folder by their name without suffix."""
-    if not folder.is_dir():
-        return {}
-    files = (f for f in sorted(folder.iterdir()) if f.suffix.lower() in AUDIO_SUFFIXES and not f.name.startswith("."))
-    return {f.stem: f for f in files if f.is_file()}
-
-
-def number(song_id: str) -> tuple[int, str]:
-    """Sorting key that puts "9" before "10"."""
-    return (int(song_id), "") if song_id.isdecimal() else (10**9, song_id)
-
-
-def is_flat(values: np.ndarray) -> bool:
-    """Whether a track (T, 2) does not move: mean absolute deviation of its first 60 steps below 0.01 in either dimension."""
-    head = values[:CLIP_STEPS]
-    return bool(np.any(np.abs(head - head.mean(0)).mean(0) < FLAT))
-
-
-def _pair(tables: Mapping[str, Wide], song_id: str, who: str, key: str) -> tuple[Annotation | None, str | None]:
-    """The annotation of one row of both tables, cut to the shorter, and what was wrong or cut."""
-    arousal, valence = (tables[d].rows.get(key) for d in DIMENSIONS)
-    if arousal is None or valence is None:
-        for d in DIMENSIONS:
-            if key in tables[d].bad:
-                return None, f"the {d} labels {tables[d].bad[key]}".replace("labels label", "label")
-        return None, f"no {'arousal' if arousal is None else 'valence'} labels"
-    sizes = len(arousal.values), len(valence.values)
-    steps = min(sizes)
-    values = np.stack([arousal.values[:steps], valence.values[:steps]], 1)
-    note = f"{sizes[0]} arousal but {sizes[1]} valence labels; cut to {steps}" if sizes[0] != sizes[1] else None
-    return Annotation(song_id, who, tables["arousal"].times[:steps], values), note
-
-
-def read_raters(folders: Mapping[str, Path], song_id: str) -> tuple[dict[str, Annotation], list[Exclusion]]:
-    """All annotators' labels of one song from ``<folder>/<song_id>.csv`` of both dimensions.
-
-    Returns
-    -------
-    tracks : dict of annotator id to Annotation
-        Empty for a song whose files name no annotators.
-    exclusions : list of Exclusion
-    """
-    paths = [folders[d] / f"{song_id}.csv" for d in DIMENSIONS]
-    if not any(p.is_file() for p in paths):
-        return {}, []
-    tables = {d: read_wide(p, "WorkerId", ids_required=False) for d, p in zip(DIMENSIONS, paths, strict=True)}
-    fatal = next((p for table in tables.values() for p in table.problems if p.fatal), None)
-    if fatal:
-        return {}, [Exclusion(f"song {song_id}, all annotators", str(fatal))]
-    if not all(table.ids for table in tables.values()):
-        return {}, [Exclusion(f"song {song_id}, all annotators", "no annotator ids; only the averaged label is used")]
-    tracks, exclusions = {}, []
-    for who in dict.fromkeys(k for table in tables.values() for k in (*table.rows, *table.bad)):
-        track, note = _pair(tables, song_id, who, who)
-        if track:
-            tracks[who] = track
-        if note:
-            exclusions.append(Exclusion(f"song {song_id}, annotator {who}", note))
-    return tracks, exclusions
-
-
-def read_mean(root: Path) -> tuple[dict[str, Annotation], list[Exclusion]]:
-    """The averaged labels of every song.
-
-    Raises
-    ------
-    DsamlError
-        If a table as a whole cannot be read. A song whose row cannot be used is an exclusion.
-    """
-    tables = {d: read_wide(mean_file(root, d), "song_id") for d in DIMENSIONS}
-    for table in tables.values():
-        require(table)
-    mean, exclusions = {}, []
-    for song in sorted({k for t in tables.values() for k in (*t.rows, *t.bad)}, key=number):
-        if not song.isdecimal():
-            exclusions.append(Exclusion(f"song {song}", "its id is no whole number"))
-            continue
-        track, note = _pair(tables, song, MEAN, song)
-        if track:
-            mean[song] = track
-        if note:
-            exclusions.append(Exclusion(f"song {song}", note))
-    return mean, exclusions
+    return _unpacked(root, LABELS) / RATERS / dimension
 
 
 def is_test(song_id: str) -> bool:
@@ -139,26 +58,25 @@ def load(
     root: Path,
     *,
     split: Split | None = None,
-    name: str = "deam",
-    real: bool = True,
     oracle: Path | None = None,
     min_songs: Mapping[str, int] | None = None,
+    found: Findings | None = None,
 ) -> Dataset:
     """Load DEAM, or anything else written in its layout.
 
     Parameters
     ----------
     root : Path
-        Holds ``DEAM_Annotations/`` and, for everything but floors, ``DEAM_audio/`` (the archives' own folders).
+        Holds ``DEAM_Annotations/`` and, for everything but floors, ``DEAM_audio/`` (the archives' own folders). With a
+        ``corpus.json`` it is an embedded corpus, which has a name and a split of its own and is never called real.
     split : Split, optional
         Default: ids above 2000 are test, the rest by ``data/splits/deam.json``; annotators by their id's hash.
-    name : str
-    real : bool
-        A root with a ``corpus.json`` is an embedded corpus, which is never called real whatever is passed here.
     oracle : Path, optional
         A folder with ``{arousal,valence}/<song>.csv`` of noise-free curves.
     min_songs : mapping, optional
         Fewest songs per annotator for each part, see ``MIN_SONGS``; the released code asks 16 in training and test.
+    found : Findings, optional
+        Gets everything that is wrong.
 
     Returns
     -------
@@ -170,35 +88,22 @@ def load(
     DsamlError
         If an averaged table is missing or is no table.
     """
-    root, marker = Path(root), Path(root) / "corpus.json"
-    if marker.is_file():
-        real = False
-        name, its_split = _corpus(marker)
-        split = split or its_split
-    mean, exclusions = read_mean(root)
-    songs_by_part = split.songs if split else committed("deam", mean, is_test)
-    audio = audio_files(audio_folder(root))
-    songs = {i: Song(i, audio.get(i), len(mean[i]) == CLIP_STEPS) for i in mean}
-    exclusions += [Exclusion(f"song {i}", "no audio; its labels are kept") for i in songs if not songs[i].audio]
-    exclusions += [Exclusion(f"song {i}", "audio but no labels") for i in sorted(audio, key=number) if i not in mean]
-    tracks: dict[str, dict[str, Annotation]] = {}
-    folders = {d: rater_folder(root, d) for d in DIMENSIONS}
-    for song in mean:
-        found, left_out = read_raters(folders, song)
-        exclusions += left_out
-        for who, track in found.items():
-            if is_flat(track.values):
-                reason = f"flat track (mean deviation below {FLAT})"
-                exclusions.append(Exclusion(f"song {song}, annotator {who}", reason))
-            else:
-                tracks.setdefault(who, {})[song] = track
+    root = Path(root)
+    found, name, real = found or Findings(root), "deam", True
+    if (root / MARKER).is_file():
+        found.notice(root / MARKER, "this is the embedded corpus: simulated listeners, not DEAM")
+        name, its_split = read_marker(root)
+        real, split = False, split or its_split
+    averaged = {d: read_wide(found, mean_file(root, d), "song_id") for d in DIMENSIONS}
+    mean, known = _averaged_labels(found, averaged)
+    tracks = _annotators_labels(found, averaged, mean, known)
+    audio = audio_folder(root)
+    songs = found.pair_audio(audio, audio.iterdir() if audio.is_dir() else (), mean, known)
+    for table in averaged.values():
+        require(table)
+    parts = split.songs if split else committed("deam", mean, is_test)
     limits = MIN_SONGS | dict(min_songs or {})
-    kept, annotators, left_out = select_annotators(tracks, songs_by_part, split.annotators if split else None, limits)
-    true: dict[str, dict[str, Annotation]] = {}
-    if oracle:
-        for song in mean:
-            for who, track in read_raters({d: oracle / d for d in DIMENSIONS}, song)[0].items():
-                true.setdefault(who, {})[song] = track
+    kept, annotators = select_annotators(found, tracks, parts, split.annotators if split else None, limits)
     return Dataset(
         name=name,
         real=real,
@@ -206,33 +111,195 @@ def load(
         songs=songs,
         mean=mean,
         tracks=kept,
-        split=Split({part: tuple(i for i in ids if i in mean) for part, ids in songs_by_part.items()}, annotators),
-        exclusions=tuple(exclusions + left_out),
-        oracle=true,
+        split=Split({part: tuple(i for i in ids if i in mean) for part, ids in parts.items()}, annotators),
+        exclusions=tuple(found.exclusions),
+        oracle=_read_oracle(oracle, mean) if oracle else {},
     )
 
 
-def _corpus(marker: Path) -> tuple[str, Split | None]:
-    """The name and the split that an embedded corpus carries in its ``corpus.json``; None if it carries no split."""
+def _pair(found: Findings, tables: Tables, key: str, song: str, who: str) -> Annotation | None:
+    """The annotation in one row of both tables, cut to the shorter."""
+    column = tables["arousal"].id_column
+    subject = f"song {song}" if column == "song_id" else f"song {song}, annotator {who}"
+    rows = [tables[d].rows.get(key) for d in DIMENSIONS]
+    if None in rows:
+        lacking, other = DIMENSIONS if rows[0] is None else DIMENSIONS[::-1]
+        bad = next((d for d in DIMENSIONS if key in tables[d].bad), None)
+        why = f"the {bad} labels {tables[bad].bad[key]}".replace("labels label", "label") if bad else f"no {lacking} labels"
+        found.exclude(subject, why)
+        if not tables[lacking].fatal and key not in tables[lacking].bad:
+            there = rows[DIMENSIONS.index(other)]  # None where the other row is there and cannot be used
+            place = f" in line {there.line}" if there else ""
+            found.error(tables[lacking].path, f"{column} {key} is missing, but {other} has it{place}", kind="length")
+        return None
+    arousal, valence = (row.values for row in rows)
+    steps = min(len(arousal), len(valence))
+    if len(arousal) != len(valence):
+        said = f"{len(arousal)} arousal but {len(valence)} valence labels"
+        shorter = int(len(valence) < len(arousal))
+        path, line = tables[DIMENSIONS[shorter]].path, rows[shorter].line
+        found.exclude(subject, f"{said}; cut to {steps}")
+        if is_test(song) and abs(len(arousal) - len(valence)) == 1:
+            found.notice(path, f"{column} {key} has {said}; cut to {steps} on loading", line)
+        else:
+            found.error(path, f"{column} {key} has {said}; labels are missing or too many", line, "length")
+    return Annotation(song, who, tables["arousal"].times[:steps], np.stack([arousal[:steps], valence[:steps]], 1))
+
+
+def _ids(tables: Tables) -> list[str]:
+    """Ids of all rows, usable or not, of both tables."""
+    return list(dict.fromkeys(key for table in tables.values() for key in (*table.rows, *table.bad)))
+
+
+def _averaged_labels(found: Findings, tables: Tables) -> tuple[dict[str, Annotation], list[str]]:
+    """The averaged labels of every song that has them, and the ids of all songs in the tables."""
+    for d, table in tables.items():
+        lines, values = table.labels()
+        found.scale(table.path, lines, values, -1, 1)
+        if len(table.rows) > 2 and values.min() >= 0 and values.max() <= 1:
+            found.error(table.path, "no label is below 0: the scale seems to be [0, 1], and DEAM's is [-1, 1]", 2, "scale")
+        found.counts[f"songs with averaged {d}"] = len(table.rows)
+    mean, known = {}, []
+    for song in sorted(_ids(tables), key=by_number):
+        rows = [table.rows[song] for table in tables.values() if song in table.rows]
+        if not song.isdecimal():
+            line = rows[0].line if rows else None
+            found.error(tables["arousal"].path, f"song_id '{song}' is no whole number", line)
+            found.exclude(f"song {song}", "its id is no whole number")
+            continue
+        known.append(song)
+        label = _pair(found, tables, song, song, MEAN)
+        if not label:
+            continue
+        mean[song], steps = label, len(label)
+        wanted = f"clips (ids up to {LAST_CLIP}) have" if steps > CLIP_STEPS else "every song of DEAM has at least"
+        odd = steps < CLIP_STEPS or (steps > CLIP_STEPS and not is_test(song))
+        if odd and len(rows[0].values) == len(rows[1].values):  # otherwise it was said
+            message = f"song_id {song} has {steps} labels; {wanted} {CLIP_STEPS}"
+            found.error(tables["arousal"].path, message, rows[0].line, "length")
+    return mean, known
+
+
+def _annotators_labels(
+    found: Findings, averaged: Tables, mean: Mapping[str, Annotation], known: Collection[str]
+) -> dict[str, dict[str, Annotation]]:
+    """Each annotator's own labels of the songs in ``mean``, flat ones left out."""
+    files = _rater_files(found, known)
+    beside: dict[str, list[np.ndarray]] = {d: [] for d in files}
+    tracks: dict[str, dict[str, Annotation]] = {}
+    anonymous, usable, people = [], 0, set()
+    for song in sorted({name for named in files.values() for name in named}, key=by_number):
+        tables = {
+            d: read_wide(found, named[song], "WorkerId", ids_required=False) for d, named in files.items() if song in named
+        }
+        for d, table in tables.items():
+            found.scale(table.path, *table.labels(), -1, 1)
+            if table.has_ids and MEAN in table.rows:
+                found.error(table.path, f"WorkerId '{MEAN}' is reserved for the averaged label", table.rows[MEAN].line)
+            if table.rows and song in averaged[d].rows:
+                beside[d].append(_beside(averaged[d].rows[song].values, [row.values for row in table.rows.values()]))
+        everybody = f"song {song}, all annotators"
+        fatal = next((str(table.fatal) for table in tables.values() if table.fatal), None)
+        if fatal or len(tables) < 2:
+            found.exclude(everybody, fatal or f"only {next(iter(tables))} labels")
+            continue
+        if not all(table.has_ids for table in tables.values()):
+            anonymous.append(song)
+            found.exclude(everybody, "no annotator ids; only the averaged label is used")
+            if any(table.has_ids for table in tables.values()):
+                bare = next(table for table in tables.values() if not table.has_ids)
+                found.error(bare.path, "the column 'WorkerId' is missing, but the other dimension's file has it", 1)
+            continue
+        steps = len(mean.get(song, ()))
+        for who in _ids(tables):
+            track = _pair(found, tables, who, song, who)
+            if not track:
+                continue
+            usable, people = usable + 1, people | {who}
+            if steps >= CLIP_STEPS and abs(len(track) - steps) > 1:
+                message = f"WorkerId {who} has {len(track)} labels, the averaged label has {steps}"
+                found.notice(tables["arousal"].path, message, tables["arousal"].rows[who].line)
+            if song in mean:
+                found.keep_track(tracks, track)
+    for d, pairs in beside.items():
+        _check_fit(found, d, pairs)
+    if files:
+        folder = rater_folder(found.root, "arousal")
+        found.songs(folder, anonymous, "no annotator ids; only the averaged label is used", "notice")
+        found.counts |= {"tracks in the annotators' files": usable, "annotators in the files": len(people)}
+    return tracks
+
+
+def _rater_files(found: Findings, known: Collection[str]) -> dict[str, dict[str, Path]]:
+    """The annotators' files by dimension and song; none where their folders are missing."""
+    folders = {d: rater_folder(found.root, d) for d in DIMENSIONS}
+    missing = [folder for folder in folders.values() if not folder.is_dir()]
+    if missing:
+        note = found.notice if len(missing) == 2 else found.error
+        note(missing[0], "the annotators' own labels are missing, so nothing can be personalized")
+    files: dict[str, dict[str, Path]] = {}
+    for d, folder in folders.items():
+        if folder in missing:
+            continue
+        every = [f for f in sorted(folder.iterdir()) if not f.name.startswith(".")]
+        files[d] = {f.stem: f for f in every if f.suffix == ".csv"}
+        for file in every:
+            if file.suffix != ".csv":
+                found.error(file, "does not belong here; this folder holds <song_id>.csv only")
+        found.songs(folder, set(known) - files[d].keys(), "no file of the annotators' own labels")
+        if known:
+            found.songs(folder, files[d].keys() - set(known), "annotators' labels, but no averaged label")
+    return files
+
+
+def _beside(label: np.ndarray, tracks: list[np.ndarray]) -> np.ndarray:
+    """An averaged label and the mean over annotators, (2, T), as far as all go."""
+    steps = min(map(len, [label, *tracks]))
+    return np.stack([label[:steps], np.stack([track[:steps] for track in tracks]).mean(0)])
+
+
+def _check_fit(found: Findings, dimension: str, pairs: list[np.ndarray]) -> None:
+    """An error if the annotators' mean does not follow the averaged label, as where one of them is negated or shuffled.
+
+    ``pairs`` holds an array of :func:`_beside` for each song.
+    """
+    pooled = np.concatenate(pairs, 1) if pairs else np.zeros((2, 0))
+    if not pooled.size or not np.isfinite(pooled).all() or pooled.std(1).min() < FLAT:
+        return
+    r = float(np.corrcoef(pooled)[0, 1])
+    if r < FIT:
+        against = sum(bool(np.mean((x - x.mean()) * (y - y.mean())) < 0) for x, y in pairs)
+        found.error(
+            rater_folder(found.root, dimension),
+            f"the annotators' {dimension} does not fit the averaged label (r = {r:.2f} over {len(pairs)} songs, {against} of "
+            "which run against it); one of the two is negated or belongs to other songs",
+            kind="raters",
+        )
+
+
+def _read_oracle(folder: Path, songs: Collection[str]) -> dict[str, dict[str, Annotation]]:
+    """The noise-free curves of simulated listeners, by listener and song; what is missing or damaged is left out."""
+    found, curves = Findings(folder), {}
+    for song in songs:
+        tables = {d: read_wide(found, folder / d / f"{song}.csv", "WorkerId") for d in DIMENSIONS}
+        for who in _ids(tables):
+            if curve := _pair(found, tables, who, song, who):
+                curves.setdefault(who, {})[song] = curve
+    return curves
+
+
+def read_marker(root: Path) -> tuple[str, Split | None]:
+    """Name and split of the embedded corpus whose ``corpus.json`` lies here.
+
+    The default population's name where it names none, and no split where it does not list all songs and annotators.
+    """
+    name = CORPUS_NAMES["two-signs"]
     try:
-        description = json.loads(marker.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return DATASETS["two-signs"], None
-    return population_of(description), split_of(description)
-
-
-def population_of(description: object) -> str:
-    """The data set's name in the content of a ``corpus.json``: by its population, the default's where it names none."""
-    config = description.get("config") if isinstance(description, dict) else None
-    population = config.get("population") if isinstance(config, dict) else None
-    return DATASETS.get(population, DATASETS["two-signs"]) if isinstance(population, str) else DATASETS["two-signs"]
-
-
-def split_of(description: object) -> Split | None:
-    """The split in the content of a ``corpus.json``; None if it is not all there."""
-    parts = [description.get(kind) if isinstance(description, dict) else None for kind in ("songs", "annotators")]
-    for ids in parts:
-        whole = isinstance(ids, dict) and all(isinstance(ids.get(part), list) for part in PARTS)
-        if not whole or not all(isinstance(name, str) for part in PARTS for name in ids[part]):
-            return None
-    return Split(*({part: tuple(ids[part]) for part in PARTS} for ids in parts))
+        description = json.loads((root / MARKER).read_text(encoding="utf-8"))
+        name = CORPUS_NAMES.get(description["config"].get("population"), name)
+        parts = [{part: description[kind][part] for part in PARTS} for kind in ("songs", "annotators")]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return name, None
+    if not all(isinstance(ids, list) and all(isinstance(i, str) for i in ids) for p in parts for ids in p.values()):
+        return name, None
+    return name, Split(*({part: tuple(ids) for part, ids in p.items()} for p in parts))

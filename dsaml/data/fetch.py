@@ -11,7 +11,7 @@ import urllib.parse
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
@@ -37,31 +37,16 @@ Progress = Callable[[str, int, int], None]
 """Called with (file name, bytes so far, bytes in all or 0)."""
 
 
-def _silent(name: str, done: int, total: int) -> None:
-    return None
-
-
 def sha256(path: Path) -> str:
     """Checksum of a file, 64 hex digits."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def download(url: str, path: Path, progress: Progress = _silent) -> str:
+def download(url: str, path: Path, progress: Progress = lambda name, done, total: None) -> str:
     """Download a file; what an earlier, broken call left in ``<path>.part`` is continued where the server can.
 
-    Parameters
-    ----------
-    url : str
-        http or https.
-    path : Path
-        Appears only when complete.
-    progress : callable
-
-    Returns
-    -------
-    str
-        SHA-256 of the file.
+    ``path`` appears only when complete. Returns its SHA-256.
 
     Raises
     ------
@@ -104,8 +89,7 @@ def download(url: str, path: Path, progress: Progress = _silent) -> str:
     except urllib.error.URLError as error:
         raise DsamlError(f"{url}: cannot be reached from here ({error.reason}); {by_hand}") from error
     except OSError as error:
-        why = error.strerror or error
-        raise DsamlError(f"{path}: cannot be written ({why}); make room and run this again") from error
+        raise DsamlError(f"{path}: cannot be written ({error.strerror or error}); make room and run this again") from error
     os.replace(part, path)
     tag.unlink(missing_ok=True)
     return sha256(path)
@@ -118,29 +102,26 @@ def _remember(tag: Path, value: str | None) -> None:
         tag.unlink(missing_ok=True)
 
 
-def _members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
-    """The files to unpack, after looking at all of them; raises before anything is written."""
-    members = [m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
-    refuse = f"{path}: refused, nothing was unpacked, because "
+def _dangers(members: Sequence[zipfile.ZipInfo]) -> Iterator[str]:
+    """What speaks against unpacking an archive."""
     if len(members) > MAX_FILES:
-        raise DsamlError(f"{refuse}it holds {len(members)} files, more than {MAX_FILES}; get the archive again")
+        yield f"it holds {len(members)} files, more than {MAX_FILES}"
     size = sum(m.file_size for m in members)
     if size > MAX_BYTES:
-        raise DsamlError(f"{refuse}it would unpack to {size / 2**30:.1f} GiB; get the archive again")
+        yield f"it would unpack to {size / 2**30:.1f} GiB"
     for m in members:
         name = PurePosixPath(m.filename)
         if name.is_absolute() or ".." in name.parts or "\\" in m.filename or ":" in m.filename or not name.parts:
-            raise DsamlError(f"{refuse}'{m.filename}' points outside the folder; get the archive again")
+            yield f"'{m.filename}' points outside the folder"
         if stat.S_ISLNK(m.external_attr >> 16):
-            raise DsamlError(f"{refuse}'{m.filename}' is a link; get the archive again")
+            yield f"'{m.filename}' is a link"
         if m.file_size > MAX_RATIO * max(m.compress_size, 1024):
-            raise DsamlError(f"{refuse}'{m.filename}' would grow more than {MAX_RATIO} times; get the archive again")
+            yield f"'{m.filename}' would grow more than {MAX_RATIO} times"
         if m.flag_bits & 1:
-            raise DsamlError(f"{refuse}'{m.filename}' is encrypted; get the archive again")
-    return members
+            yield f"'{m.filename}' is encrypted"
 
 
-def unpack(path: Path, folder: Path, progress: Progress = _silent) -> int:
+def unpack(path: Path, folder: Path, progress: Progress = lambda name, done, total: None) -> int:
     """Unpack a zip archive into ``folder / <its name>``, or into ``folder`` if the archive holds that name itself.
 
     Returns
@@ -151,11 +132,14 @@ def unpack(path: Path, folder: Path, progress: Progress = _silent) -> int:
     Raises
     ------
     DsamlError
-        If the archive is damaged, or holds paths that lead outside, links, or far more than it should (a zip bomb).
+        If the archive is damaged, or holds paths that lead outside, links, or far more than it should (a zip bomb): before
+        anything is written.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            members = _members(archive, path)
+            members = [m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
+            if danger := next(_dangers(members), None):
+                raise DsamlError(f"{path}: refused, nothing was unpacked, because {danger}; get the archive again")
             own = all(PurePosixPath(m.filename).parts[0] == path.stem for m in members)
             target = folder if own else folder / path.stem
             for done, member in enumerate(members, 1):
@@ -164,8 +148,7 @@ def unpack(path: Path, folder: Path, progress: Progress = _silent) -> int:
     except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise DsamlError(f"{path}: is no intact zip archive ({error}); delete it and run this again") from error
     except OSError as error:
-        why = error.strerror or error
-        raise DsamlError(f"{folder}: cannot be written ({why}); make room and run this again") from error
+        raise DsamlError(f"{folder}: cannot be written ({error.strerror or error}); make room and run this again") from error
     return len(members)
 
 
@@ -186,7 +169,7 @@ def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> N
 
 
 def fetch(
-    name: str, folder: Path, base: str | None = None, progress: Progress = _silent
+    name: str, folder: Path, base: str | None = None, progress: Progress = lambda name, done, total: None
 ) -> list[tuple[Path, str, int]]:
     """Download and unpack a data set.
 
@@ -219,9 +202,8 @@ def fetch(
         usable = False
     if not usable:
         raise DsamlError(f"{address}: not an http or https address; give one with --base-url")
-    result = []
+    folder, result = Path(folder), []
     for file in files:
-        path = Path(folder) / file
-        checksum = download(address + file, path, progress)
-        result.append((path, checksum, unpack(path, Path(folder), progress)))
+        checksum = download(address + file, folder / file, progress)
+        result.append((folder / file, checksum, unpack(folder / file, folder, progress)))
     return result

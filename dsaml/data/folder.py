@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import soundfile as sf
 
-from dsaml.config import CLIP_STEPS, LABEL_START, STEP_SECONDS
+from dsaml.config import LABEL_START, STEP_SECONDS
 from dsaml.data.annotations import MEAN, Annotation
-from dsaml.data.base import PARTS, Dataset, Exclusion, Song, Split
-from dsaml.data.deam import AUDIO_SUFFIXES, FLAT, is_flat, number
-from dsaml.data.label_tables import Long, Track, read_long, require, tracks_in
-from dsaml.data.splits import SALT, read_split, select_annotators
+from dsaml.data.base import Dataset, Split
+from dsaml.data.findings import Findings, by_number
+from dsaml.data.label_tables import Track, read_long, require, tracks_in
+from dsaml.data.splits import parts_by_rank, read_split, select_annotators
 from dsaml.errors import DsamlError
 
 KEYS = ("song_id", "annotator_id")
@@ -23,83 +21,7 @@ SLOWEST = 1.0  # s between two labels at most: 1 Hz
 MIN_SONGS = {"train": 2, "validation": 2, "test": 2}  # one for support, one for query
 
 
-def labels_file(root: Path) -> Path:
-    """``annotations.parquet`` if it is there, else ``annotations.csv``."""
-    parquet = root / "annotations.parquet"
-    return parquet if parquet.is_file() else root / "annotations.csv"
-
-
-def read_labels(root: Path) -> Long:
-    """The label table with its columns song_id, annotator_id, time_s, arousal, valence."""
-    return read_long(labels_file(root), KEYS, ["time_s", "arousal", "valence"])
-
-
-def audio_files(root: Path) -> dict[str, list[Path]]:
-    """All audio files below the folder by their name without suffix, which is the song_id."""
-    found: dict[str, list[Path]] = {}
-    for file in sorted(root.rglob("*")):
-        if file.suffix.lower() in AUDIO_SUFFIXES and not file.name.startswith(".") and file.is_file():
-            found.setdefault(file.stem, []).append(file)
-    return found
-
-
-def why_not(track: Track) -> str | None:
-    """Why a track cannot be brought to 2 Hz from 15 s on; None if it can."""
-    if len(track.times) < 2 or track.times[-1] < LABEL_START + STEP_SECONDS:
-        return f"ends at {track.times[-1]:g} s; labels are used from {LABEL_START:g} s on"
-    used = track.times[np.searchsorted(track.times, LABEL_START, "right") - 1 if track.times[0] <= LABEL_START else 0 :]
-    if used[0] > LABEL_START + STEP_SECONDS:
-        return f"starts at {used[0]:g} s; labels are used from {LABEL_START:g} s on and must cover it"
-    gap = np.diff(used).max()
-    if gap > SLOWEST + 1e-6:
-        return f"has a gap of {gap:g} s; at least one label per second ({1 / SLOWEST:g} Hz) is needed"
-    return None
-
-
-def resample(track: Track) -> tuple[np.ndarray, np.ndarray]:
-    """A track at 15.0, 15.5, ... s by linear interpolation, up to its last label.
-
-    Returns
-    -------
-    times : ndarray, shape (T,)
-        Seconds.
-    values : ndarray, shape (T, 2)
-        A track that starts up to half a second late holds its first label.
-    """
-    steps = int((track.times[-1] - LABEL_START) / STEP_SECONDS + 1e-6) + 1
-    times = LABEL_START + STEP_SECONDS * np.arange(steps)
-    return times, np.stack([np.interp(times, track.times, track.values[:, d]) for d in range(2)], 1)
-
-
-def _rank_parts(kind: str, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """20 % test, 10 % validation, the rest train, in the order of the names' hashes; no part of 3 names is empty."""
-    names = list(names)
-    order = sorted(names, key=lambda n: hashlib.sha256(f"{SALT}:{kind}:{n}".encode()).hexdigest())
-    test = max(round(0.2 * len(order)), int(len(order) > 1))
-    validation = max(round(0.1 * len(order)), int(len(order) > 2))
-    chosen = {"test": set(order[:test]), "validation": set(order[test : test + validation])}
-    chosen["train"] = set(order[test + validation :])
-    return {part: tuple(n for n in names if n in chosen[part]) for part in PARTS}
-
-
-def _split(root: Path, songs: Iterable[str], annotators: Iterable[str]) -> Split:
-    path = root / "splits.json"
-    by_song = read_split(path) if path.is_file() else _rank_parts("folder:song", songs)
-    if path.is_file() and "annotators" in json.loads(path.read_text(encoding="utf-8")):
-        return Split(by_song, read_split(path, "annotators"))
-    return Split(by_song, _rank_parts("folder:annotator", annotators))
-
-
-def _mean(song: str, tracks: Mapping[str, Annotation]) -> Annotation:
-    """Mean over the annotators who are there at each step."""
-    longest = max(tracks.values(), key=len)
-    values = np.full((len(tracks), len(longest), 2), np.nan)
-    for i, track in enumerate(tracks.values()):
-        values[i, : len(track)] = track.values
-    return Annotation(song, MEAN, longest.times, np.nanmean(values, 0))
-
-
-def load(root: Path) -> Dataset:
+def load(root: Path, *, found: Findings | None = None) -> Dataset:
     """Load a folder with ``annotations.csv`` (or ``.parquet``), audio files, and an optional ``splits.json``.
 
     Tracks of any rate from 1 Hz on become 2 Hz by linear interpolation, from 15 s on. The averaged label is the mean
@@ -108,6 +30,8 @@ def load(root: Path) -> Dataset:
     Parameters
     ----------
     root : Path
+    found : Findings, optional
+        Gets everything that is wrong.
 
     Returns
     -------
@@ -120,44 +44,90 @@ def load(root: Path) -> Dataset:
         If the table or the split file cannot be used.
     """
     root = Path(root)
-    table = read_labels(root)
-    require(table)
-    raw, bad, _ = tracks_in(table, KEYS, "time_s", "arousal", "valence")
-    exclusions = [Exclusion(f"song {song}, annotator {who}", wrong) for (song, who), wrong in bad.items()]
+    found = found or Findings(root)
+    path, other = root / "annotations.parquet", root / "annotations.csv"
+    if not path.is_file():
+        path = other
+    elif other.is_file():
+        found.notice(other, "is not read, because annotations.parquet is there too")
+    table = read_long(found, path, KEYS, ["time_s", "arousal", "valence"])
+    raw, bad = tracks_in(found, table, KEYS, "time_s", "arousal", "valence")
+    for column in ("arousal", "valence"):
+        found.scale(path, table.lines, table.columns[column], -1, 1)
+    for (song, who), wrong in bad.items():
+        found.exclude(f"song {song}, annotator {who}", wrong)
     by_song: dict[str, dict[str, Annotation]] = {}
     tracks: dict[str, dict[str, Annotation]] = {}
     for (song, who), track in raw.items():
-        subject = f"song {song}, annotator {who}"
-        wrong = (
-            f"annotator_id '{MEAN}' is reserved for the averaged label; rename it" if who == MEAN else why_not(track)
-        )
+        wrong = f"the name '{MEAN}' is reserved for the averaged label; rename it" if who == MEAN else _why_not(track)
         if wrong:
-            exclusions.append(Exclusion(subject, wrong))
-            continue
-        annotation = Annotation(song, who, *resample(track))
-        by_song.setdefault(song, {})[who] = annotation
-        if is_flat(annotation.values):
-            exclusions.append(Exclusion(subject, f"flat track (mean deviation below {FLAT})"))
+            found.error(path, f"song_id {song}, annotator_id {who}: {wrong}", track.line)
+            found.exclude(f"song {song}, annotator {who}", wrong)
         else:
-            tracks.setdefault(who, {})[song] = annotation
-    if not by_song:
-        raise DsamlError(f"{table.path}: no track can be used; run 'python -m dsaml check --dataset folder' to see why")
-    mean = {song: _mean(song, by_song[song]) for song in sorted(by_song, key=number)}
-    audio = audio_files(root)
-    songs = {}
-    for song in mean:
-        files = audio.get(song, [])
-        if len(files) != 1:
-            reason = (
-                "no audio; its labels are kept" if not files else f"{len(files)} audio files of this name; none is used"
-            )
-            exclusions.append(Exclusion(f"song {song}", reason))
-        songs[song] = Song(song, files[0] if len(files) == 1 else None, len(mean[song]) == CLIP_STEPS)
-    exclusions += [Exclusion(f"song {name}", "audio but no labels") for name in audio if name not in mean]
-    split = _split(root, mean, tracks)
-    parts = {part: tuple(i for i in ids if i in mean) for part, ids in split.songs.items()}
-    kept, annotators, left_out = select_annotators(tracks, parts, split.annotators, MIN_SONGS)
-    return Dataset("folder", True, root, songs, mean, kept, Split(parts, annotators), tuple(exclusions + left_out))
+            by_song.setdefault(song, {})[who] = Annotation(song, who, *_at_two_hertz(track))
+            found.keep_track(tracks, by_song[song][who])
+    mean = {song: _mean(song, by_song[song]) for song in sorted(by_song, key=by_number)}
+    known, people = set(table.columns["song_id"]), {who for own in by_song.values() for who in own}
+    found.counts |= {"songs in the table": len(known), "tracks that can be used": sum(map(len, by_song.values()))}
+    found.counts["annotators"] = len(people)
+    songs = found.pair_audio(root, root.rglob("*"), mean, known)
+    split = _read_split(found, {"songs": known, "annotators": people})
+    split = {"songs": parts_by_rank("folder:song", mean), "annotators": parts_by_rank("folder:annotator", tracks)} | split
+    require(table)
+    if not mean:
+        raise DsamlError(f"{path}: no track can be used; run 'python -m dsaml check --dataset folder' to see why")
+    parts = {part: tuple(i for i in ids if i in mean) for part, ids in split["songs"].items()}
+    kept, annotators = select_annotators(found, tracks, parts, split["annotators"], MIN_SONGS)
+    return Dataset("folder", True, root, songs, mean, kept, Split(parts, annotators), tuple(found.exclusions))
+
+
+def _why_not(track: Track) -> str | None:
+    """Why a track cannot be brought to 2 Hz from 15 s on; None if it can."""
+    if len(track.times) < 2 or track.times[-1] < LABEL_START + STEP_SECONDS:
+        return f"ends at {track.times[-1]:g} s; labels are used from {LABEL_START:g} s on"
+    used = track.times[np.searchsorted(track.times, LABEL_START, "right") - 1 if track.times[0] <= LABEL_START else 0 :]
+    if used[0] > LABEL_START + STEP_SECONDS:
+        return f"starts at {used[0]:g} s; labels are used from {LABEL_START:g} s on and must cover it"
+    gap = np.diff(used).max()
+    if gap > SLOWEST + 1e-6:
+        return f"has a gap of {gap:g} s; at least one label per second ({1 / SLOWEST:g} Hz) is needed"
+    return None
+
+
+def _at_two_hertz(track: Track) -> tuple[np.ndarray, np.ndarray]:
+    """Times (T,) from 15 s on, every 0.5 s, up to the last label, and values (T, 2) there, by linear interpolation.
+
+    A track that starts up to half a second late holds its first label.
+    """
+    steps = int((track.times[-1] - LABEL_START) / STEP_SECONDS + 1e-6) + 1
+    times = LABEL_START + STEP_SECONDS * np.arange(steps)
+    return times, np.stack([np.interp(times, track.times, track.values[:, d]) for d in range(2)], 1)
+
+
+def _mean(song: str, tracks: Mapping[str, Annotation]) -> Annotation:
+    """Mean over the annotators who are there at each step."""
+    longest = max(tracks.values(), key=len)
+    values = np.full((len(tracks), len(longest), 2), np.nan)
+    for i, track in enumerate(tracks.values()):
+        values[i, : len(track)] = track.values
+    return Annotation(song, MEAN, longest.times, np.nanmean(values, 0))
+
+def _read_split(found: Findings, there: Mapping[str, set[str]]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """What ``splits.json`` says, if anything, checked against the songs and annotators that are there."""
+    path = found.root / "splits.json"
+    if not path.exists():
+        return {}
+    try:
+        split = read_split(path)
+    except DsamlError as error:
+        found.error(path, str(error).removeprefix(f"{path}: "), kind="split")
+        raise
+    for kind, parts in split.items():
+        listed = {name for names in parts.values() for name in names}
+        if there[kind]:
+            found.songs(path, listed - there[kind], f"listed under {kind}, but not in the label table", "split")
+            found.songs(path, there[kind] - listed, f"in the label table, but listed nowhere under {kind}", "split")
+    return split
 
 
 README = """# Your data set, for `--dataset folder`

@@ -1,9 +1,8 @@
-"""Label tables: every problem is kept with its file and line, so that loaders and ``check`` agree on what is wrong."""
+"""Label tables: whatever is wrong in one is noted with its line, and what is left can be used."""
 
 from __future__ import annotations
 
 import csv
-import io
 import re
 import stat
 from collections.abc import Mapping, Sequence
@@ -13,40 +12,89 @@ from pathlib import Path
 import numpy as np
 
 from dsaml.config import LABEL_START, STEP_SECONDS
+from dsaml.data.findings import Findings, Problem
 from dsaml.errors import DsamlError
 
-KINDS = {
-    "table": "a table or a row of it cannot be read",
-    "layout": "files, columns or ids are not as the data set has them",
-    "length": "labels are missing or too many",
-    "scale": "labels are off the scale",
-    "raters": "the annotators' labels do not fit the averaged ones",
-    "missing": "songs lack audio or labels",
-    "audio": "audio that cannot be used",
-    "split": "the split file does not fit the labels",
-}
-"""Short names of what can be wrong; ``train --accept NAME`` goes on in spite of it."""
-_TIME = re.compile(r"sample_(\d+)ms")
+TIME_COLUMN = re.compile(r"sample_(\d+)ms")
+WRONG_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong: where, what, and whether it matters.
+class Unreadable(Exception):
+    """Why a table as a whole cannot be read, and the line where it is known."""
 
-    ``fatal`` problems make a whole table unreadable; other errors cost a row. A ``notice`` is a known property of the
-    data.
+    def __init__(self, message: str, line: int | None = None):
+        super().__init__(message)
+        self.line = line
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file that is not empty, or :class:`Unreadable`."""
+    try:
+        if stat.S_ISFIFO(path.stat().st_mode) or stat.S_ISCHR(path.stat().st_mode):  # reading it might never end
+            raise Unreadable("cannot be read, it is a pipe or a device; put a plain file there")
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise Unreadable("the file is missing; get it again from the data set's archive") from error
+    except OSError as error:
+        raise Unreadable(f"cannot be read ({error.strerror}); check its kind and its permissions") from error
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise Unreadable("the encoding is UTF-16; save the table as UTF-8")
+    if b"\0" in raw:
+        raise Unreadable("contains zero bytes, so it is no text table or is damaged; get it again")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise Unreadable("the encoding is not UTF-8 (Latin-1?); save the table as UTF-8", line) from error
+    if not text.strip():
+        raise Unreadable("the file is empty; get it again")
+    return text
+
+
+def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Header of a CSV (or ``.parquet``) table, and the rows that hold anything, with their lines; or :class:`Unreadable`."""
+    if path.suffix == ".parquet":
+        return _read_parquet(path)
+    lines = read_text(path).splitlines(keepends=True)
+    if "," not in lines[0]:
+        for delimiter, name in WRONG_DELIMITERS.items():
+            if delimiter in lines[0]:
+                raise Unreadable(f"is separated by {name}; it must be commas", 1)
+    reader = csv.reader(lines, strict=True)
+    try:
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        raise Unreadable(f"is no comma-separated table ({error})", reader.line_num) from error
+    return rows[0][1], [(line, row) for line, row in rows[1:] if any(row)]
+
+
+def _read_parquet(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path)
+    except ImportError as error:
+        message = "reading Parquet needs the package pyarrow; install it, or save the table as annotations.csv"
+        raise Unreadable(message) from error
+    except Exception as error:  # pyarrow raises many kinds for a damaged file
+        raise Unreadable(f"cannot be read as Parquet ({type(error).__name__}); write it again") from error
+    rows = [(n, ["" if v is None else str(v).strip() for v in row]) for n, row in enumerate(frame.itertuples(index=False), 1)]
+    return [str(c) for c in frame.columns], [(n, row) for n, row in rows if any(row)]
+
+
+def require(table: Wide | Long) -> None:
+    """Raise what makes a table as a whole unreadable.
+
+    Raises
+    ------
+    DsamlError
+        With file, line and reason.
     """
+    if table.fatal:
+        raise DsamlError(str(table.fatal))
 
-    path: Path
-    message: str
-    line: int | None = None
-    severity: str = "error"  # or "notice"
-    fatal: bool = False
-    kind: str = "table"  # one of KINDS
 
-    def __str__(self) -> str:
-        where = f"{self.path}, line {self.line}" if self.line else str(self.path)
-        return f"{where}: {self.message}"
+# Wide: one row per id, one column per time ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,234 +112,128 @@ class Wide:
     Attributes
     ----------
     path : Path
-    ids : bool
+    id_column : str
+    has_ids : bool
         False where the file has no id column; rows are then numbered "0", "1", ...
     times : ndarray, shape (T,)
         Seconds, from the column names ``sample_<milliseconds>ms``.
     rows : dict of id to Row
         Rows that can be used.
-    problems : list of Problem
-        Everything else.
     bad : dict of id to str
-        Why the row of this id cannot be used.
+        Why the others cannot.
+    fatal : Problem, optional
+        Why nothing of the table can be used.
     """
 
     path: Path
-    ids: bool = True
+    id_column: str
+    has_ids: bool = True
     times: np.ndarray = field(default_factory=lambda: np.empty(0))
     rows: dict[str, Row] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
     bad: dict[str, str] = field(default_factory=dict)
+    fatal: Problem | None = None
+
+    def labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Line and value of every label: two arrays of shape (labels,)."""
+        rows = self.rows.values()
+        lines = [np.empty(0, int), *(np.full(len(r.values), r.line) for r in rows)]
+        return np.concatenate(lines), np.concatenate([np.empty(0), *(r.values for r in rows)])
 
 
-def read_text(path: Path) -> tuple[str, Problem | None]:
-    """The text of a UTF-8 file, or an empty text and what is wrong."""
-    try:
-        if stat.S_ISFIFO(path.stat().st_mode) or stat.S_ISCHR(path.stat().st_mode):  # reading it might never end
-            return "", Problem(path, "cannot be read, it is a pipe or a device; put a plain file there", fatal=True)
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        return "", Problem(path, "the file is missing; get it again from the data set's archive", fatal=True)
-    except OSError as error:
-        return "", Problem(path, f"cannot be read ({error.strerror}); check its kind and its permissions", fatal=True)
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "", Problem(path, "the encoding is UTF-16; save the table as UTF-8", fatal=True)
-    if b"\0" in raw:
-        return "", Problem(path, "contains zero bytes, so it is no text table or is damaged; get it again", fatal=True)
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        return "", Problem(path, "the encoding is not UTF-8 (Latin-1?); save the table as UTF-8", line, fatal=True)
-    if not text.strip():
-        return "", Problem(path, "the file is empty; get it again", fatal=True)
-    return text, None
-
-
-def _wrong_delimiter(header: str) -> str | None:
-    names = {";": "semicolons", "\t": "tabs", "|": "bars"}
-    return next((names[d] for d in names if d in header and "," not in header), None)
-
-
-def _cell(value: str) -> float:
-    return float(value) if value.strip() else np.nan
-
-
-def _row(cells: list[str], columns: int) -> tuple[np.ndarray | None, str | None]:
-    """Values of one row without trailing empty cells, or what is wrong with it."""
-    count = len(cells)
-    while count and not cells[count - 1].strip():
-        count -= 1
-    if count > columns:
-        return None, f"has {count} labels but the header names {columns}; the row is shifted or the header is damaged"
-    try:
-        values = np.array(cells[:count], dtype=float)
-    except ValueError:
-        try:
-            values = np.array([_cell(c) for c in cells[:count]])
-        except ValueError as error:
-            return None, f"a label is not a number ({error})"
-    finite = np.flatnonzero(np.isfinite(values))
-    if not len(finite):
-        return None, "has no labels"
-    values = values[: finite[-1] + 1]
-    inside = np.flatnonzero(~np.isfinite(values))
-    if len(inside):
-        return None, f"label {inside[0] + 1} of {len(values)} is empty or not a finite number, inside the track"
-    return values, None
-
-
-def read_wide(path: Path, id_column: str, ids_required: bool = True) -> Wide:
+def read_wide(found: Findings, path: Path, id_column: str, ids_required: bool = True) -> Wide:
     """Read a table of DEAM's kind: an id, then one label per half second; early ends leave cells empty.
 
     Parameters
     ----------
+    found : Findings
+        Gets every problem; never raises for what is in the file.
     path : Path
     id_column : str
         Name of the first column: ``song_id`` or ``WorkerId``.
     ids_required : bool
         If False, a table whose first column already is a label is accepted, with rows "0", "1", ...
-
-    Returns
-    -------
-    Wide
-        Never raises for what is in the file: see ``problems``.
     """
-    text, problem = read_text(path)
-    if problem:
-        return Wide(path, problems=[problem])
-    lines = text.splitlines()
-    wrong = _wrong_delimiter(lines[0])
-    if wrong:
-        return Wide(path, problems=[Problem(path, f"is separated by {wrong}; it must be commas", 1, fatal=True)])
-    header = [c.strip().strip('"') for c in lines[0].split(",")]
+    try:
+        header, body = read_rows(path)
+        has_ids, times = _wide_header(header, id_column, ids_required)
+        if not body:
+            raise Unreadable("has a header but no rows; get it again")
+    except Unreadable as error:
+        return Wide(path, id_column, fatal=found.error(path, str(error), error.line, "table"))
+    table = Wide(path, id_column, has_ids, times)
+    for line, cells in body:
+        name = cells[0] if has_ids else str(line - 2)
+        if has_ids and re.fullmatch(r"\d+\.0+", name):  # ids that went through a float column
+            name = name.split(".")[0]
+        values, wrong = _wide_values(cells[1:] if has_ids else cells, len(times))
+        if not name:
+            found.error(path, f"the row has no {id_column}", line, "table")
+        elif name in table.rows or name in table.bad:  # the first one stays
+            found.error(path, f"{id_column} {name} appears twice; keep one of the rows", line, "table")
+        elif wrong:
+            found.error(path, f"{id_column} {name} {wrong}", line, "table")
+            table.bad[name] = wrong
+        else:
+            table.rows[name] = Row(line, values)
+    return table
+
+
+def _wide_header(header: list[str], id_column: str, ids_required: bool) -> tuple[bool, np.ndarray]:
+    """Whether a wide table has ids, and the times of its columns in seconds."""
     while header and not header[-1]:
-        header.pop()
+        header = header[:-1]
     if not header:
-        return Wide(
-            path, problems=[Problem(path, f"is empty; it must name the columns, first '{id_column}'", 1, fatal=True)]
-        )
-    has_ids = not _TIME.fullmatch(header[0])
+        raise Unreadable(f"is empty; it must name the columns, first '{id_column}'", 1)
+    has_ids = not TIME_COLUMN.fullmatch(header[0])
     if has_ids and header[0].lower() != id_column.lower():
-        what = f"the first column is '{header[0]}'; it must be '{id_column}'"
-        return Wide(path, problems=[Problem(path, what, 1, fatal=True)])
+        raise Unreadable(f"the first column is '{header[0]}'; it must be '{id_column}'", 1)
     if not has_ids and ids_required:
-        return Wide(path, problems=[Problem(path, f"the column '{id_column}' is missing", 1, fatal=True)])
+        raise Unreadable(f"the column '{id_column}' is missing", 1)
     names = header[1:] if has_ids else header
-    odd = next((c for c in names if not _TIME.fullmatch(c)), None)
+    odd = next((c for c in names if not TIME_COLUMN.fullmatch(c)), None)
     if odd is not None or not names:
         what = f"column '{odd}' is no time" if names else "has no label columns"
-        what += "; the names are sample_15000ms, sample_15500ms, ..."
-        return Wide(path, problems=[Problem(path, what, 1, fatal=True)])
+        raise Unreadable(f"{what}; the names are sample_15000ms, sample_15500ms, ...", 1)
     times = np.array([int(c[7:-2]) for c in names]) / 1000
     jumps = np.flatnonzero(np.abs(np.diff(times) - STEP_SECONDS) > 1e-9)
     if len(jumps):
-        a, b = names[jumps[0]], names[jumps[0] + 1]
-        return Wide(path, problems=[Problem(path, f"times must rise by {STEP_SECONDS} s, but {b} follows {a}", 1, fatal=True)])
+        raise Unreadable(f"times must rise by {STEP_SECONDS} s, but {names[jumps[0] + 1]} follows {names[jumps[0]]}", 1)
     if times[0] != LABEL_START:
-        what = f"the first label is at {times[0]:g} s; it must be at {LABEL_START:g} s ({int(LABEL_START * 1000)} ms)"
-        return Wide(path, problems=[Problem(path, what, 1, fatal=True)])
-    table = Wide(path, has_ids, times)
-    for number, line in enumerate(lines[1:], 2):
-        if not line.strip(" ,"):
-            continue
-        cells = line.split(",")
-        name = cells.pop(0).strip().strip('"').strip() if has_ids else str(number - 2)
-        if has_ids and re.fullmatch(r"\d+\.0+", name):  # ids that went through a float column
-            name = name.split(".")[0]
-        if not name:
-            table.problems.append(Problem(path, f"the row has no {id_column}", number))
-            continue
-        values, wrong = _row(cells, len(times))
-        if name in table.rows or name in table.bad:
-            wrong = f"{id_column} {name} appears twice; keep one of the rows"
-            table.problems.append(Problem(path, wrong, number))  # the first one stays
-        elif wrong:
-            table.problems.append(Problem(path, f"{id_column} {name} {wrong}", number))
-            table.bad[name] = wrong
-        else:
-            table.rows[name] = Row(number, values)
-    if not table.rows and not table.problems:
-        table.problems.append(Problem(path, "has a header but no rows; get it again", fatal=True))
-    return table
+        must = f"it must be at {LABEL_START:g} s ({int(LABEL_START * 1000)} ms)"
+        raise Unreadable(f"the first label is at {times[0]:g} s; {must}", 1)
+    return has_ids, times
+
+
+def _wide_values(cells: list[str], columns: int) -> tuple[np.ndarray, str | None]:
+    """Values of one row without trailing empty cells, and what is wrong with them."""
+    count, nothing = max((i for i, cell in enumerate(cells, 1) if cell), default=0), np.empty(0)
+    if count > columns:
+        return nothing, f"has {count} labels but the header names {columns}; the row is shifted or the header is damaged"
+    try:
+        values = np.array([float(cell) if cell else np.nan for cell in cells[:count]])
+    except ValueError as error:
+        return nothing, f"a label is not a number ({error})"
+    finite = np.isfinite(values)
+    if not finite.any():
+        return nothing, "has no labels"
+    values = values[: np.flatnonzero(finite)[-1] + 1]
+    inside = np.flatnonzero(~np.isfinite(values))
+    if len(inside):
+        return nothing, f"label {inside[0] + 1} of {len(values)} is empty or not a finite number, inside the track"
+    return values, None
+
+
+# Long: one row per label ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Long:
-    """A table with one row per label: equally long columns (text or float) and the line of each row."""
+    """A table with one row per label: equally long columns (text or float), the line of each row, and what is fatal."""
 
     path: Path
     columns: Mapping[str, np.ndarray]
     lines: np.ndarray
-    problems: list[Problem]
-
-
-def read_long(path: Path, text: Sequence[str], numbers: Sequence[str]) -> Long:
-    """Read the named columns of a CSV (or ``.parquet``) table; a number that cannot be read becomes NaN and a problem.
-
-    Returns
-    -------
-    Long
-        Never raises for what is in the file: see ``problems``.
-    """
-    if path.suffix == ".parquet":
-        header, body, problem = _parquet(path)
-    else:
-        content, problem = read_text(path)
-        header, body = [], []
-        if not problem:
-            first = content.split("\n", 1)[0]
-            wrong = _wrong_delimiter(first)
-            try:
-                reader = csv.reader(io.StringIO(content), strict=True)
-                rows = [(reader.line_num, row) for row in reader]
-                header, body = [c.strip() for c in rows[0][1]], rows[1:]
-            except csv.Error as error:
-                problem = Problem(path, f"is no comma-separated table ({error})", reader.line_num, fatal=True)
-            if wrong:
-                problem = Problem(path, f"is separated by {wrong}; it must be commas", 1, fatal=True)
-    if not problem:
-        lacking = [c for c in (*text, *numbers) if c not in header]
-        if lacking:
-            found = ", ".join(header[:8])
-            problem = Problem(path, f"column '{lacking[0]}' is missing; found: {found}", 1, fatal=True)
-        elif not body:
-            problem = Problem(path, "has a header but no rows", 1, fatal=True)
-    if problem:
-        return Long(path, {}, np.empty(0, int), [problem])
-    problems, kept, lines = [], [], []
-    for line, row in body:
-        if not any(c.strip() for c in row):
-            continue
-        if len(row) != len(header):
-            problems.append(Problem(path, f"has {len(row)} cells but the header has {len(header)}", line))
-            continue
-        kept.append(row)
-        lines.append(line)
-    columns = {c: np.array([row[header.index(c)].strip() for row in kept], dtype=object) for c in text}
-    for name in numbers:
-        at, values = header.index(name), np.full(len(kept), np.nan)
-        for i, row in enumerate(kept):
-            try:
-                values[i] = float(row[at])
-            except ValueError:
-                problems.append(Problem(path, f"{name} is '{row[at]}', not a number", lines[i]))
-        columns[name] = values
-    return Long(path, columns, np.array(lines, int), problems)
-
-
-def _parquet(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], Problem | None]:
-    import pandas as pd
-
-    try:
-        frame = pd.read_parquet(path)
-    except ImportError:
-        message = "reading Parquet needs the package pyarrow; install it, or save the table as annotations.csv"
-        return [], [], Problem(path, message, fatal=True)
-    except Exception as error:  # pyarrow raises many kinds for a damaged file
-        return [], [], Problem(path, f"cannot be read as Parquet ({type(error).__name__}); write it again", fatal=True)
-    body = [(n, ["" if v is None else str(v) for v in row]) for n, row in enumerate(frame.itertuples(index=False), 1)]
-    return [str(c) for c in frame.columns], body, None
+    fatal: Problem | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,15 +245,47 @@ class Track:
     line: int
 
 
+def read_long(found: Findings, path: Path, text: Sequence[str], numbers: Sequence[str]) -> Long:
+    """Read the named columns of a CSV (or ``.parquet``) table; a number that cannot be read becomes NaN and a problem.
+
+    ``found`` gets every problem; never raises for what is in the file, whose columns are then empty.
+    """
+    try:
+        header, body = read_rows(path)
+        for column in (*text, *numbers):
+            if column not in header:
+                raise Unreadable(f"column '{column}' is missing; found: {', '.join(header[:8])}", 1)
+        if not body:
+            raise Unreadable("has a header but no rows", 1)
+    except Unreadable as error:
+        empty = dict.fromkeys(text, np.empty(0, object)) | dict.fromkeys(numbers, np.empty(0))
+        return Long(path, empty, np.empty(0, int), found.error(path, str(error), error.line, "table"))
+    for line, row in body:
+        if len(row) != len(header):
+            found.error(path, f"has {len(row)} cells but the header has {len(header)}", line, "table")
+    body = [(line, row) for line, row in body if len(row) == len(header)]
+    columns = {c: np.array([row[header.index(c)] for _, row in body], dtype=object) for c in text}
+    for name in numbers:
+        at, values = header.index(name), np.full(len(body), np.nan)
+        for i, (line, row) in enumerate(body):
+            try:
+                values[i] = float(row[at])
+            except ValueError:
+                found.error(path, f"{name} is '{row[at]}', not a number", line, "table")
+        columns[name] = values
+    return Long(path, columns, np.array([line for line, _ in body], int))
+
+
 def tracks_in(
-    table: Long, keys: Sequence[str], time: str, arousal: str, valence: str
-) -> tuple[dict[tuple[str, ...], Track], dict[tuple[str, ...], str], list[Problem]]:
+    found: Findings, table: Long, keys: Sequence[str], time: str, arousal: str, valence: str
+) -> tuple[dict[tuple[str, ...], Track], dict[tuple[str, ...], str]]:
     """Cut a long table into tracks.
 
     Parameters
     ----------
+    found : Findings
+        Gets every track that cannot be used, and rows without a key.
     table : Long
-        Without a fatal problem.
     keys : sequence of str
         The text columns that name a track; ``time``, ``arousal`` and ``valence`` are number columns.
 
@@ -321,23 +295,19 @@ def tracks_in(
         Complete tracks with strictly increasing times.
     bad : dict of key to str
         Why the other tracks cannot be used.
-    problems : list of Problem
-        The same with lines, and rows without a key.
     """
     positions: dict[tuple[str, ...], list[int]] = {}
-    problems: list[Problem] = []
     for i, key in enumerate(zip(*(table.columns[k] for k in keys), strict=True)):
         if all(key):
             positions.setdefault(key, []).append(i)
         else:
-            problems.append(Problem(table.path, f"the row has no {keys[key.index('')]}", int(table.lines[i])))
-    told = {p.line for p in table.problems}
+            found.error(table.path, f"the row has no {keys[key.index('')]}", int(table.lines[i]), "table")
+    told = {p.line for p in found.problems if p.path == table.path}
     tracks, bad = {}, {}
     for key, rows in positions.items():
         at = np.array(rows)
         times, lines = table.columns[time][at], table.lines[at]
         values = np.stack([table.columns[arousal][at], table.columns[valence][at]], 1)
-        who = ", ".join(f"{name} {value}" for name, value in zip(keys, key, strict=True))
         holes = np.flatnonzero(~np.isfinite(np.column_stack([times, values])).all(1))
         back = np.flatnonzero(np.diff(times) <= 0)
         if len(holes):
@@ -351,18 +321,6 @@ def tracks_in(
             continue
         bad[key] = wrong
         if line not in told:
-            problems.append(Problem(table.path, f"{who}: {wrong}", int(line)))
-    return tracks, bad, problems
-
-
-def require(table: Wide | Long) -> None:
-    """Raise the first fatal problem of a table.
-
-    Raises
-    ------
-    DsamlError
-        If the table as a whole cannot be read.
-    """
-    for problem in table.problems:
-        if problem.fatal:
-            raise DsamlError(str(problem))
+            who = ", ".join(f"{name} {value}" for name, value in zip(keys, key, strict=True))
+            found.error(table.path, f"{who}: {wrong}", int(line), "table")
+    return tracks, bad

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from dsaml.config import CLIP_STEPS, STEP_SECONDS
+from dsaml.config import STEP_SECONDS
 from dsaml.data.annotations import MEAN, Annotation
-from dsaml.data.base import Dataset, Exclusion, Song, Split
-from dsaml.data.deam import audio_files, number
-from dsaml.data.label_tables import Long, read_long, require, tracks_in
+from dsaml.data.base import Dataset, Split
+from dsaml.data.findings import Findings, by_number
+from dsaml.data.label_tables import Track, read_long, require, tracks_in
 from dsaml.data.splits import committed
 
 SHORTEST, LONGEST = 25.0, 65.0  # s; shorter songs are dropped, longer ones are the test set
+FIRST = 15.5  # s; frameTime of the first label
 AROUSAL, VALENCE = "Arousal(mean)", "Valence(mean)"
 
 
-def read_metadata(root: Path) -> Long:
-    """``metadata.csv``: columns musicId and duration in seconds."""
-    return read_long(root / "metadata.csv", ["musicId"], ["duration"])
-
-
-def read_labels(root: Path) -> Long:
-    """``annotations/dynamic_annotations.csv``: musicId, frameTime in seconds, and both averaged labels."""
-    return read_long(root / "annotations" / "dynamic_annotations.csv", ["musicId"], ["frameTime", AROUSAL, VALENCE])
-
-
-def audio_folder(root: Path) -> Path:
-    """``chorus/``, which holds ``<musicId>.mp3``."""
-    return root / "chorus"
-
-
-def load(root: Path) -> Dataset:
+def load(root: Path, *, found: Findings | None = None) -> Dataset:
     """Load PMEmo.
 
     A label with frameTime t closes its half second in PMEmo: the first is 15.5, and the last lies within the last half
@@ -42,7 +29,9 @@ def load(root: Path) -> Dataset:
     Parameters
     ----------
     root : Path
-        Holds ``metadata.csv``, ``annotations/`` and, for everything but floors, ``chorus/``.
+        Holds ``metadata.csv``, ``annotations/`` and, for everything but floors, ``chorus/`` with ``<musicId>.mp3``.
+    found : Findings, optional
+        Gets everything that is wrong.
 
     Returns
     -------
@@ -55,28 +44,68 @@ def load(root: Path) -> Dataset:
         If a table is missing or is no table.
     """
     root = Path(root)
-    metadata, labels = read_metadata(root), read_labels(root)
-    require(metadata)
-    require(labels)
-    duration = dict(zip(metadata.columns["musicId"], metadata.columns["duration"], strict=True))
-    tracks, bad, _ = tracks_in(labels, ["musicId"], "frameTime", AROUSAL, VALENCE)
-    audio = audio_files(audio_folder(root))
-    mean, exclusions = {}, []
-    for song in sorted({*duration, *(k for (k,) in tracks), *audio}, key=number):
-        track = tracks.get((song,))
+    found = found or Findings(root)
+    metadata = read_long(found, root / "metadata.csv", ["musicId"], ["duration"])
+    labels = root / "annotations" / "dynamic_annotations.csv"
+    table = read_long(found, labels, ["musicId"], ["frameTime", AROUSAL, VALENCE])
+    duration: dict[str, float] = {}
+    for song, seconds, line in zip(*metadata.columns.values(), metadata.lines.tolist(), strict=True):
+        if song in duration:
+            found.error(metadata.path, f"musicId {song} appears twice; keep one of the rows", line)
+        elif not seconds > 0:
+            found.error(metadata.path, f"musicId {song} has the duration {seconds:g} s", line)
+        duration[song] = seconds
+    by_key, bad = tracks_in(found, table, ["musicId"], "frameTime", AROUSAL, VALENCE)
+    tracks = {song: track for (song,), track in by_key.items()}
+    for column in (AROUSAL, VALENCE):
+        found.scale(labels, table.lines, table.columns[column], 0, 1)
+    _check_times(found, labels, tracks, duration)
+    long_enough = {song for song, seconds in duration.items() if seconds >= SHORTEST}
+    if not table.fatal and duration:
+        without = duration.keys() - tracks.keys() - {song for (song,) in bad}
+        found.songs(labels, without - long_enough, "in metadata.csv, no labels; shorter than 25 s anyway", "notice")
+        found.songs(labels, without & long_enough, "in metadata.csv, but no labels")
+        found.songs(metadata.path, tracks.keys() - duration.keys(), "labels but not in metadata.csv")
+    found.counts |= {"songs in metadata.csv": len(duration), "songs with averaged labels": len(tracks)}
+    found.counts["songs shorter than 25 s (dropped)"] = len(duration) - len(long_enough)
+    spread = root / "annotations" / "dynamic_annotations_std.csv"
+    if not spread.is_file():
+        found.notice(spread, "missing; it holds the standard deviations over annotators, which nothing here needs")
+    mean = {}
+    for song in sorted({*duration, *tracks}, key=by_number):
+        track = tracks.get(song)
         if song in duration and duration[song] < SHORTEST:
-            exclusions.append(Exclusion(f"song {song}", f"shorter than {SHORTEST:g} s, dropped as in the paper"))
+            found.exclude(f"song {song}", f"shorter than {SHORTEST:g} s, dropped as in the paper")
         elif not np.isfinite(duration.get(song, np.nan)):
-            exclusions.append(Exclusion(f"song {song}", "no duration in metadata.csv, so no part of the split"))
+            found.exclude(f"song {song}", "no duration in metadata.csv, so no part of the split")
         elif track is None:
-            exclusions.append(Exclusion(f"song {song}", bad.get((song,), "no labels")))
-        elif np.any(np.abs(np.diff(track.times) - STEP_SECONDS) > 1e-6):
-            exclusions.append(Exclusion(f"song {song}", f"its times do not rise by {STEP_SECONDS} s"))
+            found.exclude(f"song {song}", bad.get((song,), "no labels"))
+        elif _jumps(track).size or track.times[0] < STEP_SECONDS:
+            found.exclude(f"song {song}", f"its times do not rise by {STEP_SECONDS} s, from {STEP_SECONDS} s on")
         else:
             mean[song] = Annotation(song, MEAN, track.times - STEP_SECONDS, track.values)
-            if song not in audio:
-                exclusions.append(Exclusion(f"song {song}", "no audio; its labels are kept"))
-    songs = {i: Song(i, audio.get(i), len(mean[i]) == CLIP_STEPS) for i in mean}
+    chorus = root / "chorus"
+    songs = found.pair_audio(chorus, chorus.iterdir() if chorus.is_dir() else (), mean, duration)
+    require(metadata)
+    require(table)
     parts = committed("pmemo", mean, lambda i: duration[i] > LONGEST)
-    annotators: dict[str, tuple[str, ...]] = dict.fromkeys(parts, ())
-    return Dataset("pmemo", True, root, songs, mean, {}, Split(parts, annotators), tuple(exclusions))
+    return Dataset("pmemo", True, root, songs, mean, {}, Split(parts, dict.fromkeys(parts, ())), tuple(found.exclusions))
+
+
+def _jumps(track: Track) -> np.ndarray:
+    """Numbers of the labels after which time does not go on by half a second."""
+    return np.flatnonzero(np.abs(np.diff(track.times) - STEP_SECONDS) > 1e-6)
+
+
+def _check_times(found: Findings, path: Path, tracks: Mapping[str, Track], duration: Mapping[str, float]) -> None:
+    """Errors where labels start elsewhere than at 15.5 s, jump, or end after the song."""
+    for song, track in tracks.items():
+        jumps, end = _jumps(track), float(track.times[-1])
+        if abs(track.times[0] - FIRST) > 1e-6:
+            found.error(path, f"musicId {song} starts at {track.times[0]:g} s, not at {FIRST} s", track.line)
+        elif len(jumps):
+            message = f"musicId {song} jumps from {track.times[jumps[0]]:g} to {track.times[jumps[0] + 1]:g} s"
+            found.error(path, f"{message}; times must rise by {STEP_SECONDS} s", track.line + int(jumps[0]) + 1)
+        if song in duration and end > duration[song] + STEP_SECONDS:
+            message = f"musicId {song} has labels until {end:g} s but metadata.csv says {duration[song]:g} s"
+            found.error(path, message, track.line)

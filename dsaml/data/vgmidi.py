@@ -23,16 +23,11 @@ FEWEST = 4  # labels from 15 s on; a piece with fewer is left out
 
 
 def read(root: str | Path) -> dict[str, dict[str, np.ndarray]]:
-    """Labels from 15 s on.
+    """Labels from 15 s on, from ``annotations/vgmidi_raw_1.json`` and ``vgmidi_raw_2.json`` under ``root``.
 
     A measure takes the piece's duration divided by its measures. A person is whoever gave the same demographics and free text for
     two pieces of one file; the others count as people with one piece. A track counts if it has the length that most tracks of the
     piece have, and a piece if it has its metadata.
-
-    Parameters
-    ----------
-    root : path
-        Holds ``annotations/vgmidi_raw_1.json`` and ``vgmidi_raw_2.json``.
 
     Returns
     -------

@@ -30,7 +30,7 @@ from dsaml.data.annotations import Annotation
 from dsaml.data.synthetic.population import (
     CorpusConfig,
     Listener,
-    listen,
+    hear_and_rate,
     make_controls,
     make_listeners,
     make_plans,
@@ -188,7 +188,7 @@ def simulate(config: CorpusConfig, part: str = "test") -> tuple[Curves, Curves, 
     for plan in make_plans(config):
         if plan.part == part:
             song = str(plan.song_id)
-            heard[song], rated[song] = listen(config, plan)
+            heard[song], rated[song] = hear_and_rate(config, plan)
             world = make_controls(config, plan.song_id, plan.steps, plan.flat)
             lasting[song] = {who: true_curve(config, *world, people[who]) for who in heard[song]}
     return rated, heard, lasting
@@ -244,7 +244,7 @@ def knowable(
     """
     config = replace(config, test_listeners=listeners, test_songs=songs, long_songs=0)
     plans = [plan for plan in make_plans(config) if plan.part == "test"]
-    ratings = np.stack([np.stack(list(listen(config, plan)[1].values())) for plan in plans])  # (songs, listeners, 60, 2)
+    ratings = np.stack([np.stack(list(hear_and_rate(config, plan)[1].values())) for plan in plans])  # (songs, listeners, 60, 2)
     ratings -= ratings.mean(1, keepdims=True)
     coarse = ratings.reshape(songs, listeners, 5, 12, 2).mean(3)
     total, out = (ratings**2).sum((0, 1, 2)), {}

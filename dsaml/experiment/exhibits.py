@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dsaml.audio.slices import encode, excerpt
+from dsaml.audio.recording import encode, excerpt
 from dsaml.config import DIMENSIONS
 from dsaml.data.annotations import MEAN
 from dsaml.data.synthetic import corpus as synthetic

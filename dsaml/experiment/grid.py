@@ -22,7 +22,7 @@ import yaml
 
 from dsaml.config import LARGEST_SEED, PROFILES
 from dsaml.data.base import LOADERS
-from dsaml.data.label_tables import KINDS
+from dsaml.data.findings import KINDS
 from dsaml.errors import DsamlError, require_file
 from dsaml.experiment import workflow
 from dsaml.experiment.results import read_result

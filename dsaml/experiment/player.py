@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dsaml.audio.slices import encode, excerpt
+from dsaml.audio.recording import encode, excerpt
 from dsaml.evaluate.metrics import score
 from dsaml.experiment.recipes import MAML_ANNOTATOR
 from dsaml.experiment.run import Experiment

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from joblib import Parallel, delayed
 
-from dsaml.audio.features import Features, waveform_slices
+from dsaml.audio.features import Features, raw_slices
 from dsaml.config import AudioConfig, MetaConfig, Profile, SupervisedConfig
 from dsaml.data import Dataset
 from dsaml.experiment.progress import training_bar
@@ -66,7 +66,7 @@ class Experiment:
         if isinstance(model, BaselineConfig) and model.raw:
             songs = {s: (self.dataset.songs[s], len(f.log_mel)) for s, f in self.features.items()}
             audio = dataclasses.replace(AudioConfig(), sample_rate=WAVEFORM_RATE)
-            return waveform_slices(songs, audio, self.runs / "waveforms.safetensors")
+            return raw_slices(songs, audio, self.runs / "waveforms.safetensors")
         return self.features
 
     @property

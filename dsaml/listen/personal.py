@@ -12,12 +12,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dsaml.audio.encoder_windows import GlobalEncoder, windows_for
-from dsaml.audio.features import Features
-from dsaml.audio.recording import listen
-from dsaml.audio.slices import log_mel_slices, slice_times
+from dsaml.audio.features import song_features
+from dsaml.audio.slices import slice_times
 from dsaml.audio.windows import predict_song
-from dsaml.config import CLIP_STEPS, AudioConfig
+from dsaml.config import CLIP_STEPS
 from dsaml.errors import DsamlError, require_file
 from dsaml.experiment.model_files import load_model, save_model
 from dsaml.io import write_bytes_atomically
@@ -26,23 +24,6 @@ from dsaml.learn.maml import Batch, mode, personalize
 COLUMNS = ("time_s", "arousal", "valence")
 SHORTEST = 10  # steps; a curve below 5 s says too little about a person
 LARGEST_GAP = 2.0  # s between two points of a curve
-
-
-def song_features(path: Path, config: AudioConfig, encoder: GlobalEncoder, steps: int | None = None) -> Features:
-    """Features of any audio file from ``config.label_start`` on, without a cache.
-
-    Raises
-    ------
-    DsamlError
-        If the file cannot be decoded or is too short.
-    """
-    waveform = listen(path, config.sample_rate)
-    try:
-        log_mel = log_mel_slices(waveform, config, steps)
-    except DsamlError as error:
-        raise DsamlError(f"{path}: {error}") from error
-    windows, index = windows_for(len(log_mel) <= CLIP_STEPS, len(log_mel), config, hop_seconds=2.0)
-    return Features(log_mel, encoder.embed(waveform, config.sample_rate, windows)[index])
 
 
 def predict_file(song: Path, checkpoint: Path, encoder_of: Any, start: float = 0.0) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import seaborn as sns
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
-from dsaml.audio.slices import encode
+from dsaml.audio.recording import encode
 
 PALETTE = sns.color_palette("colorblind")
 DIMENSION_COLORS = {"arousal": PALETTE[3], "valence": PALETTE[0]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsaml.audio.slices import cut_slices, decode, load_mono, log_mel, log_mel_slices, resample, slice_times
+from dsaml.audio.recording import decode, load_waveform
+from dsaml.audio.slices import cut_slices, log_mel, log_mel_slices, slice_times
+from dsaml.audio.waveform import resample
 from dsaml.config import DEMO, AudioConfig
 from dsaml.errors import DsamlError
 
@@ -19,6 +22,7 @@ SHARED = Path(__file__).parents[3] / "shared"
 DEAM_AUDIO = SHARED / "data" / "DEAM" / "DEAM_audio" / "MEMD_audio"
 RATE = 44_100
 CONFIG = AudioConfig()
+FROM_START = AudioConfig(label_start=0.0)
 
 
 def noise(seconds: float, rate: int = RATE) -> np.ndarray:
@@ -30,7 +34,7 @@ def test_log_mel_equals_golden_numbers_of_the_released_code() -> None:
     if not path.is_file():
         pytest.skip("the golden numbers are not on this machine")
     golden = np.load(path, allow_pickle=False)
-    ours = log_mel_slices(torch.from_numpy(golden["waveform"]), CONFIG, 3, start_seconds=0.0)
+    ours = log_mel_slices(torch.from_numpy(golden["waveform"]), FROM_START, 3)
     assert ours.shape == (3, 51, 128)
     np.testing.assert_allclose(ours, golden["log_mel"], atol=1e-4)
 
@@ -39,7 +43,7 @@ def test_log_mel_equals_golden_numbers_of_the_released_code() -> None:
 def test_golden_real_deam_songs_give_sixty_finite_slices() -> None:
     files = sorted(DEAM_AUDIO.glob("*.mp3"))
     for file in files:
-        features = log_mel_slices(load_mono(file), CONFIG, 60)
+        features = log_mel_slices(load_waveform(file), CONFIG, 60)
         assert features.shape == (60, 51, 128)
         assert features.isfinite().all()
         assert -14 < features.mean() < 6 and features.std() > 1  # log power, not silence
@@ -54,7 +58,7 @@ def test_golden_real_deam_songs_give_sixty_finite_slices() -> None:
 def test_an_impulse_is_heard_in_the_slice_of_its_label_alone(sample: int, start: float) -> None:
     waveform = torch.zeros(6 * RATE)
     waveform[sample] = 1.0
-    loud = cut_slices(waveform, 8, CONFIG, start).abs().amax(1) > 0
+    loud = cut_slices(waveform, 8, dataclasses.replace(CONFIG, label_start=start)).abs().amax(1) > 0
     label = (sample - round(start * RATE)) // (RATE // 2)  # floor((t - start) / 0.5)
     assert loud.nonzero().flatten().tolist() == ([label] if 0 <= label < 8 else [])
 
@@ -69,14 +73,14 @@ def test_by_default_labels_begin_at_15_s() -> None:
 
 
 def test_slices_know_nothing_of_each_other() -> None:
-    slices = cut_slices(torch.from_numpy(noise(3)), 6, CONFIG, 0.0)
+    slices = cut_slices(torch.from_numpy(noise(3)), 6, FROM_START)
     one_by_one = torch.cat([log_mel(part) for part in slices.split(1)])
     torch.testing.assert_close(log_mel(slices), one_by_one, atol=1e-4, rtol=0)
 
 
 def test_pooling_averages_the_log_mel() -> None:
     waveform = torch.from_numpy(noise(1.5))
-    full, pooled = (log_mel_slices(waveform, c, 3, 0.0) for c in (CONFIG, DEMO.audio))
+    full, pooled = (log_mel_slices(waveform, dataclasses.replace(c, label_start=0.0), 3) for c in (CONFIG, DEMO.audio))
     assert pooled.shape == (3, *DEMO.model.slice_shape)
     torch.testing.assert_close(pooled[1, 2, 5], full[1, 8:12, 10:12].mean())
     torch.testing.assert_close(pooled[1, 12, 5], full[1, 48:51, 10:12].mean())  # the last one has three frames
@@ -104,7 +108,7 @@ def test_channels_are_averaged_and_the_rate_is_changed(tmp_path: Path) -> None:
     waveform, rate = decode(tmp_path / "a.wav")
     assert rate == 22_050 and waveform.dtype == np.float32
     np.testing.assert_allclose(waveform, left / 2, atol=1e-7)
-    loaded = load_mono(tmp_path / "a.wav")
+    loaded = load_waveform(tmp_path / "a.wav")
     assert len(loaded) == 2 * RATE
     wanted = 0.5 * np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE)
     np.testing.assert_allclose(loaded[200:-200], wanted[200:-200], atol=2e-3)
@@ -144,5 +148,5 @@ def test_a_bad_file_is_one_sentence(name: str, said: str, tmp_path: Path) -> Non
         whole = write(tmp_path / f"whole{path.suffix}", noise(10)).read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DsamlError, match=said) as caught:
-        load_mono(path)
+        load_waveform(path)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)

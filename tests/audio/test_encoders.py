@@ -150,9 +150,9 @@ def test_embeddings_equal_those_of_the_official_package(
     monkeypatch.setattr(torchaudio, "load", load)
     song = music(46)
     if DEAM_SONG.is_file():
-        from dsaml.audio.slices import load_mono
+        from dsaml.audio.recording import load_waveform
 
-        song = load_mono(DEAM_SONG)
+        song = load_waveform(DEAM_SONG)
     parts = {(15.0, 45.0): song[15 * RATE : 45 * RATE], (3.0, 4.5): song[3 * RATE : round(4.5 * RATE)]}
     for number, part in enumerate(parts.values()):
         sf.write(tmp_path / f"{number}.wav", part.numpy(), RATE, subtype="FLOAT")

@@ -15,9 +15,10 @@ import soundfile as sf
 import torch
 
 from dsaml.audio.encoder_windows import windows_for
-from dsaml.audio.features import FeatureCache, summary, waveform_slices
+from dsaml.audio.features import FeatureCache, raw_slices
 from dsaml.audio.mel_encoder import MelEncoder
-from dsaml.audio.slices import load_mono, log_mel_slices
+from dsaml.audio.recording import load_waveform
+from dsaml.audio.slices import log_mel_slices
 from dsaml.config import DEMO, AudioConfig
 from dsaml.data import Dataset, Song, Split
 from dsaml.data.annotations import Annotation
@@ -48,7 +49,7 @@ def test_a_clip_has_one_embedding_and_a_full_song_one_per_step(songs: dict, tmp_
     clip, full = cache.get(*songs["0"]), cache.get(*songs["2"])
     assert clip.log_mel.shape == (6, 13, 8) and clip.global_embedding.shape == (1, 8)
     assert full.log_mel.shape == (20, 13, 8) and full.global_embedding.shape == (20, 8)
-    waveform = load_mono(songs["2"][0].audio, RATE)
+    waveform = load_waveform(songs["2"][0].audio, RATE)
     torch.testing.assert_close(full.log_mel, log_mel_slices(waveform, AUDIO, 20))
     windows, index = windows_for(False, 20, AUDIO, 2.0)
     torch.testing.assert_close(full.global_embedding, MelEncoder(8, AUDIO).embed(waveform, RATE, windows)[index])
@@ -64,7 +65,7 @@ def test_the_second_time_nothing_is_computed(songs: dict, tmp_path: Path) -> Non
     for song in songs:
         assert torch.equal(made[song].log_mel, again[song].log_mel)
         assert torch.equal(made[song].global_embedding, again[song].global_embedding)
-    assert "3 songs: 0 computed, 3 found in" in summary(second, 3, 1.0)
+    assert "3 songs: 0 computed, 3 found in" in second.account(3, 1.0)
     assert not torch.is_inference(made["0"].global_embedding)
 
 
@@ -116,16 +117,16 @@ def test_raw_slices_are_kept_and_damaged_ones_made_again(
     songs: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "waveforms.safetensors"
-    first = waveform_slices(songs, AUDIO, path)
+    first = raw_slices(songs, AUDIO, path)
     content = path.read_bytes()
     songs["0"][0].audio.unlink()  # so the second time it can only be read
-    again = waveform_slices(songs, AUDIO, path)
+    again = raw_slices(songs, AUDIO, path)
     assert all(torch.equal(first[s].log_mel, again[s].log_mel) for s in songs) and first["0"].log_mel.dtype == torch.half
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     del songs["0"]
     with caplog.at_level(logging.WARNING):
-        assert list(waveform_slices(songs, AUDIO, path)) == ["1", "2"]
-    assert "damaged" in caplog.text and waveform_slices(songs, AUDIO, path).keys() == {"1", "2"}
+        assert list(raw_slices(songs, AUDIO, path)) == ["1", "2"]
+    assert "damaged" in caplog.text and raw_slices(songs, AUDIO, path).keys() == {"1", "2"}
 
 
 @pytest.mark.parametrize("hop", [float("nan"), float("inf"), -1.0, 0.0])

@@ -14,13 +14,14 @@ import soundfile as sf
 import torch
 import torchaudio
 
-from dsaml.audio import recording
+from dsaml.audio import recording, waveform
 from dsaml.audio.encoder_windows import windows_for
 from dsaml.audio.mel_encoder import MelEncoder
-from dsaml.audio.recording import Recording, listen, resample
-from dsaml.audio.slices import cut_slices, load_mono, log_mel_slices
+from dsaml.audio.recording import Recording, load_waveform
+from dsaml.audio.slices import cut_slices, log_mel_slices
+from dsaml.audio.waveform import resample
 from dsaml.config import DEMO
-from dsaml.data.checks.common import audio_problem
+from dsaml.data.checks.audio import audio_problem
 from dsaml.errors import DsamlError
 
 ROOT = Path(__file__).parents[2]
@@ -35,8 +36,7 @@ def noise(seconds: float, rate: int) -> np.ndarray:
 def test_common_rates_give_torchaudios_samples_bit_by_bit(rate: int, tmp_path: Path) -> None:
     sf.write(tmp_path / "a.wav", noise(2, rate), rate, subtype="FLOAT")
     wanted = torchaudio.functional.resample(torch.from_numpy(noise(2, rate)), rate, 44_100)
-    assert torch.equal(load_mono(tmp_path / "a.wav"), wanted)
-    assert torch.equal(listen(tmp_path / "a.wav", 44_100)[:], wanted)
+    assert torch.equal(load_waveform(tmp_path / "a.wav"), wanted)
 
 
 @pytest.mark.parametrize("rate", [*COMMON, 44_100, 44_101])
@@ -44,11 +44,12 @@ def test_a_long_recording_gives_the_samples_of_a_short_one(
     rate: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sf.write(tmp_path / "a.wav", np.stack([noise(9, rate), 0 * noise(9, rate)], 1), rate, subtype="FLOAT")
-    whole = load_mono(tmp_path / "a.wav")
+    whole = load_waveform(tmp_path / "a.wav")
     monkeypatch.setattr(recording, "SECONDS_IN_MEMORY", 2)
     monkeypatch.setattr(recording, "LOOK_BACK", 1)
     monkeypatch.setattr(recording, "BLOCK", 20_000)
-    long = listen(tmp_path / "a.wav", 44_100)
+    monkeypatch.setattr(waveform, "AT_ONCE", 20_000)
+    long = load_waveform(tmp_path / "a.wav", 44_100)
     assert not isinstance(long, torch.Tensor) and len(long) == len(whole)
     for first, last in [(0, 40_000), (200_001, 260_000), (160_000, 170_000), (len(whole) - 7, len(whole)), (0, 9)]:
         torch.testing.assert_close(long[first:last], whole[first:last], atol=5e-7, rtol=0)
@@ -61,7 +62,7 @@ def test_features_of_a_long_recording_equal_those_of_a_short_one(
     encoder, (windows, _) = MelEncoder(16), windows_for(False, 269, DEMO.audio, 2.0)
 
     def features() -> tuple[torch.Tensor, ...]:
-        waveform = listen(tmp_path / "a.flac", 44_100)
+        waveform = load_waveform(tmp_path / "a.flac", 44_100)
         embedding = encoder.embed(waveform, 44_100, windows)
         return log_mel_slices(waveform, DEMO.audio), cut_slices(waveform, 269, DEMO.audio), embedding
 
@@ -73,10 +74,10 @@ def test_features_of_a_long_recording_equal_those_of_a_short_one(
 
 @pytest.mark.parametrize(("rate", "wanted"), [(48_000, 44_100), (8_000, 44_100), (44_100, 16_000), (384_000, 44_100)])
 def test_the_filter_for_odd_rates_is_torchaudios(rate: int, wanted: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    waveform = torch.from_numpy(noise(1, rate))
-    table = resample(waveform, rate, wanted)
-    monkeypatch.setattr(recording, "KERNEL", 0)
-    torch.testing.assert_close(resample(waveform, rate, wanted), table, atol=2e-5, rtol=0)
+    samples = torch.from_numpy(noise(1, rate))
+    table = resample(samples, rate, wanted)
+    monkeypatch.setattr(waveform, "KERNEL", 0)
+    torch.testing.assert_close(resample(samples, rate, wanted), table, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("rate", [44_101, 99_991, 4_001, 383_999])
@@ -94,11 +95,11 @@ from pathlib import Path
 from dsaml.config import AudioConfig
 from dsaml.audio.mel_encoder import MelEncoder
 from dsaml.audio.encoder_windows import windows_for
-from dsaml.audio.recording import listen
+from dsaml.audio.recording import load_waveform
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 MelEncoder(64).embed(__import__("torch").zeros(44100 * 30), 44100, [(0.0, 30.0)])
 before = peak()
-waveform = listen(sys.argv[1], 44_100)
+waveform = load_waveform(sys.argv[1], 44_100)
 steps = 2 * (len(waveform) // 44_100) - 30
 MelEncoder(64).embed(waveform, 44_100, windows_for(False, steps, AudioConfig(), 2.0)[0])
 print(steps, peak() - before)

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsaml.audio.features import Features
-from dsaml.audio.windows import predict_song, window_starts
+from dsaml.audio.windows import plan_windows, predict_song
 from dsaml.config import CLIP_STEPS
 
 
 @given(steps=st.integers(1, 400), hop=st.integers(1, 60))
 def test_every_step_is_decided_once_by_a_window_inside_the_song(steps, hop):
     decided = []
-    for start, begin, end in window_starts(steps, hop):
+    for start, begin, end in plan_windows(steps, hop):
         assert start >= 0 and start <= begin < end <= start + CLIP_STEPS and end <= steps
         decided += range(begin, end)
     assert decided == list(range(steps))

@@ -897,7 +897,7 @@ def test_what_was_found_in_audio_is_remembered_by_content(data_sets, tmp_path, m
     sf.write(one_wav(root), np.zeros(RATE * 45), RATE)
     first = check("deam", root, memory=memory)
     assert [p.kind for p in first.problems] == ["audio"]
-    monkeypatch.setattr("dsaml.data.checks.common.audio_problem", lambda path, needed: (0.0, f"decoded {path.name}"))
+    monkeypatch.setattr("dsaml.data.checks.audio.audio_problem", lambda path, needed: (0.0, f"decoded {path.name}"))
     again = check("deam", root, memory=memory)
     assert again.problems == first.problems and again.summary == first.summary
     sf.write(one_wav(root), np.ones(RATE * 45), RATE)  # changed: it is decoded
@@ -911,7 +911,7 @@ def test_check_tells_what_would_stop_training_and_stays_ok(data_sets):
     assert report.ok and any("fewer than the 60 labels of a clip: song example" in text for text in report.obstacles)
     text = "\n".join(report.lines())
     assert "stops training (dmer)" in text and "OK: 0 errors, 0 notices; training (dmer) would stop" in text
-    assert report.to_dict()["training"]["obstacles"] == report.obstacles
+    assert json.loads(report.to_json())["training"]["obstacles"] == report.obstacles
     assert not check("folder", data_sets / "mine", labels_only=True).obstacles
 
 

@@ -32,33 +32,11 @@ from dsaml.data.checks import check
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
-
-
 @pytest.fixture(scope="module")
 def valid(tmp_path_factory):
     root = tmp_path_factory.mktemp("deam") / "DEAM"
     write_deam(root)
     return root
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 CASES = (
@@ -164,10 +142,6 @@ def test_random_bytes_never_crash_it(valid, tmp_path, data):
     path.write_bytes(bytes(raw))
     report = check("deam", root)
     assert not any("the check stopped" in p.message or "cannot be loaded (" in p.message for p in report.problems)
-
-
-
-
 
 
 @pytest.fixture(scope="module")

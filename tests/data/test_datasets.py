@@ -19,12 +19,6 @@ real = pytest.mark.skipif(not SHARED.is_dir(), reason="the real labels (../share
 REPOSITORY = Path(__file__).parents[2]
 
 
-
-
-
-
-
-
 def reasons(dataset) -> dict[str, str]:
     return {e.subject: e.reason for e in dataset.exclusions}
 
@@ -91,7 +85,7 @@ def test_deam_damaged_rows_are_left_out_with_a_reason(tmp_path):
 
 def test_a_corpus_is_never_called_real(tmp_path):
     write_corpus(tmp_path)
-    for dataset in (load_dataset("deam", tmp_path), deam.load(tmp_path, name="deam", real=True)):
+    for dataset in (load_dataset("deam", tmp_path), deam.load(tmp_path)):
         assert not dataset.real and dataset.name == "synthetic"
         assert len(dataset.tracks) == 6 and not dataset.songs["2016"].clip
     (tmp_path / "corpus.json").write_text("{}")
@@ -136,7 +130,7 @@ def test_pmemo_labels_open_their_half_second(tmp_path):
 
 @pytest.mark.parametrize("name", ["deam", "pmemo"])
 def test_committed_splits_follow_their_rule(name):
-    parts = read_split(SPLITS / f"{name}.json")
+    parts = read_split(SPLITS / f"{name}.json")["songs"]
     everyone = sorted((i for ids in parts.values() for i in ids), key=int)
     by_rule = song_parts(name, everyone, lambda song: song in parts["test"])
     assert {p: sorted(i, key=int) for p, i in parts.items()} == {p: list(i) for p, i in by_rule.items()}

@@ -11,6 +11,7 @@ import soundfile as sf
 from dsaml.data import load_dataset
 from dsaml.data.annotations import MEAN
 from dsaml.data.checks import check
+from dsaml.data.deam import AUDIO
 from dsaml.data.synthetic import corpus as synthetic
 from dsaml.data.synthetic.population import (
     CONFIGS,
@@ -78,7 +79,7 @@ def test_the_stress_test_has_the_same_songs_and_is_no_default_corpus(tmp_path):
         )
         roots[population] = synthetic.synthesize(tmp_path / population, small, workers=1)
     one, other = (
-        {p.name: p.read_bytes() for p in (root / synthetic.AUDIO).iterdir()} for root in roots.values()
+        {p.name: p.read_bytes() for p in (root / AUDIO).iterdir()} for root in roots.values()
     )
     assert one == other and len(one) == 3
     root = roots["continuous"]

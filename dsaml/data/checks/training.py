@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from dsaml.config import CLIP_STEPS, DIMENSIONS, Profile
-from dsaml.data.annotations import Annotation
+from dsaml.data.annotations import FLAT, Annotation
 from dsaml.data.base import PARTS, Dataset
-from dsaml.data.deam import FLAT
-from dsaml.data.label_tables import KINDS, Problem
+from dsaml.data.findings import KINDS, Problem
 from dsaml.errors import DsamlError
 
 
@@ -31,30 +30,30 @@ def obstacles(dataset: Dataset, profile: Profile, mode: str) -> list[str]:
         part: [s for s in ids if s in dataset.mean and dataset.songs[s].audio is not None]
         for part, ids in dataset.split.songs.items()
     }
-    found = [f"no song with audio and labels in the part {part}" for part in PARTS if not parts[part]]
+    reasons = [f"no song with audio and labels in the part {part}" for part in PARTS if not parts[part]]
     for part in ("train", "validation"):
-        found += _short(f"the part {part}", {s: dataset.mean[s] for s in parts[part]})
-    found += _constant("the averaged labels", [dataset.mean[s] for s in parts["train"]])
+        reasons += _short(f"the part {part}", {s: dataset.mean[s] for s in parts[part]})
+    reasons += _constant("the averaged labels", [dataset.mean[s] for s in parts["train"]])
     if mode == "dmer":
-        return found
+        return reasons
     if not dataset.tracks:
-        return [*found, "no annotator's own labels can be used; --mode dmer trains on averaged labels"]
+        return [*reasons, "no annotator's own labels can be used; --mode dmer trains on averaged labels"]
     people = dataset.split.annotators
     own = {w: {s: t for s, t in dataset.tracks.get(w, {}).items() if s in parts["train"]} for w in people["train"]}
     every = f"{sum(map(len, people.values()))} annotators in all"
     if not own:
-        found.append(f"no annotator in the part train ({every}; three are needed, one for each part)")
+        reasons.append(f"no annotator in the part train ({every}; three are needed, one for each part)")
     need = profile.meta.support_songs + profile.meta.query_songs
     if few := {who: len(tracks) for who, tracks in own.items() if len(tracks) < need}:
         who, count = min(few.items(), key=lambda item: item[1])
-        found.append(
+        reasons.append(
             f"{len(few)} of {len(own)} training annotators have fewer than the {need} songs of a task "
             f"({profile.meta.support_songs} support + {profile.meta.query_songs} query; profile {profile.name}): "
             f"{who} has {count}"
         )
     for who, tracks in own.items():
-        found += _short(f"annotator {who}", tracks)
-    found += _constant("the training annotators' labels", [t for tracks in own.values() for t in tracks.values()])
+        reasons += _short(f"annotator {who}", tracks)
+    reasons += _constant("the training annotators' labels", [t for tracks in own.values() for t in tracks.values()])
     held_out = set(parts["validation"])
     usable = [
         who
@@ -62,11 +61,11 @@ def obstacles(dataset: Dataset, profile: Profile, mode: str) -> list[str]:
         if sum(s in held_out and len(t) >= CLIP_STEPS for s, t in dataset.tracks.get(who, {}).items()) > 1
     ]
     if not usable:
-        found.append(
+        reasons.append(
             f"no annotator in the part validation rated two of its {len(held_out)} songs for {CLIP_STEPS} labels "
             f"({len(people['validation'])} annotators there, {every})"
         )
-    return found
+    return reasons
 
 
 def _short(where: str, tracks: Mapping[str, Annotation]) -> list[str]:
@@ -92,17 +91,9 @@ def _constant(what: str, labels: Sequence[Annotation]) -> list[str]:
 
 
 def stop_on_errors(root: Path, problems: Iterable[Problem], reasons: Sequence[str], accept: Iterable[str]) -> None:
-    """Let training begin only where ``check`` finds nothing wrong, or only what the user accepts.
+    """Let training begin only where ``check`` finds no ``problems``, or only kinds of them (``KINDS``) that the user accepts.
 
-    Parameters
-    ----------
-    root : Path
-    problems : iterable of Problem
-        What ``check`` found.
-    reasons : sequence of str
-        What :func:`obstacles` found; nobody can accept it.
-    accept : iterable of str
-        Kinds of problems, see ``KINDS``, that the user knows of.
+    ``reasons`` are what :func:`obstacles` found; nobody can accept those.
 
     Raises
     ------

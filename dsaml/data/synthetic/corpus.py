@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,18 +20,20 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from dsaml.audio.slices import encode
+from dsaml.audio.recording import encode
 from dsaml.closure import code_digest
 from dsaml.config import DIMENSIONS, LABEL_START, STEP_SECONDS
 from dsaml.data import deam
 from dsaml.data.annotations import MEAN
-from dsaml.data.base import DATASETS, PARTS, Dataset
+from dsaml.data.base import PARTS, Dataset
+from dsaml.data.deam import AUDIO, CORPUS_NAMES, LABELS, MARKER
+from dsaml.data.findings import Findings
 from dsaml.data.synthetic.population import (
     TWO_SIGNS,
     CorpusConfig,
     Plan,
     Population,
-    listen,
+    hear_and_rate,
     make_controls,
     make_listeners,
     make_plans,
@@ -44,12 +46,8 @@ from dsaml.workers import end_with_parent
 
 log = logging.getLogger(__name__)
 
-MARKER = "corpus.json"  # lists every file of the corpus; written first, and again as complete when all are there
 LOCK = ".lock"  # held while a process writes the corpus
-AUDIO = Path("DEAM_audio", "MEMD_audio")
-_LABELS, _DYNAMIC = Path("DEAM_Annotations", "annotations"), "dynamic (per second annotations)"
-RATERS = _LABELS / "annotations per each rater" / _DYNAMIC
-AVERAGED = _LABELS / "annotations averaged per song" / _DYNAMIC
+RATERS, AVERAGED = LABELS / deam.RATERS, LABELS / deam.AVERAGED
 ORACLE = Path("oracle")  # what each listener heard before rating it: validation and test songs
 _OWN_FILE = re.compile(r"(DEAM_audio|DEAM_Annotations|oracle)/([^/]+/)*\w+\.(mp3|csv)")  # what a corpus can hold
 _TEMPORARY = re.compile(rf"\.{re.escape(MARKER)}\..*")  # what a killed run leaves of the marker
@@ -63,13 +61,12 @@ def _write_audio(path: Path, config: CorpusConfig, plan: Plan) -> None:
     path.write_bytes(content.getvalue())  # the encoder itself says nothing when a disk is full
 
 
-def _csv(path: Path, first_column: str, rows: Iterable[tuple[str | int, np.ndarray]]) -> None:
-    """One row per id; shorter songs leave the last cells empty."""
-    rows = list(rows)
-    width = max(len(values) for _, values in rows)
+def _write_table(path: Path, first_column: str, rows: Mapping[str | int, np.ndarray]) -> None:
+    """One row per id, of shape (T,); shorter songs leave the last cells empty."""
+    width = max(map(len, rows.values()))
     header = [first_column, *(f"sample_{int(1000 * (LABEL_START + STEP_SECONDS * i))}ms" for i in range(width))]
     lines = [",".join(header)]
-    for name, values in rows:
+    for name, values in rows.items():
         lines.append(",".join([str(name), *(f"{v:.6f}" for v in values)] + [""] * (width - len(values))))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -165,16 +162,15 @@ def _alone(root: Path) -> Iterator[None]:
         lock.release()
 
 
-def _own_files(root: Path) -> set[str] | None:
-    """What the marker of ``root`` says that an earlier run wrote; None without a marker of this module's making."""
+def _read_own(root: Path) -> dict | None:
+    """The marker's content, which names the files that an earlier run wrote; None without a marker of this module's making."""
     try:
         description = json.loads((root / MARKER).read_text(encoding="utf-8"))
         files = description["files"]
-        mine = description["synthetic"] is True and isinstance(description["config"], dict)
+        mine = description["synthetic"] is True and isinstance(description["config"], dict) and isinstance(files, list)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    plain = isinstance(files, list) and all(isinstance(f, str) and _OWN_FILE.fullmatch(f) for f in files)
-    return set(files) if mine and plain else None
+    return description if mine and all(isinstance(f, str) and _OWN_FILE.fullmatch(f) for f in files) else None
 
 
 def _check_own(root: Path) -> dict | None:
@@ -189,27 +185,27 @@ def _check_own(root: Path) -> dict | None:
         if root.exists() or root.is_symlink():
             raise DsamlError(f"{root}: not a folder; give an empty or new one")
         return None
-    own = _own_files(root)
+    description = _read_own(root)
     found = [p for p in root.rglob("*") if not p.is_dir() or p.is_symlink()]
-    names = {p.relative_to(root).as_posix() for p in found}
-    temporary = {n for n in names if _TEMPORARY.fullmatch(n)}
-    if own is None and not names - {LOCK} - temporary:
+    names = {p.relative_to(root).as_posix() for p in found} - {LOCK}
+    names = {name for name in names if not _TEMPORARY.fullmatch(name)}
+    if description is None:
+        if names:
+            raise DsamlError(f"{root}: not empty and not an embedded corpus of this version; give an empty or new folder")
         return None
-    if own is None:
-        raise DsamlError(f"{root}: not empty and not an embedded corpus of this version; give an empty or new folder")
     links = sorted(p.relative_to(root).as_posix() for p in found if p.is_symlink())
-    if foreign := sorted(names - own - {MARKER, LOCK} - temporary) or links:
+    if foreign := sorted(names - set(description["files"]) - {MARKER}) or links:
         raise DsamlError(
             f"{root}: holds {foreign[0]}{f' and {len(foreign) - 1} more' if len(foreign) > 1 else ''}, which the embedded "
             "corpus did not write; move it elsewhere or give another folder (nothing was touched)"
         )
-    return json.loads((root / MARKER).read_text(encoding="utf-8"))
+    return description
 
 
 def _remove_own(root: Path) -> None:
     """Remove the files that an earlier run listed, and the folders that this leaves empty; the marker goes last."""
-    own = _own_files(root) or set()
-    for name in sorted(own):
+    own = (_read_own(root) or {"files": []})["files"]
+    for name in own:
         (root / name).unlink(missing_ok=True)
     folders = {parent for name in own for parent in Path(name).parents if parent.parts}
     for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
@@ -219,18 +215,18 @@ def _remove_own(root: Path) -> None:
 
 
 def _write_labels(root: Path, config: CorpusConfig, plans: list[Plan]) -> None:
-    means = []
+    means = {}
     for plan in plans:
-        heard, ratings = listen(config, plan)
-        means.append((plan.song_id, np.mean(list(ratings.values()), 0)))
+        heard, ratings = hear_and_rate(config, plan)
+        means[plan.song_id] = np.mean(list(ratings.values()), 0)
         heard[MEAN] = true_curve(config, *make_controls(config, plan.song_id, plan.steps, plan.flat), None)
         for d, dimension in enumerate(DIMENSIONS):
-            name = Path(dimension) / f"{plan.song_id}.csv"
-            _csv(root / RATERS / name, "WorkerId", ((who, values[:, d]) for who, values in ratings.items()))
-            if plan.part != "train":
-                _csv(root / ORACLE / name, "WorkerId", ((who, values[:, d]) for who, values in heard.items()))
+            for folder, curves in ((RATERS, ratings), (ORACLE, heard))[: 1 if plan.part == "train" else 2]:
+                path = root / folder / dimension / f"{plan.song_id}.csv"
+                _write_table(path, "WorkerId", {who: values[:, d] for who, values in curves.items()})
     for d, dimension in enumerate(DIMENSIONS):
-        _csv(root / AVERAGED / f"{dimension}.csv", "song_id", ((song, values[:, d]) for song, values in means))
+        path = root / AVERAGED / f"{dimension}.csv"
+        _write_table(path, "song_id", {song: values[:, d] for song, values in means.items()})
 
 
 def describe(root: str | Path) -> dict:
@@ -241,7 +237,7 @@ def describe(root: str | Path) -> dict:
     DsamlError
         If the folder holds no complete embedded corpus.
     """
-    description = None if _own_files(Path(root)) is None else json.loads((Path(root) / MARKER).read_text(encoding="utf-8"))
+    description = _read_own(Path(root))
     if description is None or not description.get("complete"):
         raise DsamlError(
             f"{Path(root) / MARKER}: missing or incomplete, so this is no complete embedded corpus; run "
@@ -255,7 +251,7 @@ def config(root: str | Path) -> CorpusConfig:
     return CorpusConfig(**describe(root)["config"])
 
 
-def load(root: str | Path, population: Population = "two-signs") -> Dataset:
+def load(root: str | Path, population: Population = "two-signs", *, found: Findings | None = None) -> Dataset:
     """Load an embedded corpus through the DEAM loader, with its split and its true curves (``oracle``).
 
     The oracle is what the listener heard before rating it, moods included: the best that anything can do.
@@ -268,14 +264,13 @@ def load(root: str | Path, population: Population = "two-signs") -> Dataset:
     root, description = Path(root), describe(root)
     there = description["config"].get("population", "two-signs")
     if there != population:
-        name = DATASETS.get(there, "of another version") if isinstance(there, str) else "of another version"
-        raise DsamlError(f"{root}: holds the data set {name}, not {DATASETS[population]}; give that name or another folder")
-    split = deam.split_of(description)
-    if split is None:
+        name = CORPUS_NAMES.get(there, "of another version") if isinstance(there, str) else "of another version"
+        raise DsamlError(f"{root}: holds the data set {name}, not {CORPUS_NAMES[population]}; give that name or another folder")
+    if deam.read_marker(root)[1] is None:
         raise DsamlError(f"{root / MARKER}: damaged, it does not list songs and annotators; write the corpus again")
-    return deam.load(root, split=split, name=DATASETS[population], oracle=root / ORACLE)
+    return deam.load(root, oracle=root / ORACLE, found=found)
 
 
-def load_stress(root: str | Path) -> Dataset:
+def load_stress(root: str | Path, *, found: Findings | None = None) -> Dataset:
     """The stress test: the same songs, heard by the continuous population; see :func:`load`."""
-    return load(root, "continuous")
+    return load(root, "continuous", found=found)

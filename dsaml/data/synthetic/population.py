@@ -120,9 +120,7 @@ class Session:
 
 def make_listeners(config: CorpusConfig, part: str) -> list[Listener]:
     """Listeners of one part; in "two-signs" the four sign combinations are balanced."""
-    count = {"train": config.train_listeners, "validation": config.validation_listeners, "test": config.test_listeners}[
-        part
-    ]
+    count = getattr(config, f"{part}_listeners")
     rng = np.random.default_rng([config.seed, 1, len(part)])
     make = _two_signs if config.population == "two-signs" else _continuous
     return [make(config, rng, f"{part}-{number + 1:02d}", number) for number in range(count)]
@@ -264,7 +262,7 @@ def rate(
     return np.clip(curve + config.noise * np.array(size) * np.array(columns).T, -1, 1)
 
 
-def listen(config: CorpusConfig, plan: Plan) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def hear_and_rate(config: CorpusConfig, plan: Plan) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """What each listener of the song's part hears in it, and what they write down.
 
     Returns
