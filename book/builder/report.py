@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from book.builder.published import notes
 from book.builder.speed import markdown
 from dsaml.config import DIMENSIONS, METRICS
-from dsaml.evaluate.evaluation import AVERAGE_CURVE_SPREAD, OWN_CURVE
+from dsaml.evaluate.oracles import AVERAGE_CURVE_SPREAD, OWN_CURVE
 from dsaml.experiment.results import read_result, stamp_line
 
 if TYPE_CHECKING:

@@ -89,11 +89,11 @@ def evaluate(
     """Score a model on unseen annotators and songs (PDMER, cross-song), beside the floors, with intervals."""
     from dsaml.cli.outputs import check_folder, check_output, holds_result
     from dsaml.experiment.workflow import evaluate as run_evaluate
-    from dsaml.experiment.workflow import table
+    from dsaml.experiment.workflow import terminal_table
 
     check_output(out, holds_result, (checkpoint, root, imagebind), force=force)
     check_folder(cache)
-    console.print(table(run_evaluate(checkpoint, dataset.value, root, out, cache, imagebind)))
+    console.print(terminal_table(run_evaluate(checkpoint, dataset.value, root, out, cache, imagebind)))
     console.print(str(out), soft_wrap=True, highlight=False)
 
 
@@ -180,10 +180,10 @@ def reproduce(
     from dsaml.config import get_profile
     from dsaml.experiment import tables
     from dsaml.experiment.prepare import prepare
-    from dsaml.experiment.reproduce import demo_results, stress_results
+    from dsaml.experiment.reproduce import demo_results, stress_results, write_tables
     from dsaml.experiment.results import read_result
     from dsaml.experiment.scoring import train_for
-    from dsaml.experiment.workflow import table
+    from dsaml.experiment.workflow import terminal_table
 
     settings = get_profile(profile)
     folder = results or Path("results") / profile
@@ -197,7 +197,7 @@ def reproduce(
     jobs = tables.jobs_of(wanted, range(seeds)) if what not in (What.book, What.stress) else None
     if what in (What.all, What.book) and dataset is DatasetName.synthetic:
         demo_results(settings, folder, cache, tuple(range(seeds)), jobs)
-        console.print(table(read_result(folder / "pdmer.json")))
+        console.print(terminal_table(read_result(folder / "pdmer.json")))
     elif what is not What.stress:
         experiment = prepare(settings, cache, dataset.value, root, make_encoder(settings, imagebind))
         if not experiment.dataset.tracks:  # labels of single annotators are not in every data set
@@ -208,7 +208,7 @@ def reproduce(
                 f"{dataset.value} has no labels of single annotators, so {what.value} cannot be computed on it"
             )
         train_for(experiment, jobs)
-        tables.compute(experiment, jobs, folder)
+        write_tables(experiment, jobs, folder)
     if what is What.stress or (what is What.all and dataset is DatasetName.synthetic):
         stress_results(settings, folder, cache, tuple(range(seeds)))
     shown = [] if what is What.book else ["stress"] if what is What.stress else [dataset.value]
@@ -216,7 +216,7 @@ def reproduce(
         payload = read_result(folder / f"tables-{data}.json")
         for name, block in payload["blocks"].items():
             if block["rows"]:
-                console.print(table(block, f"{name} ({data}): CCC [95 % interval], PCC, RMSE"))
+                console.print(terminal_table(block, f"{name} ({data}): CCC [95 % interval], PCC, RMSE"))
 
 
 class Variant(str, Enum):

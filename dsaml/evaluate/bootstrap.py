@@ -25,7 +25,7 @@ A factor of one unit adds no variance. What became of the training seeds stands 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -35,39 +35,37 @@ from scipy import stats
 
 from dsaml.config import DIMENSIONS, METRICS
 from dsaml.errors import DsamlError
-from dsaml.evaluate.evaluation import AVERAGE_CURVE_SPREAD, OWN_CURVE, UNTRAINED
+from dsaml.evaluate.oracles import AVERAGE_CURVE_SPREAD, OWN_CURVE
+from dsaml.evaluate.scores import UNTRAINED
 
 HIGHER_IS_BETTER = {"ccc": True, "pcc": True, "rmse": False}
 REPLICATES = 20_000
 P_FLOOR = 2 / REPLICATES  # a smaller p-value is not told apart from it
 
 
-def cube(table: pd.DataFrame, method: str, dimension: str, metric: str) -> np.ndarray:
+def crossed_scores(scores: pd.DataFrame, method: str, dimension: str, metric: str) -> np.ndarray:
     """One method's scores as (seeds, annotators, songs); NaN where an annotator did not rate a song.
 
     Raises
     ------
     DsamlError
-        If the table has no such rows.
+        If the scores table has no such rows.
     """
-    rows = table[(table.method == method) & (table.dimension == dimension)]
+    rows = scores[(scores.method == method) & (scores.dimension == dimension)]
     if rows.empty:
         raise DsamlError(
-            f"no scores for method '{method}' in {dimension}; the table has {sorted(table.method.unique())}"
+            f"no scores for method '{method}' in {dimension}; the table has {sorted(scores.method.unique())}"
         )
-    annotators, songs = sorted(table.annotator.unique()), sorted(table.song.unique())
-    out = np.full((rows.seed.nunique(), len(annotators), len(songs)), np.nan)
-    index = [
-        pd.Categorical(rows[k], categories=c).codes
-        for k, c in (("seed", None), ("annotator", annotators), ("song", songs))
-    ]
-    out[tuple(index)] = rows[metric]
+    units = {"seed": rows, "annotator": scores, "song": scores}  # whose units are an axis each, sorted
+    axes = [pd.Categorical(rows[key], categories=sorted(of[key].unique())) for key, of in units.items()]
+    out = np.full([len(axis.categories) for axis in axes], np.nan)
+    out[tuple(axis.codes for axis in axes)] = rows[metric]
     return out
 
 
-def seeds_of(table: pd.DataFrame, method: str) -> tuple[int, ...]:
-    """The training seeds of a method, in the order of :func:`cube`; none if nothing is trained."""
-    return tuple(sorted(set(table[table.method == method].seed.unique().tolist()) - {UNTRAINED}))
+def seeds_of(scores: pd.DataFrame, method: str) -> tuple[int, ...]:
+    """The training seeds of a method, in the order of :func:`crossed_scores`; none if nothing is trained."""
+    return tuple(sorted(set(scores[scores.method == method].seed.unique().tolist()) - {UNTRAINED}))
 
 
 @lru_cache(maxsize=16)
@@ -170,33 +168,38 @@ def interval(values: np.ndarray, other: np.ndarray | None = None, replicates: in
     return {"mean": mean, "low": mean - reach, "high": mean + reach, "p": max(p, 2 / replicates)}
 
 
-def summarize(table: pd.DataFrame) -> dict[str, Any]:
-    """Every method: ``{method: {dimension: {metric: {mean, low, high, seeds}}}}``."""
-    out: dict[str, Any] = {}
-    for method in table.method.unique():
-        seeds = ("none", "one", "several")[min(len(seeds_of(table, method)), 2)]
-        out[method] = {d: {} for d in DIMENSIONS}
-        for d in DIMENSIONS:
-            for metric in METRICS:
-                cell = interval(cube(table, method, d, metric))
-                out[method][d][metric] = {key: cell[key] for key in ("mean", "low", "high")} | {"seeds": seeds}
-    return out
+def summarize(scores: pd.DataFrame) -> dict[str, Any]:
+    """Every method of a scores table: ``{method: {dimension: {metric: {mean, low, high, seeds}}}}``."""
+
+    def cell(method: str, dimension: str, metric: str) -> dict[str, Any]:
+        found = interval(crossed_scores(scores, method, dimension, metric))
+        return {key: found[key] for key in ("mean", "low", "high")} | {"seeds": _what_became_of(seeds_of(scores, method))}
+
+    return {
+        method: {d: {metric: cell(method, d, metric) for metric in METRICS} for d in DIMENSIONS}
+        for method in scores.method.unique()
+    }
 
 
-def _sides(
-    table: pd.DataFrame, method: str, other: str, dimension: str, metric: str
+def _what_became_of(seeds: Sequence[int]) -> str:
+    """What stands under ``seeds`` where these were resampled together."""
+    return ("none", "one", "several")[min(len(seeds), 2)]
+
+
+def _paired_scores(
+    scores: pd.DataFrame, method: str, other: str, dimension: str, metric: str
 ) -> tuple[np.ndarray, np.ndarray | None, str]:
     """What :func:`interval` takes for ``method - other``, and what becomes of the seeds."""
-    mine, theirs = (cube(table, name, dimension, metric) for name in (method, other))
-    trained = [seeds for seeds in (seeds_of(table, method), seeds_of(table, other)) if seeds]
+    mine, theirs = (crossed_scores(scores, name, dimension, metric) for name in (method, other))
+    trained = [seeds for seeds in (seeds_of(scores, method), seeds_of(scores, other)) if seeds]
     if len(set(trained)) < 2:  # the same seeds, or a row without training: it is the same under each seed
-        return mine - theirs, None, ("none", "one", "several")[min(max(map(len, trained), default=0), 2)]
+        return mine - theirs, None, _what_became_of(trained[0] if trained else ())
     if min(map(len, trained)) == 1:
         return (_mean(mine, 0) - _mean(theirs, 0))[None], None, "unknown"
     return mine, theirs, "unpaired"
 
 
-def compare(table: pd.DataFrame, method: str, others: Sequence[str], metric: str = "ccc") -> dict[str, Any]:
+def compare(scores: pd.DataFrame, method: str, others: Sequence[str], metric: str = "ccc") -> dict[str, Any]:
     """Paired differences ``method - other`` with intervals, effect sizes and Holm-corrected p-values.
 
     Returns
@@ -210,13 +213,13 @@ def compare(table: pd.DataFrame, method: str, others: Sequence[str], metric: str
     Raises
     ------
     DsamlError
-        If a method is not in the table, or nothing can be compared.
+        If a method is not in the scores table, or nothing can be compared.
     """
     result: dict[str, Any] = {other: {} for other in others}
     sign = 1 if HIGHER_IS_BETTER[metric] else -1
     for other in others:
         for d in DIMENSIONS:
-            first, second, seeds = _sides(table, method, other, d, metric)
+            first, second, seeds = _paired_scores(scores, method, other, d, metric)
             pooled = _mean(first, 0) if second is None else _mean(first, 0) - _mean(second, 0)
             persons = _mean(pooled, 1)
             persons = persons[~np.isnan(persons)]
@@ -227,10 +230,21 @@ def compare(table: pd.DataFrame, method: str, others: Sequence[str], metric: str
                 "dz": float(persons.mean() / deviation) if deviation else float("nan"),
                 "annotators_better": float(np.mean(sign * persons > 0)),
             }
-    cells = [cell for row in result.values() for cell in row.values()]
+    correct([cell for row in result.values() for cell in row.values()])
+    return result
+
+
+def summarize_against(scores: pd.DataFrame, method: str) -> dict[str, Any]:
+    """Every method, and what ``method`` has above each of the others: for a result file."""
+    rows = summarize(scores)
+    against = compare(scores, method, [name for name in rows if name != method])
+    return {"rows": rows, "paired": {"method": method, "metric": "ccc", "against": against}}
+
+
+def correct(cells: Collection[dict[str, Any]]) -> None:
+    """Put ``p_holm``, corrected over all these differences, into each of them."""
     for cell, corrected in zip(cells, holm([cell["p"] for cell in cells]), strict=True):
         cell["p_holm"] = corrected
-    return result
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -246,10 +260,15 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected.tolist()
 
 
-def gap_closed(summary: Mapping[str, Any], method: str, metric: str = "ccc") -> dict[str, float]:
-    """Share of the way from the average listener's true curve, best spread, to the listener's own; NaN without a gap."""
+def gap_closed(summary: Mapping[str, Any], method: str) -> dict[str, float] | None:
+    """Share of the way in CCC from the average listener's true curve, best spread, to the listener's own.
+
+    NaN without a gap; None where :func:`summarize` gave no row of the method or of the oracles.
+    """
+    if not {method, AVERAGE_CURVE_SPREAD, OWN_CURVE} <= set(summary):
+        return None
     out = {}
     for d in DIMENSIONS:
-        low, high, here = (summary[name][d][metric]["mean"] for name in (AVERAGE_CURVE_SPREAD, OWN_CURVE, method))
+        low, high, here = (summary[name][d]["ccc"]["mean"] for name in (AVERAGE_CURVE_SPREAD, OWN_CURVE, method))
         out[d] = (here - low) / (high - low) if high != low else float("nan")
     return out

@@ -10,11 +10,11 @@ import pandas as pd
 
 from dsaml.evaluate import bootstrap
 from dsaml.evaluate.attention import last_maps, separation, songs_shown
-from dsaml.experiment.recipes import NO_ATTENTION_LOSS, SUPERVISED
+from dsaml.experiment.recipes import FIRST_STAGE, NO_ATTENTION_LOSS
 from dsaml.experiment.run import Experiment
 
 BLOCK, SEPARATION = "figure4", "separation"  # the block of the claims, and its one cell
-METHODS = (SUPERVISED, NO_ATTENTION_LOSS)  # with and without Eq. 3
+METHODS = (FIRST_STAGE, NO_ATTENTION_LOSS)  # with and without Eq. 3
 
 
 def attention_separation(experiment: Experiment, seed: int) -> pd.DataFrame:
@@ -25,13 +25,11 @@ def attention_separation(experiment: Experiment, seed: int) -> pd.DataFrame:
     DataFrame
         Columns method, seed, song, separation (seconds).
     """
-    store, seconds = experiment.store, experiment.profile.audio.step_seconds
-    parts = []
+    store, parts = experiment.store, []
     for name in METHODS:
-        values = separation(last_maps(experiment.model(name, seed)[0], store), seconds)
-        parts.append(
-            pd.DataFrame({"method": name, "seed": seed, "song": songs_shown(store), SEPARATION: values.tolist()})
-        )
+        maps = last_maps(experiment.model(name, seed)[0], store)
+        values = separation(maps, experiment.profile.audio.step_seconds).tolist()
+        parts.append(pd.DataFrame({"method": name, "seed": seed, "song": songs_shown(store), SEPARATION: values}))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -44,16 +42,16 @@ def separation_block(table: pd.DataFrame) -> dict[str, Any]:
         ``rows``: for each method the mean separation with its interval; ``differences``: with Eq. 3 minus without, paired by song
         and seed; ``seeds``, ``songs`` and ``unit`` as in the other blocks.
     """
-    cubes = {
+    crossed = {
         name: rows.pivot(index="seed", columns="song", values=SEPARATION).to_numpy()[:, :, None]  # (seeds, songs, 1)
         for name, rows in table.groupby("method", sort=False)
     }
-    first, second = (cubes[name] for name in METHODS)  # the same seeds and songs on both sides
-    change = bootstrap.interval(first - second) | {"p_floor": bootstrap.P_FLOOR, "seeds": "several" if len(first) > 1 else "one"}
+    first, second = (crossed[name] for name in METHODS)  # the same seeds and songs on both sides
+    seeds = {"p_floor": bootstrap.P_FLOOR, "seeds": "several" if len(first) > 1 else "one"}
     return {
-        "rows": {name: {SEPARATION: bootstrap.interval(values)} for name, values in cubes.items()},
-        "differences": {f"{METHODS[0]} | {METHODS[1]}": {SEPARATION: change}},
-        "seeds": {name: len(values) for name, values in cubes.items()},
+        "rows": {name: {SEPARATION: bootstrap.interval(values)} for name, values in crossed.items()},
+        "differences": {" | ".join(METHODS): {SEPARATION: bootstrap.interval(first - second) | seeds}},
+        "seeds": {name: len(values) for name, values in crossed.items()},
         "songs": table.song.nunique(),
         "unit": "songs and training seeds",
     }

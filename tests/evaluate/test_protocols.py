@@ -1,16 +1,18 @@
-"""Predictors with known answers; the verdict of the headline."""
+"""Floors, oracles and models with known answers; the verdict of the headline."""
 
 import dataclasses
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import META, MODEL
+from conftest import MODEL
 
+from dsaml.audio.features import Features
 from dsaml.config import DIMENSIONS, METRICS
 from dsaml.data.annotations import Annotation
-from dsaml.evaluate import bootstrap, protocols
-from dsaml.evaluate import evaluation as ev
+from dsaml.evaluate import bootstrap, oracles, protocols
+from dsaml.evaluate.floors import FLOORS, SUPPORT_MEAN, training_mean
+from dsaml.evaluate.scores import UNTRAINED
 from dsaml.experiment.claims import headline
 from dsaml.experiment.recipes import MAML_ANNOTATOR, MAML_MEAN
 from dsaml.experiment.rows import FINE_TUNED
@@ -19,21 +21,23 @@ from dsaml.learn.training import cross_song_tasks
 from dsaml.model.dsaml import DSAML
 
 
+def best_spread(store: SongStore) -> dict[str, float]:
+    return oracles.best_spread(store.dataset, store.steps)
+
+
 def _fixed(store) -> pd.DataFrame:
-    tasks = cross_song_tasks(store, "test", 2)
-    rows = ev.floor_predictors(store) | ev.oracle_predictors(store)
-    return pd.concat([ev.score_tasks(p, store, tasks, name, ev.UNTRAINED) for name, p in rows.items()])
+    return pd.concat(protocols.fixed_rows(store, "cross-song"))
 
 
 def test_the_listeners_own_curve_is_best_and_floors_have_no_correlation(store):
     summary = bootstrap.summarize(_fixed(store))
     assert summary["constant (training mean)"]["valence"]["ccc"]["mean"] == pytest.approx(0, abs=1e-6)
-    own, average = (summary[name]["valence"] for name in (ev.OWN_CURVE, ev.AVERAGE_CURVE))
+    own, average = (summary[name]["valence"] for name in (oracles.OWN_CURVE, oracles.AVERAGE_CURVE))
     assert own["ccc"]["mean"] > 0.8 and own["rmse"]["mean"] < average["rmse"]["mean"]
     assert own["ccc"]["seeds"] == "none"
-    gap = bootstrap.gap_closed(summary, ev.OWN_CURVE)
+    gap = bootstrap.gap_closed(summary, oracles.OWN_CURVE)
     assert gap["valence"] == pytest.approx(1.0)
-    assert bootstrap.gap_closed(summary, ev.AVERAGE_CURVE_SPREAD)["valence"] == pytest.approx(0.0)
+    assert bootstrap.gap_closed(summary, oracles.AVERAGE_CURVE_SPREAD)["valence"] == pytest.approx(0.0)
 
 
 def _with(store: SongStore, **changes) -> SongStore:
@@ -58,11 +62,12 @@ def _shrunk(store: SongStore, share: float) -> SongStore:
 def test_the_best_spread_is_found_on_validation_and_undoes_a_wrong_one(store):
     dataset = store.dataset
     exact = _with(store, tracks={who: tracks for who, tracks in dataset.oracle.items() if who != "all"})  # no noise
-    assert ev.best_spread(exact)["arousal"] == pytest.approx(1.0)
+    assert best_spread(exact)["arousal"] == pytest.approx(1.0)
     half = _shrunk(exact, 0.5)
-    assert ev.best_spread(half)["arousal"] == pytest.approx(2.0)
+    assert best_spread(half)["arousal"] == pytest.approx(2.0)
     rows = _fixed(half).groupby(["method", "dimension"]).ccc.mean()
-    spread, plain, own = (rows[name, "arousal"] for name in (ev.AVERAGE_CURVE_SPREAD, ev.AVERAGE_CURVE, ev.OWN_CURVE))
+    names = (oracles.AVERAGE_CURVE_SPREAD, oracles.AVERAGE_CURVE, oracles.OWN_CURVE)
+    spread, plain, own = (rows[name, "arousal"] for name in names)
     assert spread == pytest.approx(own, abs=0.01) and plain < own - 0.05
 
 
@@ -73,40 +78,46 @@ def test_the_best_spread_does_not_look_at_test_listeners(store):
             song: Annotation(song, who, track.times, 3 * track.values) for song, track in tracks[who].items()
         }
     other = _with(store, tracks=tracks)
-    assert ev.best_spread(other) == ev.best_spread(store)
+    assert best_spread(other) == best_spread(store)
 
 
-def test_the_prefix_protocol_has_the_same_spread_around_the_mean_of_what_is_scored(store, monkeypatch):
+def test_the_prefix_protocol_has_the_same_spread_around_the_mean_of_what_is_scored(store):
     exact = _with(store, tracks={who: tracks for who, tracks in store.dataset.oracle.items() if who != "all"})
     half = _shrunk(exact, 0.5)
     half = SongStore(half.dataset, {}, 8)  # clips of 8 steps: the songs of 12 are long
-    monkeypatch.setattr(protocols, "CLIP_STEPS", 8)
-    rows = pd.concat(protocols.prefix_floors(half))
-    assert set(rows.seed) == {ev.UNTRAINED}
+    rows = pd.concat(protocols.fixed_rows(half, "prefix"))
+    assert set(rows.seed) == {UNTRAINED}
     ccc = rows[rows.dimension == "arousal"].groupby("method").ccc.mean()
-    assert ccc[ev.OWN_CURVE] == pytest.approx(1.0) and ccc[ev.AVERAGE_CURVE] < ccc[ev.AVERAGE_CURVE_SPREAD]
+    assert ccc[oracles.OWN_CURVE] == pytest.approx(1.0) and ccc[oracles.AVERAGE_CURVE] < ccc[oracles.AVERAGE_CURVE_SPREAD]
 
 
 def test_spreading_keeps_the_mean():
     curve = np.random.default_rng(0).normal(size=(30, 2))
-    wide = ev.spread(curve, np.array([2.0, 0.5]))
+    wide = oracles.spread(curve, np.array([2.0, 0.5]))
     assert np.allclose(wide.mean(0), curve.mean(0)) and np.allclose(wide.std(0), curve.std(0) * [2.0, 0.5])
 
 
 def test_support_mean_predicts_the_support_songs_mean(store):
     tasks = cross_song_tasks(store, "test", 1)
-    prediction = ev.floor_predictors(store)["support mean"](tasks)[0]
-    expected = store.track(tasks[0].annotator, tasks[0].support[0]).values.mean(0)
-    assert np.allclose(prediction, expected)
+    first = protocols.cross_song_questions(store, tasks)[0]
+    said = FLOORS[SUPPORT_MEAN](training_mean(store.dataset), first)
+    assert np.allclose(said, store.track(tasks[0].annotator, tasks[0].support[0]).values.mean(0))
 
 
-def test_shifted_model_has_the_support_mean_on_the_support_song(store):
-    tasks = cross_song_tasks(store, "test", 1)
+def test_the_shifted_model_has_the_support_labels_mean_on_the_support_song(store):
     model = DSAML(MODEL).eval()
-    plain = ev.model_predictor(model, store, META, steps=0)(tasks)[0]
-    shifted = ev.shifted_predictor(model, store)(tasks)[0]
-    shift = shifted - plain
-    assert np.allclose(shift, shift[0, 0], atol=1e-5)  # one shift for all songs and steps
+    constant = {
+        who: {s: dataclasses.replace(t, values=0 * t.values + 0.5) for s, t in tracks.items()}
+        for who, tracks in store.dataset.tracks.items()
+    }
+    features = {song: Features(*store.inputs("s18")) for song in store.dataset.songs}  # every song sounds like one
+    same = SongStore(dataclasses.replace(store.dataset, tracks=constant), features, store.steps)
+    shifted = protocols.cross_song_shifted(same, model, "shifted", 0)
+    x, embedding = same.inputs("s18")
+    curve = model(x[None], embedding[None]).prediction[0].detach().numpy()
+    moved = curve - curve.mean(0)  # what is left of the curve around the labels' mean
+    for d, dimension in enumerate(DIMENSIONS):
+        assert shifted[shifted.dimension == dimension].rmse.to_numpy() == pytest.approx(moved[:, d].std(), abs=1e-5)
 
 
 def _table(scores: dict[str, np.ndarray]) -> pd.DataFrame:
