@@ -84,7 +84,6 @@ def bootstrap(values: np.ndarray, replicates: int = REPLICATES, side: int = 0) -
     ----------
     values : ndarray, shape (seeds, annotators, songs)
         NaN where there is no score.
-    replicates : int
     side : int
         Another number draws other seeds, but the same annotators and songs.
 
@@ -117,30 +116,6 @@ def _mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
         return np.where(there, values, 0.0).sum(axis) / there.sum(axis)
 
 
-def _estimate(values: np.ndarray, other: np.ndarray | None, replicates: int) -> tuple[float, float, float]:
-    """Mean, standard error, degrees of freedom of ``values``, or of ``values - other`` with seeds of their own.
-
-    Both (seeds, annotators, songs).
-    """
-    sides = [values] if other is None else [values, other]
-    there = np.all([~np.isnan(side).all(0) for side in sides], 0)  # (annotators, songs) that all sides have
-    if not there.any():
-        raise DsamlError("no listener and song have scores of both rows; score them on the same part of the split")
-    people, songs = there.any(1), there.any(0)
-    sides = [np.where(there, side, np.nan)[:, people][:, :, songs] for side in sides]
-    signs = (1, -1)[: len(sides)]
-    pooled = sum(sign * _mean(side, 0) for sign, side in zip(signs, sides, strict=True))
-    means = sum(sign * bootstrap(side, replicates, k) for k, (sign, side) in enumerate(zip(signs, sides, strict=True)))
-    units = [_mean(side, (1, 2)) for side in sides] + [_mean(pooled, 1), _mean(pooled, 0)]
-    parts = [(x.var(ddof=1) / len(x), len(x) - 1) for x in units if len(x) > 1]
-    if not parts:
-        raise DsamlError("one listener and one song: an interval needs at least two songs or two listeners")
-    shares, freedoms = np.array(parts).T
-    freedom = shares.sum() ** 2 / (shares**2 / freedoms).sum() if shares.any() else np.inf
-    mean = sum(sign * np.nanmean(side) for sign, side in zip(signs, sides, strict=True))
-    return float(mean), float(np.nanstd(means)), float(freedom)
-
-
 def interval(values: np.ndarray, other: np.ndarray | None = None, replicates: int = REPLICATES) -> dict[str, float]:
     """Mean of scores, its 95 % interval, and the p-value of a mean of 0.
 
@@ -150,7 +125,6 @@ def interval(values: np.ndarray, other: np.ndarray | None = None, replicates: in
         Scores, or paired differences of scores.
     other : ndarray, shape (other seeds, annotators, songs), optional
         Scores to be subtracted, of which only annotators and songs are paired.
-    replicates : int
 
     Returns
     -------
@@ -162,10 +136,30 @@ def interval(values: np.ndarray, other: np.ndarray | None = None, replicates: in
     DsamlError
         If there is but one listener and one song, or no cell that both have.
     """
-    mean, error, freedom = _estimate(values, other, replicates)
+    sides = [values] if other is None else [values, other]
+    there = np.all([~np.isnan(side).all(0) for side in sides], 0)  # (annotators, songs) that all sides have
+    if not there.any():
+        raise DsamlError("no listener and song have scores of both rows; score them on the same part of the split")
+    people, songs = there.any(1), there.any(0)
+    sides = [np.where(there, side, np.nan)[:, people][:, :, songs] for side in sides]
+    signed = list(zip((1, -1), sides, strict=False))
+    mean = float(sum(sign * np.nanmean(side) for sign, side in signed))
+    means = sum(sign * bootstrap(side, replicates, k) for k, (sign, side) in enumerate(signed))  # (replicates,)
+    freedom = _degrees_of_freedom(sides, sum(sign * _mean(side, 0) for sign, side in signed))
+    error = float(np.nanstd(means))
     reach = error * float(stats.t.ppf(0.975, freedom))
     p = 2 * float(stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
     return {"mean": mean, "low": mean - reach, "high": mean + reach, "p": max(p, 2 / replicates)}
+
+
+def _degrees_of_freedom(sides: list[np.ndarray], pooled: np.ndarray) -> float:
+    """Satterthwaite's, from the units' means: seeds of each side (seeds, annotators, songs), and what is left without them."""
+    units = [_mean(side, (1, 2)) for side in sides] + [_mean(pooled, 1), _mean(pooled, 0)]
+    parts = [(x.var(ddof=1) / len(x), len(x) - 1) for x in units if len(x) > 1]
+    if not parts:
+        raise DsamlError("one listener and one song: an interval needs at least two songs or two listeners")
+    shares, freedoms = np.array(parts).T
+    return float(shares.sum() ** 2 / (shares**2 / freedoms).sum()) if shares.any() else np.inf
 
 
 def summarize(scores: pd.DataFrame) -> dict[str, Any]:

@@ -44,9 +44,14 @@ class Claim:
     text: str
     paper: str  # the paper's evidence; of a claim of ours, what it is about
     comparisons: tuple[Comparison, ...]
-    command: str
+    other_command: str = ""  # what computes it, where that is not the table of its comparisons
     needs: str = ""  # what it takes, where nothing here can decide it
     ours: bool = False  # the paper does not claim it
+
+    @property
+    def command(self) -> str:
+        """What computes it."""
+        return self.other_command or f"python -m dsaml reproduce {self.comparisons[0].block.partition('-')[0]}"
 
     @property
     def evidence(self) -> str:
@@ -62,7 +67,6 @@ _BASELINES = tuple(baseline_name(name) for name in BASELINES)
 _META = tuple(baseline_name(name, meta=True) for name in BASELINES)
 _TUNED = (label_of(NON_META), label_of(NON_META_LONG))  # on both budgets
 _ANNOTATOR_LABELS = (recipes.ANNOTATOR_LABELS, recipes.ANNOTATOR_LABELS_LONG)
-_TABLE = "python -m dsaml reproduce table"
 
 CLAIMS = (
     Claim(
@@ -70,38 +74,33 @@ CLAIMS = (
         "listeners of one song differ, so its averaged label loses what is one's own",
         "Figures 1 and 5; true by construction of simulated listeners, the question is how much",
         (Comparison("table4", OWN_CURVE, AVERAGE_CURVE),),
-        f"{_TABLE}4",
     ),
     Claim(
         "C2",
         "DSAML predicts averaged curves better than CRNN, DNN, MCRNN and DAMFF",
         "Table 1",
         _against("table1", FIRST_STAGE, _BASELINES),
-        f"{_TABLE}1",
     ),
     Claim(
         "C3",
         "all four parts help where a song's emotion depends on what was heard 8 to 15 s before",
         "the text on Table 1: long-term dependencies",
         _against("table3-long-range", FIRST_STAGE, recipes.ABLATIONS),
-        f"{_TABLE}3",
     ),
     Claim(
         "C4",
         "with one annotated song DSAML predicts a new listener better than the four, with or without MAML",
         "Table 2",
         _against("table2", MAML_ANNOTATOR, (*_BASELINES, *_META)),
-        f"{_TABLE}2",
     ),
     Claim(
         "C5",
         "MAML makes the four baselines worse",
         "Table 2 and its text",
         tuple(Comparison("table2", plain, meta) for plain, meta in zip(_BASELINES, _META, strict=True)),
-        f"{_TABLE}2",
     ),
     *(
-        Claim(id, f"{what} helps", evidence, _against("table3", FIRST_STAGE, (name,)), f"{_TABLE}3")
+        Claim(id, f"{what} helps", evidence, _against("table3", FIRST_STAGE, (name,)))
         for id, what, evidence, name in (
             ("C6", "local attention", "Figure 2, Table 3", recipes.NO_LOCAL),
             ("C7", "global attention", "Figure 2, Table 3", recipes.NO_GLOBAL),
@@ -114,35 +113,31 @@ CLAIMS = (
         "the diagonal loss keeps local and global attention to their scales: with it they look at distances farther apart",
         "Figure 4",
         (Comparison(figure4.BLOCK, *figure4.METHODS),),
-        f"{_TABLE}3",
+        "python -m dsaml reproduce table3",
     ),
     Claim(
         "C11",
         "MAML needs annotator tasks: with averaged labels (Eq. 5) it is worse",
         "Table 4",
         _against("table4", MAML_ANNOTATOR, (MAML_MEAN,)),
-        f"{_TABLE}4",
     ),
     Claim(
         "C12",
         "annotators' labels need MAML: without it they are worse, fine-tuned or not",
         "Table 4",
         _against("table4", MAML_ANNOTATOR, tuple(row for name in _ANNOTATOR_LABELS for row in (name, label_of(name)))),
-        f"{_TABLE}4",
     ),
     Claim(
         "C13",
         "without MAML, annotators' labels are worse than averaged ones",
         "Table 4 and its text",
         tuple(Comparison("table4", *rows) for rows in zip((NON_META, NON_META_LONG), _ANNOTATOR_LABELS, strict=True)),
-        f"{_TABLE}4",
     ),
     Claim(
         "C14",
         "one annotated song is enough: better than the same model before it, and than fine-tuning without MAML",
         "the abstract, and the text on Table 2",
         _against("table4", MAML_ANNOTATOR, (BEFORE, *_TUNED)),
-        f"{_TABLE}4",
     ),
     Claim(
         "C15",
@@ -157,7 +152,6 @@ CLAIMS = (
         "with one annotated song DSAML beats what knows the music perfectly and the listener not at all",
         "the average listener's true curve, at its best spread, is known for simulated listeners only",
         _against("table4", MAML_ANNOTATOR, (AVERAGE_CURVE_SPREAD,)),
-        f"{_TABLE}4",
         ours=True,
     ),
     Claim(
@@ -165,7 +159,6 @@ CLAIMS = (
         "annotator tasks pay under the released code's protocol too: the song's own first 30 s as support",
         "Table 4 as the released code computes it, with fine-tuned rows",
         _against("table4-prefix", MAML_ANNOTATOR, (MAML_MEAN, *_TUNED)),
-        f"{_TABLE}4",
         ours=True,
     ),
 )
