@@ -33,7 +33,7 @@ def attention_separation(experiment: Experiment, seed: int) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def separation_block(table: pd.DataFrame) -> dict[str, Any]:
+def separation_block(separations: pd.DataFrame) -> dict[str, Any]:
     """The block ``figure4`` of the tables' payload, from :func:`attention_separation` of all training seeds.
 
     Returns
@@ -44,7 +44,7 @@ def separation_block(table: pd.DataFrame) -> dict[str, Any]:
     """
     crossed = {
         name: rows.pivot(index="seed", columns="song", values=SEPARATION).to_numpy()[:, :, None]  # (seeds, songs, 1)
-        for name, rows in table.groupby("method", sort=False)
+        for name, rows in separations.groupby("method", sort=False)
     }
     first, second = (crossed[name] for name in METHODS)  # the same seeds and songs on both sides
     seeds = {"p_floor": bootstrap.P_FLOOR, "seeds": "several" if len(first) > 1 else "one"}
@@ -52,7 +52,7 @@ def separation_block(table: pd.DataFrame) -> dict[str, Any]:
         "rows": {name: {SEPARATION: bootstrap.interval(values)} for name, values in crossed.items()},
         "differences": {" | ".join(METHODS): {SEPARATION: bootstrap.interval(first - second) | seeds}},
         "seeds": {name: len(values) for name, values in crossed.items()},
-        "songs": table.song.nunique(),
+        "songs": separations.song.nunique(),
         "unit": "songs and training seeds",
     }
 

@@ -1,17 +1,20 @@
 """Floors, oracles and models with known answers; the verdict of the headline."""
 
-import dataclasses
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import MODEL
+import torch
+from conftest import META, MODEL, make_store
 
 from dsaml.audio.features import Features
 from dsaml.config import DIMENSIONS, METRICS
+from dsaml.data import Dataset, Song, Split
 from dsaml.data.annotations import Annotation
 from dsaml.evaluate import bootstrap, oracles, protocols
-from dsaml.evaluate.floors import FLOORS, SUPPORT_MEAN, training_mean
+from dsaml.evaluate.floors import FLOORS, SONG_MEAN, SUPPORT_MEAN, training_mean
 from dsaml.evaluate.scores import UNTRAINED
 from dsaml.experiment.claims import headline
 from dsaml.experiment.recipes import MAML_ANNOTATOR, MAML_MEAN
@@ -42,7 +45,7 @@ def test_the_listeners_own_curve_is_best_and_floors_have_no_correlation(store):
 
 def _with(store: SongStore, **changes) -> SongStore:
     """A store without sound, for another data set."""
-    return SongStore(dataclasses.replace(store.dataset, **changes), {}, store.steps)
+    return SongStore(replace(store.dataset, **changes), {}, store.steps)
 
 
 def _shrunk(store: SongStore, share: float) -> SongStore:
@@ -52,7 +55,7 @@ def _shrunk(store: SongStore, share: float) -> SongStore:
         values = track.values.copy()
         middle = values[:, 0].mean()
         values[:, 0] = middle + share * (values[:, 0] - middle)
-        return dataclasses.replace(track, values=values)
+        return replace(track, values=values)
 
     oracle = dict(store.dataset.oracle)
     oracle["all"] = {song: smaller(track) for song, track in oracle["all"].items()}
@@ -107,11 +110,11 @@ def test_support_mean_predicts_the_support_songs_mean(store):
 def test_the_shifted_model_has_the_support_labels_mean_on_the_support_song(store):
     model = DSAML(MODEL).eval()
     constant = {
-        who: {s: dataclasses.replace(t, values=0 * t.values + 0.5) for s, t in tracks.items()}
+        who: {s: replace(t, values=0 * t.values + 0.5) for s, t in tracks.items()}
         for who, tracks in store.dataset.tracks.items()
     }
     features = {song: Features(*store.inputs("s18")) for song in store.dataset.songs}  # every song sounds like one
-    same = SongStore(dataclasses.replace(store.dataset, tracks=constant), features, store.steps)
+    same = SongStore(replace(store.dataset, tracks=constant), features, store.steps)
     shifted = protocols.cross_song_shifted(same, model, "shifted", 0)
     x, embedding = same.inputs("s18")
     curve = model(x[None], embedding[None]).prediction[0].detach().numpy()
@@ -140,3 +143,50 @@ def test_the_verdict_flips_with_the_numbers(gain, holds):
     payload = {"paired": {"against": bootstrap.compare(_table(scores), MAML_ANNOTATOR, [FINE_TUNED, MAML_MEAN])}}
     assert headline(payload).startswith("On unseen simulated listeners") == holds
     assert ("does not hold" in headline(payload)) == (not holds)
+
+
+def test_protocols_are_named_and_scored():
+    store = make_store()
+    assert set(protocols.PROTOCOLS) == {"dmer", "cross-song", "prefix"}
+    floors = pd.concat(protocols.fixed_rows(store, "dmer"))
+    own = floors[floors.method == SONG_MEAN]
+    assert (own.ccc == 0).all() and set(own.annotator) == {"all"}
+    assert protocols.prefix_questions(store) == []  # no song is longer than a clip
+
+
+def long_store(steps: int = 80) -> tuple[SongStore, dict[str, Features]]:
+    """Two test listeners with three songs of 40 s each, ready for the prefix protocol."""
+    rng = np.random.default_rng(1)
+    songs, people = ("a", "b", "c"), ("p", "q")
+    times = 15 + 0.5 * np.arange(steps)
+    features = {
+        s: Features(
+            torch.from_numpy(rng.normal(size=(steps, *MODEL.slice_shape)).astype(np.float32)), torch.zeros(1, MODEL.dim)
+        )
+        for s in songs
+    }
+    tracks = {
+        who: {s: Annotation(s, who, times, rng.uniform(-1, 1, (steps, 2))) for s in songs if (who, s) != ("q", "c")}
+        for who in people
+    }
+    empty = {"train": (), "validation": ()}
+    split = Split(empty | {"test": songs}, empty | {"test": people})
+    dataset = Dataset("synthetic", False, Path("memory"), {s: Song(s, None) for s in songs}, {}, tracks, split, (), {})
+    return SongStore(dataset, features), features
+
+
+@pytest.mark.parametrize("adapt", ["all", "no-adapter"])
+def test_prefix_adapts_every_listener_to_each_song_by_itself(adapt):
+    store, features = long_store()
+    torch.manual_seed(0)
+    model = DSAML(MODEL).eval()
+    config = replace(META, adapt=adapt, inner_lr=0.5)
+    together, alone = (
+        protocols.prefix(store, features, model, replace(config, tasks_at_once=n), "m", 0) for n in (4, 1)
+    )
+    assert set(zip(alone.annotator, alone.song, strict=True)) == {
+        (who, song) for who in "pq" for song in "abc" if (who, song) != ("q", "c")
+    }
+    pd.testing.assert_frame_equal(together, alone, rtol=1e-3, atol=1e-4)
+    unadapted = protocols.prefix(store, features, model, replace(config, inner_steps=0), "m", 0)
+    assert (unadapted.rmse - alone.rmse).abs().max() > 1e-3

@@ -9,17 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import META, MODEL, make_store
+from conftest import META, make_store
 from scipy import stats
 
 from book.builder import report
 from dsaml.audio.features import Features
 from dsaml.config import DEMO, DIMENSIONS, PAPER, SupervisedConfig
-from dsaml.data import Dataset, Song, Split
-from dsaml.data.annotations import Annotation
 from dsaml.errors import DsamlError
 from dsaml.evaluate import oracles, protocols
-from dsaml.evaluate.floors import SONG_MEAN
 from dsaml.evaluate.scores import UNTRAINED, scores_table
 from dsaml.experiment import claims, figure4, rows, tables, workflow
 from dsaml.experiment.recipes import (
@@ -39,7 +36,6 @@ from dsaml.experiment.results import provenance, write_result
 from dsaml.learn.batches import SongStore
 from dsaml.learn.training import cross_song_tasks, train_maml, train_supervised
 from dsaml.model.baselines import BASELINES, BaselineConfig, make_baseline
-from dsaml.model.dsaml import DSAML
 
 PUBLISHED = json.loads((Path(__file__).parents[2] / "data" / "paper_tables.json").read_text())
 
@@ -340,50 +336,3 @@ def test_mcrnn_augments_in_training_only():
 def test_an_unknown_baseline_is_one_sentence():
     with pytest.raises(DsamlError, match="choose one of: crnn, dnn, mcrnn, damff"):
         make_baseline(BaselineConfig("rnn"))
-
-
-def test_protocols_are_named_and_scored():
-    store = make_store()
-    assert set(protocols.PROTOCOLS) == {"dmer", "cross-song", "prefix"}
-    floors = pd.concat(protocols.fixed_rows(store, "dmer"))
-    own = floors[floors.method == SONG_MEAN]
-    assert (own.ccc == 0).all() and set(own.annotator) == {"all"}
-    assert protocols.prefix_questions(store) == []  # no song is longer than a clip
-
-
-def long_store(steps: int = 80) -> tuple[SongStore, dict[str, Features]]:
-    """Two test listeners with three songs of 40 s each, ready for the prefix protocol."""
-    rng = np.random.default_rng(1)
-    songs, people = ("a", "b", "c"), ("p", "q")
-    times = 15 + 0.5 * np.arange(steps)
-    features = {
-        s: Features(
-            torch.from_numpy(rng.normal(size=(steps, *MODEL.slice_shape)).astype(np.float32)), torch.zeros(1, MODEL.dim)
-        )
-        for s in songs
-    }
-    tracks = {
-        who: {s: Annotation(s, who, times, rng.uniform(-1, 1, (steps, 2))) for s in songs if (who, s) != ("q", "c")}
-        for who in people
-    }
-    empty = {"train": (), "validation": ()}
-    split = Split(empty | {"test": songs}, empty | {"test": people})
-    dataset = Dataset("synthetic", False, Path("memory"), {s: Song(s, None) for s in songs}, {}, tracks, split, (), {})
-    return SongStore(dataset, features), features
-
-
-@pytest.mark.parametrize("adapt", ["all", "no-adapter"])
-def test_prefix_adapts_every_listener_to_each_song_by_itself(adapt):
-    store, features = long_store()
-    torch.manual_seed(0)
-    model = DSAML(MODEL).eval()
-    config = replace(META, adapt=adapt, inner_lr=0.5)
-    together, alone = (
-        protocols.prefix(store, features, model, replace(config, tasks_at_once=n), "m", 0) for n in (4, 1)
-    )
-    assert set(zip(alone.annotator, alone.song, strict=True)) == {
-        (who, song) for who in "pq" for song in "abc" if (who, song) != ("q", "c")
-    }
-    pd.testing.assert_frame_equal(together, alone, rtol=1e-3, atol=1e-4)
-    unadapted = protocols.prefix(store, features, model, replace(config, inner_steps=0), "m", 0)
-    assert (unadapted.rmse - alone.rmse).abs().max() > 1e-3
