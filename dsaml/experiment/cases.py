@@ -16,6 +16,7 @@ import numpy as np
 from dsaml.data.annotations import MEAN
 from dsaml.evaluate.metrics import score
 from dsaml.experiment.recipes import MAML_ANNOTATOR, MAML_MEAN, NON_META
+from dsaml.experiment.results import rounded
 from dsaml.experiment.rows import BEFORE, FINE_TUNED, rows_of
 from dsaml.experiment.run import Experiment
 from dsaml.experiment.scoring import with_songs
@@ -57,11 +58,6 @@ class Case:
         """What adaptation gains in mean CCC, and the mean CCC before and after it."""
         before, after = (float(np.mean(self.ccc(method))) for method in (BEFORE, MAML_ANNOTATOR))
         return after - before, before, after
-
-
-def rounded(values: Any, digits: int = 4) -> list[Any]:
-    """Plain numbers with so many digits after the point."""
-    return np.round(np.asarray(values, float), digits).tolist()
 
 
 def predicted_cases(experiment: Experiment, selection: Mapping[str, Any], seed: int) -> list[Case]:

@@ -1,4 +1,4 @@
-"""What the book shows besides the tables: attention maps, training histories, the opening figure and its sound, cases.
+"""What the book shows besides the tables: training histories, attention maps, cases, numbers, the opening figure and its sound.
 
 Everything is computed here once and written as result files; notebooks and pages only read them.
 """
@@ -14,11 +14,11 @@ from dsaml.audio.slices import encode, excerpt
 from dsaml.config import DIMENSIONS
 from dsaml.data.synthetic import corpus as synthetic
 from dsaml.data.synthetic.population import STRESS
-from dsaml.evaluate import attention, oracles, structure
+from dsaml.evaluate import oracles, structure
 from dsaml.experiment import figure4, player
-from dsaml.experiment.cases import errors, example_curves, predicted_cases, rounded, study_curves
+from dsaml.experiment.cases import errors, example_curves, predicted_cases, study_curves
 from dsaml.experiment.claims import headline
-from dsaml.experiment.recipes import FIRST_STAGE, MAML_ANNOTATOR, MAML_MEAN, NO_ATTENTION_LOSS
+from dsaml.experiment.recipes import MAML_ANNOTATOR, MAML_MEAN
 from dsaml.experiment.results import provenance, write_result
 from dsaml.experiment.rows import BEFORE, FINE_TUNED, SHOTS, shots_label
 from dsaml.experiment.run import Experiment
@@ -40,7 +40,7 @@ def write_all(experiment: Experiment, payload: Mapping[str, Any], seed: int, res
     results : Path
     """
     started = time.perf_counter()
-    training, maps = training_histories(experiment, seed), attention_maps(experiment, seed)
+    training, maps = training_histories(experiment, seed), figure4.attention_maps(experiment, seed)
     cases = predicted_cases(experiment, payload["selection"], seed)
     curves, corpus = example_curves(experiment, cases), corpus_counts(experiment)
     documents = {
@@ -63,32 +63,6 @@ def write_all(experiment: Experiment, payload: Mapping[str, Any], seed: int, res
 def training_histories(experiment: Experiment, seed: int) -> dict[str, Any]:
     """Loss of each step and validation CCC of every trained model."""
     return {name: vars(experiment.model(name, seed)[1]) for _, name in JOBS["book"]}
-
-
-def attention_maps(experiment: Experiment, seed: int) -> dict[str, Any]:
-    """Last-layer maps of both scales, averaged over heads and over the test songs' first 30 s, with and without Eq. 3.
-
-    Also the maps of the first test song, the mean of the diagonals beside their targets, and the separation of the scales.
-    """
-    store, step_seconds = experiment.store, experiment.profile.audio.step_seconds
-    songs = attention.songs_shown(store)
-    config = experiment.profile.model
-    out: dict[str, Any] = {"targets": {"local": config.alpha, "global": config.beta}}
-    for label, name in (("with", FIRST_STAGE), ("without", NO_ATTENTION_LOSS)):
-        model, history = experiment.model(name, seed)
-        found = attention.last_maps(model, store)
-        out[label] = {
-            "validation_ccc": max(s for _, s in history.validation),
-            "separation_seconds": float(attention.separation(found, step_seconds).mean()),
-        }
-        for scale, maps in found.items():
-            out[label][scale] = {
-                "mean_map": rounded(maps.mean(0)),
-                "song_map": rounded(maps[0]),
-                "diagonal": float(maps.diagonal(dim1=-2, dim2=-1).mean()),
-                "mean_distance_seconds": float(attention.mean_distance(maps, step_seconds).mean()),
-            }
-    return out | {"song": songs[0], "songs": len(songs)}
 
 
 def corpus_counts(experiment: Experiment) -> dict[str, Any]:

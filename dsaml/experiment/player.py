@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from dsaml.audio.slices import encode, excerpt
-from dsaml.experiment.cases import MEAN_LABEL, TRUTH, Case, rounded
+from dsaml.experiment.cases import MEAN_LABEL, TRUTH, Case
 from dsaml.experiment.recipes import MAML_ANNOTATOR
+from dsaml.experiment.results import rounded
 from dsaml.experiment.rows import BEFORE
 from dsaml.experiment.run import Experiment
 

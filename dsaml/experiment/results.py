@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dsaml import __version__
 from dsaml.config import Profile
 from dsaml.data.base import Dataset
@@ -85,6 +87,11 @@ def _plain(document: dict[str, Any]) -> dict[str, Any]:
     """NumPy scalars and arrays to JSON types; NaN to null, because JSON has no NaN."""
     text = json.dumps(document, default=lambda value: value.tolist())
     return json.loads(text, parse_constant=lambda name: None)
+
+
+def rounded(values: Any, digits: int = 4) -> list[Any]:
+    """An array as lists of numbers with so many digits after the point, for curves to look at."""
+    return np.round(np.asarray(values, float), digits).tolist()
 
 
 def write_result(path: str | Path, payload: dict[str, Any], stamp: dict[str, Any]) -> Path:
