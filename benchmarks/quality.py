@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from benchmarks.common import Progress, machine
 from benchmarks.engine import ADAPT
 from dsaml.config import DEMO, DIMENSIONS, PAPER, MetaConfig, SupervisedConfig
-from dsaml.evaluate import bootstrap
-from dsaml.evaluate import evaluation as ev
+from dsaml.evaluate import bootstrap, protocols
 from dsaml.experiment.prepare import prepare
 from dsaml.experiment.run import Experiment
 from dsaml.learn.loop import Run
@@ -54,12 +54,15 @@ def adapted(experiment: Experiment, model: DSAML, adapt: str) -> dict[str, Any]:
     }
     rate = max(tried, key=lambda key: tried[key])
     config = dataclasses.replace(settings, inner_lr=rate)
-    tasks = cross_song_tasks(store, "test", 1)
     start = time.perf_counter()
-    table = ev.score_tasks(ev.model_predictor(model, store, config), store, tasks, adapt, 0)
-    seconds = (time.perf_counter() - start) / len(tasks)
-    scores = {d: bootstrap.interval(bootstrap.cube(table, adapt, d, "ccc")) for d in DIMENSIONS}
-    return {"inner_lr": rate, "seconds_per_listener": seconds, "ccc": scores}
+    scores = protocols.cross_song(store, model, config, adapt, 0, supports=1)
+    seconds = (time.perf_counter() - start) / scores.annotator.nunique()
+    return {"inner_lr": rate, "seconds_per_listener": seconds, "ccc": intervals(scores, adapt)}
+
+
+def intervals(scores: pd.DataFrame, method: str) -> dict[str, dict[str, float]]:
+    """Mean CCC and its interval, by dimension."""
+    return {d: bootstrap.interval(bootstrap.crossed_scores(scores, method, d, "ccc")) for d in DIMENSIONS}
 
 
 def measure(cache: Path, progress: Progress = lambda what: None) -> dict[str, Any]:
@@ -74,9 +77,8 @@ def measure(cache: Path, progress: Progress = lambda what: None) -> dict[str, An
     progress("not adapted")
     store = experiment.store.local(model)
     tasks = cross_song_tasks(store, "test", 1)
-    config = dataclasses.replace(META, adapt="head")
-    table = ev.score_tasks(ev.model_predictor(model, store, config, 0), store, tasks, "before", 0)
-    before = {d: bootstrap.interval(bootstrap.cube(table, "before", d, "ccc")) for d in DIMENSIONS}
+    config = dataclasses.replace(META, adapt="head", inner_steps=0)
+    before = intervals(protocols.cross_song(store, model, config, "before", 0, supports=1), "before")
     return {
         "machine": machine(),
         "dim": MODEL.dim,

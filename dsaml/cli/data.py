@@ -152,14 +152,14 @@ def floors(
 
     if save:
         check_output(save, trivial.holds_floors, (root,))
-    document = trivial.compute(load_dataset(dataset, root), split)
+    document = trivial.score_floors(load_dataset(dataset, root), split)
     if save:
-        trivial.save(document, save)
+        trivial.merge_facts(document, save)
     if as_json:
         typer.echo(json.dumps(document, indent=1))
     else:
         for name, numbers in document.items():
-            console.print(*trivial.tables(name, numbers))
+            console.print(*trivial.terminal_tables(name, numbers))
 
 
 @app.command()
@@ -188,7 +188,7 @@ def structure(
     if save:
         made = {"command": f"python -m dsaml structure --dataset {dataset} --root DIR --save data/facts.json"}
         source = {"source": vgmidi.SOURCE} if dataset == "vgmidi" else {}
-        trivial.save({dataset: numbers | source | made | {"date": f"{date.today()}"}}, save)
+        trivial.merge_facts({dataset: numbers | source | made | {"date": f"{date.today()}"}}, save)
     for name, value in numbers.items():
         typer.echo(f"{name.replace('_', ' '):34}{value}")
 

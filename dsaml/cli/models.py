@@ -85,7 +85,7 @@ def evaluate(
 
     check_output(out, holds_result, (checkpoint, root, imagebind), force=force)
     check_folder(cache)
-    console.print(workflow.table(workflow.evaluate(checkpoint, dataset, root, out, cache, imagebind)))
+    console.print(workflow.terminal_table(workflow.evaluate(checkpoint, dataset, root, out, cache, imagebind)))
     typer.echo(out)
 
 
@@ -160,7 +160,7 @@ def reproduce(
     check_results(folder)
     check_folder(cache)
     for title, rows in run_reproduce(what, settings, dataset, root, range(seeds), folder, cache, imagebind).items():
-        console.print(workflow.table(rows, title))
+        console.print(workflow.terminal_table(rows, title))
 
 
 @app.command()

@@ -25,7 +25,7 @@ A factor of one unit adds no variance. What became of the training seeds stands 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -35,39 +35,37 @@ from scipy import stats
 
 from dsaml.config import DIMENSIONS, METRICS
 from dsaml.errors import DsamlError
-from dsaml.evaluate.evaluation import AVERAGE_CURVE_SPREAD, OWN_CURVE, UNTRAINED
+from dsaml.evaluate.oracles import AVERAGE_CURVE_SPREAD, OWN_CURVE
+from dsaml.evaluate.scores import UNTRAINED
 
 HIGHER_IS_BETTER = {"ccc": True, "pcc": True, "rmse": False}
 REPLICATES = 20_000
 P_FLOOR = 2 / REPLICATES  # a smaller p-value is not told apart from it
 
 
-def cube(table: pd.DataFrame, method: str, dimension: str, metric: str) -> np.ndarray:
+def crossed_scores(scores: pd.DataFrame, method: str, dimension: str, metric: str) -> np.ndarray:
     """One method's scores as (seeds, annotators, songs); NaN where an annotator did not rate a song.
 
     Raises
     ------
     DsamlError
-        If the table has no such rows.
+        If the scores table has no such rows.
     """
-    rows = table[(table.method == method) & (table.dimension == dimension)]
+    rows = scores[(scores.method == method) & (scores.dimension == dimension)]
     if rows.empty:
         raise DsamlError(
-            f"no scores for method '{method}' in {dimension}; the table has {sorted(table.method.unique())}"
+            f"no scores for method '{method}' in {dimension}; the table has {sorted(scores.method.unique())}"
         )
-    annotators, songs = sorted(table.annotator.unique()), sorted(table.song.unique())
-    out = np.full((rows.seed.nunique(), len(annotators), len(songs)), np.nan)
-    index = [
-        pd.Categorical(rows[k], categories=c).codes
-        for k, c in (("seed", None), ("annotator", annotators), ("song", songs))
-    ]
-    out[tuple(index)] = rows[metric]
+    units = {"seed": rows, "annotator": scores, "song": scores}  # whose units are an axis each, sorted
+    axes = [pd.Categorical(rows[key], categories=sorted(of[key].unique())) for key, of in units.items()]
+    out = np.full([len(axis.categories) for axis in axes], np.nan)
+    out[tuple(axis.codes for axis in axes)] = rows[metric]
     return out
 
 
-def seeds_of(table: pd.DataFrame, method: str) -> tuple[int, ...]:
-    """The training seeds of a method, in the order of :func:`cube`; none if nothing is trained."""
-    return tuple(sorted(set(table[table.method == method].seed.unique().tolist()) - {UNTRAINED}))
+def seeds_of(scores: pd.DataFrame, method: str) -> tuple[int, ...]:
+    """The training seeds of a method, in the order of :func:`crossed_scores`; none if nothing is trained."""
+    return tuple(sorted(set(scores[scores.method == method].seed.unique().tolist()) - {UNTRAINED}))
 
 
 @lru_cache(maxsize=16)
@@ -86,7 +84,6 @@ def bootstrap(values: np.ndarray, replicates: int = REPLICATES, side: int = 0) -
     ----------
     values : ndarray, shape (seeds, annotators, songs)
         NaN where there is no score.
-    replicates : int
     side : int
         Another number draws other seeds, but the same annotators and songs.
 
@@ -119,30 +116,6 @@ def _mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
         return np.where(there, values, 0.0).sum(axis) / there.sum(axis)
 
 
-def _estimate(values: np.ndarray, other: np.ndarray | None, replicates: int) -> tuple[float, float, float]:
-    """Mean, standard error, degrees of freedom of ``values``, or of ``values - other`` with seeds of their own.
-
-    Both (seeds, annotators, songs).
-    """
-    sides = [values] if other is None else [values, other]
-    there = np.all([~np.isnan(side).all(0) for side in sides], 0)  # (annotators, songs) that all sides have
-    if not there.any():
-        raise DsamlError("no listener and song have scores of both rows; score them on the same part of the split")
-    people, songs = there.any(1), there.any(0)
-    sides = [np.where(there, side, np.nan)[:, people][:, :, songs] for side in sides]
-    signs = (1, -1)[: len(sides)]
-    pooled = sum(sign * _mean(side, 0) for sign, side in zip(signs, sides, strict=True))
-    means = sum(sign * bootstrap(side, replicates, k) for k, (sign, side) in enumerate(zip(signs, sides, strict=True)))
-    units = [_mean(side, (1, 2)) for side in sides] + [_mean(pooled, 1), _mean(pooled, 0)]
-    parts = [(x.var(ddof=1) / len(x), len(x) - 1) for x in units if len(x) > 1]
-    if not parts:
-        raise DsamlError("one listener and one song: an interval needs at least two songs or two listeners")
-    shares, freedoms = np.array(parts).T
-    freedom = shares.sum() ** 2 / (shares**2 / freedoms).sum() if shares.any() else np.inf
-    mean = sum(sign * np.nanmean(side) for sign, side in zip(signs, sides, strict=True))
-    return float(mean), float(np.nanstd(means)), float(freedom)
-
-
 def interval(values: np.ndarray, other: np.ndarray | None = None, replicates: int = REPLICATES) -> dict[str, float]:
     """Mean of scores, its 95 % interval, and the p-value of a mean of 0.
 
@@ -152,7 +125,6 @@ def interval(values: np.ndarray, other: np.ndarray | None = None, replicates: in
         Scores, or paired differences of scores.
     other : ndarray, shape (other seeds, annotators, songs), optional
         Scores to be subtracted, of which only annotators and songs are paired.
-    replicates : int
 
     Returns
     -------
@@ -164,39 +136,64 @@ def interval(values: np.ndarray, other: np.ndarray | None = None, replicates: in
     DsamlError
         If there is but one listener and one song, or no cell that both have.
     """
-    mean, error, freedom = _estimate(values, other, replicates)
+    sides = [values] if other is None else [values, other]
+    there = np.all([~np.isnan(side).all(0) for side in sides], 0)  # (annotators, songs) that all sides have
+    if not there.any():
+        raise DsamlError("no listener and song have scores of both rows; score them on the same part of the split")
+    people, songs = there.any(1), there.any(0)
+    sides = [np.where(there, side, np.nan)[:, people][:, :, songs] for side in sides]
+    signed = list(zip((1, -1), sides, strict=False))
+    mean = float(sum(sign * np.nanmean(side) for sign, side in signed))
+    means = sum(sign * bootstrap(side, replicates, k) for k, (sign, side) in enumerate(signed))  # (replicates,)
+    freedom = _degrees_of_freedom(sides, sum(sign * _mean(side, 0) for sign, side in signed))
+    error = float(np.nanstd(means))
     reach = error * float(stats.t.ppf(0.975, freedom))
     p = 2 * float(stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
     return {"mean": mean, "low": mean - reach, "high": mean + reach, "p": max(p, 2 / replicates)}
 
 
-def summarize(table: pd.DataFrame) -> dict[str, Any]:
-    """Every method: ``{method: {dimension: {metric: {mean, low, high, seeds}}}}``."""
-    out: dict[str, Any] = {}
-    for method in table.method.unique():
-        seeds = ("none", "one", "several")[min(len(seeds_of(table, method)), 2)]
-        out[method] = {d: {} for d in DIMENSIONS}
-        for d in DIMENSIONS:
-            for metric in METRICS:
-                cell = interval(cube(table, method, d, metric))
-                out[method][d][metric] = {key: cell[key] for key in ("mean", "low", "high")} | {"seeds": seeds}
-    return out
+def _degrees_of_freedom(sides: list[np.ndarray], pooled: np.ndarray) -> float:
+    """Satterthwaite's, from the units' means: seeds of each side (seeds, annotators, songs), and what is left without them."""
+    units = [_mean(side, (1, 2)) for side in sides] + [_mean(pooled, 1), _mean(pooled, 0)]
+    parts = [(x.var(ddof=1) / len(x), len(x) - 1) for x in units if len(x) > 1]
+    if not parts:
+        raise DsamlError("one listener and one song: an interval needs at least two songs or two listeners")
+    shares, freedoms = np.array(parts).T
+    return float(shares.sum() ** 2 / (shares**2 / freedoms).sum()) if shares.any() else np.inf
 
 
-def _sides(
-    table: pd.DataFrame, method: str, other: str, dimension: str, metric: str
+def summarize(scores: pd.DataFrame) -> dict[str, Any]:
+    """Every method of a scores table: ``{method: {dimension: {metric: {mean, low, high, seeds}}}}``."""
+
+    def cell(method: str, dimension: str, metric: str) -> dict[str, Any]:
+        found = interval(crossed_scores(scores, method, dimension, metric))
+        return {key: found[key] for key in ("mean", "low", "high")} | {"seeds": _what_became_of(seeds_of(scores, method))}
+
+    return {
+        method: {d: {metric: cell(method, d, metric) for metric in METRICS} for d in DIMENSIONS}
+        for method in scores.method.unique()
+    }
+
+
+def _what_became_of(seeds: Sequence[int]) -> str:
+    """What stands under ``seeds`` where these were resampled together."""
+    return ("none", "one", "several")[min(len(seeds), 2)]
+
+
+def _paired_scores(
+    scores: pd.DataFrame, method: str, other: str, dimension: str, metric: str
 ) -> tuple[np.ndarray, np.ndarray | None, str]:
     """What :func:`interval` takes for ``method - other``, and what becomes of the seeds."""
-    mine, theirs = (cube(table, name, dimension, metric) for name in (method, other))
-    trained = [seeds for seeds in (seeds_of(table, method), seeds_of(table, other)) if seeds]
+    mine, theirs = (crossed_scores(scores, name, dimension, metric) for name in (method, other))
+    trained = [seeds for seeds in (seeds_of(scores, method), seeds_of(scores, other)) if seeds]
     if len(set(trained)) < 2:  # the same seeds, or a row without training: it is the same under each seed
-        return mine - theirs, None, ("none", "one", "several")[min(max(map(len, trained), default=0), 2)]
+        return mine - theirs, None, _what_became_of(trained[0] if trained else ())
     if min(map(len, trained)) == 1:
         return (_mean(mine, 0) - _mean(theirs, 0))[None], None, "unknown"
     return mine, theirs, "unpaired"
 
 
-def compare(table: pd.DataFrame, method: str, others: Sequence[str], metric: str = "ccc") -> dict[str, Any]:
+def compare(scores: pd.DataFrame, method: str, others: Sequence[str], metric: str = "ccc") -> dict[str, Any]:
     """Paired differences ``method - other`` with intervals, effect sizes and Holm-corrected p-values.
 
     Returns
@@ -210,13 +207,13 @@ def compare(table: pd.DataFrame, method: str, others: Sequence[str], metric: str
     Raises
     ------
     DsamlError
-        If a method is not in the table, or nothing can be compared.
+        If a method is not in the scores table, or nothing can be compared.
     """
     result: dict[str, Any] = {other: {} for other in others}
     sign = 1 if HIGHER_IS_BETTER[metric] else -1
     for other in others:
         for d in DIMENSIONS:
-            first, second, seeds = _sides(table, method, other, d, metric)
+            first, second, seeds = _paired_scores(scores, method, other, d, metric)
             pooled = _mean(first, 0) if second is None else _mean(first, 0) - _mean(second, 0)
             persons = _mean(pooled, 1)
             persons = persons[~np.isnan(persons)]
@@ -227,10 +224,21 @@ def compare(table: pd.DataFrame, method: str, others: Sequence[str], metric: str
                 "dz": float(persons.mean() / deviation) if deviation else float("nan"),
                 "annotators_better": float(np.mean(sign * persons > 0)),
             }
-    cells = [cell for row in result.values() for cell in row.values()]
+    correct([cell for row in result.values() for cell in row.values()])
+    return result
+
+
+def summarize_against(scores: pd.DataFrame, method: str) -> dict[str, Any]:
+    """Every method, and what ``method`` has above each of the others: for a result file."""
+    rows = summarize(scores)
+    against = compare(scores, method, [name for name in rows if name != method])
+    return {"rows": rows, "paired": {"method": method, "metric": "ccc", "against": against}}
+
+
+def correct(cells: Collection[dict[str, Any]]) -> None:
+    """Put ``p_holm``, corrected over all these differences, into each of them."""
     for cell, corrected in zip(cells, holm([cell["p"] for cell in cells]), strict=True):
         cell["p_holm"] = corrected
-    return result
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -252,10 +260,15 @@ def p_text(cell: Mapping[str, Any]) -> str:
     return ("< " if cell["p"] <= cell["p_floor"] else "") + f"{cell['p_holm']:.{digits}f}"
 
 
-def gap_closed(summary: Mapping[str, Any], method: str, metric: str = "ccc") -> dict[str, float]:
-    """Share of the way from the average listener's true curve, best spread, to the listener's own; NaN without a gap."""
+def gap_closed(summary: Mapping[str, Any], method: str) -> dict[str, float] | None:
+    """Share of the way in CCC from the average listener's true curve, best spread, to the listener's own.
+
+    NaN without a gap; None where :func:`summarize` gave no row of the method or of the oracles.
+    """
+    if not {method, AVERAGE_CURVE_SPREAD, OWN_CURVE} <= set(summary):
+        return None
     out = {}
     for d in DIMENSIONS:
-        low, high, here = (summary[name][d][metric]["mean"] for name in (AVERAGE_CURVE_SPREAD, OWN_CURVE, method))
+        low, high, here = (summary[name][d]["ccc"]["mean"] for name in (AVERAGE_CURVE_SPREAD, OWN_CURVE, method))
         out[d] = (here - low) / (high - low) if high != low else float("nan")
     return out

@@ -1,13 +1,16 @@
 """Trivial predictors: they hear nothing of the music, so every model has to beat them. Labels only, no audio.
 
-Two protocols for one listener's own labels, where a data set has them: *prefix* (the first labels of the same song are
-given, as in the released code) and *cross-song* (one other song by the same annotator is given, as the paper says).
+``FLOORS`` defines each of them, once. Beside models they are scored by :mod:`dsaml.evaluate.protocols`; here on labels alone, for
+the command ``floors`` and ``data/floors.json``: on averaged labels, and under two protocols for one listener's own labels, where a
+data set has them: *prefix* (the first labels of the same song are given, as in the released code) and *cross-song* (one other
+song by the same annotator is given, as the paper says).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,143 +23,79 @@ from dsaml.data.base import PARTS, Dataset
 from dsaml.errors import DsamlError, require_file
 from dsaml.evaluate import metrics
 from dsaml.evaluate.metrics import Scores
+from dsaml.evaluate.scores import Answer, Question, about_rest, about_song
 from dsaml.io import write_bytes_atomically
+
+CONSTANT, ZERO, SONG_MEAN = "constant (training mean)", "zero", "the song's own mean (oracle)"
+SUPPORT_MEAN, SUPPORT_LAST = "support mean", "last support value"
+
+Floor = Callable[[np.ndarray, Question], np.ndarray]
+"""From the mean of all training labels (2,) and a question to what is said at every step (2,)."""
+
+FLOORS: dict[str, Floor] = {
+    CONSTANT: lambda training, question: training,
+    ZERO: lambda training, question: np.zeros(2),
+    SONG_MEAN: lambda training, question: question.target.mean(0),
+    SUPPORT_MEAN: lambda training, question: question.support.mean(0),
+    SUPPORT_LAST: lambda training, question: question.support[-1],
+}
 
 PREFIX_STEPS = {"deam": 60, "synthetic": 60, "stress": 60, "pmemo": 20, "folder": 20}
 """Labels at 2 Hz that the prefix protocol gives away: 30 s as in the released code; 10 s where songs are short."""
 
 NAMES = {
-    "constant": "constant (mean of all training labels)",
-    "zero": "zero",
-    "song_mean": "the song's own mean (oracle)",
-    "prefix_mean": "after the first {n} labels: their mean",
-    "prefix_last": "after the first {n} labels: the last of them",
-    "prefix_constant": "after the first {n} labels: mean of all training labels",
-    "support_mean": "mean of one other song by the same annotator",
-    "support_last": "last label of one other song by the same annotator",
+    "constant": (CONSTANT, "constant (mean of all training labels)"),
+    "zero": (ZERO, "zero"),
+    "song_mean": (SONG_MEAN, "the song's own mean (oracle)"),
+    "prefix_mean": (SUPPORT_MEAN, "after the first {n} labels: their mean"),
+    "prefix_last": (SUPPORT_LAST, "after the first {n} labels: the last of them"),
+    "prefix_constant": (CONSTANT, "after the first {n} labels: mean of all training labels"),
+    "support_mean": (SUPPORT_MEAN, "mean of one other song by the same annotator"),
+    "support_last": (SUPPORT_LAST, "last label of one other song by the same annotator"),
 }
+"""Short names in ``data/floors.json``: which floor it is, and its long name. ``prefix_...`` are given the prefix of the target."""
+WHOLE_SONG, AFTER_PREFIX = ("constant", "zero", "song_mean"), ("prefix_mean", "prefix_last", "prefix_constant")
 TITLES = {
     "averaged": "averaged labels",
     "prefix": "each annotator's own labels, prefix",
     "cross-song": "each annotator's own labels, cross-song",
 }
-
 SHOWN = ("rmse", "pcc", "ccc")
 
-Floors = dict[str, Scores]
-"""Scores of each predictor by its short name, see ``NAMES``."""
+FloorScores = dict[str, Scores]
+"""Scores by the short names of ``NAMES``."""
 
 
-def training_mean(dataset: Dataset) -> np.ndarray:
-    """Arousal and valence averaged over all labels of all training songs, shape (2,).
+def training_mean(dataset: Dataset, steps: int | None = None) -> np.ndarray:
+    """Arousal and valence averaged over the labels of all training songs, shape (2,); of each song the first ``steps``, or all.
 
     Raises
     ------
     DsamlError
         If no training song has labels.
     """
-    labels = [dataset.mean[song].values for song in dataset.split.songs["train"]]
+    labels = [dataset.mean[song].values[:steps] for song in dataset.split.songs["train"]]
     if not labels:
         raise DsamlError(f"{dataset.root}: no training song has labels, so there is no training mean; see 'check'")
     return np.concatenate(labels).mean(0)
 
 
-def _score(value: np.ndarray, target: np.ndarray) -> Scores:
-    return metrics.score(np.broadcast_to(value, target.shape), target)
+def floor_answers(dataset: Dataset, steps: int | None = None) -> dict[str, Answer]:
+    """What each of ``FLOORS`` answers to a question (T, 2); ``steps`` as in :func:`training_mean`."""
+    training = training_mean(dataset, steps)
+
+    def answer(floor: Floor, question: Question) -> np.ndarray:
+        return np.broadcast_to(floor(training, question), question.target.shape)
+
+    return {name: partial(answer, floor) for name, floor in FLOORS.items()}
 
 
-def _after_prefix(track: Annotation, constant: np.ndarray, steps: int) -> Floors:
-    given, rest = track.values[:steps], track.values[steps:]
-    return {
-        "prefix_mean": _score(given.mean(0), rest),
-        "prefix_last": _score(given[-1], rest),
-        "prefix_constant": _score(constant, rest),
-    }
-
-
-def _average(each: list[Floors]) -> Floors:
-    return {name: metrics.mean_scores([floors[name] for floors in each]) for name in (each[0] if each else ())}
-
-
-def averaged(dataset: Dataset, part: str = "test") -> tuple[Floors, dict[str, int]]:
-    """Floors on the averaged labels of one part.
-
-    Returns
-    -------
-    floors : dict of short name to scores
-        Scores per song, then averaged over songs. ``prefix_...`` are scored on what follows the prefix, in songs that
-        are longer than it.
-    counts : dict
-        Numbers of songs, of songs longer than the prefix, and of prefix labels.
-    """
-    constant, steps = training_mean(dataset), PREFIX_STEPS[dataset.name]
-    songs = [dataset.mean[song] for song in dataset.split.songs[part]]
-    whole = [
-        {
-            "constant": _score(constant, song.values),
-            "zero": _score(np.zeros(2), song.values),
-            "song_mean": _score(song.values.mean(0), song.values),
-        }
-        for song in songs
-    ]
-    rest = [_after_prefix(song, constant, steps) for song in songs if len(song) > steps]
-    counts = {"songs": len(songs), "songs_longer_than_prefix": len(rest), "prefix_labels": steps}
-    return _average(whole) | _average(rest), counts
-
-
-def prefix(dataset: Dataset, part: str = "test") -> tuple[Floors, dict[str, int]]:
-    """Floors of the prefix protocol: per track, averaged over an annotator's songs, then over annotators."""
-    constant, steps = training_mean(dataset), PREFIX_STEPS[dataset.name]
-    people = []
-    for who in dataset.split.annotators[part]:
-        tracks = [t for song, t in dataset.tracks[who].items() if song in set(dataset.split.songs[part])]
-        people.append([_after_prefix(t, constant, steps) for t in tracks if len(t) > steps])
-    people = [tracks for tracks in people if tracks]
-    counts = {"annotators": len(people), "tracks": sum(map(len, people)), "prefix_labels": steps}
-    return _average([_average(tracks) for tracks in people]), counts
-
-
-def cross_song(dataset: Dataset, part: str = "test") -> tuple[Floors, dict[str, int]]:
-    """Floors of the cross-song protocol: every other song by the annotator is the support song in turn.
-
-    Scores are averaged over support songs, then over query songs, then over annotators.
-    """
-    constant = training_mean(dataset)
-    people, queries = [], 0
-    for who in dataset.split.annotators[part]:
-        songs = set(dataset.split.songs[part])
-        tracks = [t.values for song, t in dataset.tracks[who].items() if song in songs]
-        if len(tracks) < 2:
-            continue
-        means, lasts = np.stack([t.mean(0) for t in tracks]), np.stack([t[-1] for t in tracks])
-        each = []
-        for q, target in enumerate(tracks):
-            others = np.arange(len(tracks)) != q
-            each.append(
-                {
-                    "constant": _score(constant, target),
-                    "zero": _score(np.zeros(2), target),
-                    "support_mean": _held(means[others], target),
-                    "support_last": _held(lasts[others], target),
-                }
-            )
-        people.append(_average(each))
-        queries += len(each)
-    return _average(people), {"annotators": len(people), "tracks": queries}
-
-
-def _held(values: np.ndarray, target: np.ndarray) -> Scores:
-    """Mean scores of several held values (n, 2) on one target (T, 2)."""
-    scores = {}
-    for k, dimension in enumerate(DIMENSIONS):
-        truth = np.broadcast_to(target[:, k], (len(values), len(target)))
-        held = np.broadcast_to(values[:, k : k + 1], truth.shape)
-        scores[dimension] = {name: float(getattr(metrics, name)(held, truth).mean()) for name in METRICS}
-    return scores
-
-
-def compute(dataset: Dataset, part: str = "test") -> dict[str, Any]:
+def score_floors(dataset: Dataset, part: str = "test") -> dict[str, Any]:
     """All floors of a data set.
+
+    Averaged labels: scores per song, then averaged over songs; ``prefix_...`` are scored on what follows the prefix, in songs that
+    are longer. Prefix: per track, averaged over an annotator's songs, then over annotators. Cross-song: every other song by the
+    annotator is the support song in turn; averaged over support songs, then as in prefix.
 
     Parameters
     ----------
@@ -178,22 +117,60 @@ def compute(dataset: Dataset, part: str = "test") -> dict[str, Any]:
         raise DsamlError(f"split '{part}' is not known; choose one of: {', '.join(PARTS)}")
     if not dataset.split.songs[part]:
         raise DsamlError(f"{dataset.root}: no {part} song has labels; see 'python -m dsaml check'")
-    document: dict[str, Any] = {}
-    document[part], counts = averaged(dataset, part)
-    all_counts = {part: counts}
-    for protocol, function in (("prefix", prefix), ("cross-song", cross_song)):
-        floors, counts = function(dataset, part) if dataset.split.annotators[part] else ({}, {})
-        if floors:
-            document[f"{part} {protocol}"], all_counts[f"{part} {protocol}"] = floors, counts
-    return {dataset.name: document | {"counts": all_counts, "real": dataset.real}}
+    answers, steps, songs = floor_answers(dataset), PREFIX_STEPS[dataset.name], dataset.split.songs[part]
+    mean, listed = [dataset.mean[song] for song in songs], set(songs)
+    tracks = [dataset.tracks[who] for who in dataset.split.annotators[part]]
+    own = [[track for song, track in mine.items() if song in listed] for mine in tracks]
+
+    def after_prefix(tracks: list[Annotation]) -> list[FloorScores]:
+        return _score(AFTER_PREFIX, answers, [about_rest(track, steps) for track in tracks if len(track) > steps])
+
+    rest = after_prefix(mean)
+    floors = {part: _average(_score(WHOLE_SONG, answers, map(about_song, mean))) | _average(rest)}
+    counts = {part: {"songs": len(mean), "songs_longer_than_prefix": len(rest), "prefix_labels": steps}}
+    people = {
+        "prefix": [scores for tracks in own if (scores := after_prefix(tracks))],
+        "cross-song": [_cross_song(answers, tracks) for tracks in own if len(tracks) > 1],
+    }
+    for protocol, each in people.items():
+        if each:
+            floors[f"{part} {protocol}"] = _average([_average(scores) for scores in each])
+            given = {"prefix_labels": steps} if protocol == "prefix" else {}
+            counts[f"{part} {protocol}"] = {"annotators": len(each), "tracks": sum(map(len, each))} | given
+    return {dataset.name: floors | {"counts": counts, "real": dataset.real}}
+
+
+def _score(names: Iterable[str], answers: Mapping[str, Answer], questions: Iterable[Question]) -> list[FloorScores]:
+    """Floors, by their short names, for each question."""
+    return [{name: metrics.score(answers[NAMES[name][0]](q), q.target) for name in names} for q in questions]
+
+
+def _average(each: list[FloorScores]) -> FloorScores:
+    return {name: metrics.mean_scores([floors[name] for floors in each]) for name in (each[0] if each else ())}
+
+
+def _cross_song(answers: Mapping[str, Answer], tracks: list[Annotation]) -> list[FloorScores]:
+    """Floors for each track of one annotator, every other one being given in turn."""
+    each = _score(("constant", "zero"), answers, map(about_song, tracks))
+    for k, (track, floors) in enumerate(zip(tracks, each, strict=True)):
+        asked = [about_song(track, other.values) for other in tracks[:k] + tracks[k + 1 :]]
+        for name in ("support_mean", "support_last"):
+            values = np.stack([answers[NAMES[name][0]](question)[0] for question in asked])  # (n, 2)
+            floors[name] = {}
+            for d, dimension in enumerate(DIMENSIONS):  # all n at once: there are many
+                truth = np.broadcast_to(track.values[:, d], (len(values), len(track)))
+                held = np.broadcast_to(values[:, d : d + 1], truth.shape)
+                scores = {metric: getattr(metrics, metric)(held, truth).mean() for metric in METRICS}
+                floors[name][dimension] = {metric: float(score) for metric, score in scores.items()}
+    return each
 
 
 def label(name: str, counts: Mapping[str, int]) -> str:
     """The long name of a predictor."""
-    return NAMES[name].format(n=counts.get("prefix_labels", ""))
+    return NAMES[name][1].format(n=counts.get("prefix_labels", ""))
 
 
-def tables(name: str, floors: Mapping[str, Any]) -> Iterator[Table]:
+def terminal_tables(name: str, floors: Mapping[str, Any]) -> Iterator[Table]:
     """The floors of one data set, for the terminal: one table per kind of labels."""
     kind = "real" if floors["real"] else "SYNTHETIC"
     for key, counts in floors["counts"].items():
@@ -211,7 +188,7 @@ def tables(name: str, floors: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def holds_floors(path: Path) -> bool:
-    """Whether a file is a facts file of :func:`save`, which may be added to."""
+    """Whether a file is a facts file of floors, which may be added to."""
     try:
         facts = read_facts(path)
     except DsamlError:
@@ -219,8 +196,8 @@ def holds_floors(path: Path) -> bool:
     return all(isinstance(floors, dict) and {"counts", "real"} <= set(floors) for floors in facts.values())
 
 
-def save(document: Mapping[str, Any], path: Path) -> None:
-    """Merge the floors of one data set into a facts file (``data/floors.json``), rounded to five decimals.
+def merge_facts(document: Mapping[str, Any], path: Path) -> None:
+    """Merge facts about one data set into a facts file (``data/floors.json``), rounded to five decimals.
 
     Raises
     ------

@@ -1,11 +1,11 @@
-"""The protocols as data, and what a model predicts under each: which labels, what is given of a listener, what is scored.
+"""The protocols as data, and who answers their questions: which labels, what is given of a listener, what is scored.
 
-Every function returns a scores table (see :mod:`dsaml.evaluate.evaluation`): one row per annotator, song and dimension.
+Every function that scores returns a scores table (see :mod:`dsaml.evaluate.scores`): one row per annotator, song and dimension.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,17 +13,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.func import functional_call
+from torch.nn import Module
 
 from dsaml.audio.features import Features
 from dsaml.audio.windows import HOPS, predict_song
-from dsaml.config import CLIP_STEPS, METRICS, MetaConfig
-from dsaml.data.annotations import MEAN
-from dsaml.evaluate import evaluation as ev
-from dsaml.evaluate.metrics import score
+from dsaml.config import MetaConfig
+from dsaml.evaluate.floors import CONSTANT, SONG_MEAN, SUPPORT_LAST, SUPPORT_MEAN, floor_answers
+from dsaml.evaluate.oracles import AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE, oracle_answers
+from dsaml.evaluate.scores import UNTRAINED, Question, about_rest, about_song, scores_table
 from dsaml.learn.batches import SongStore
 from dsaml.learn.maml import mode
 from dsaml.learn.tasks import Task
-from dsaml.learn.training import chunks, cross_song_tasks, engine
+from dsaml.learn.training import chunks, cross_song_tasks, engine, predict_tasks
+from dsaml.model.dsaml import DSAML
 
 SUPPORTS = 5  # one-song support sets per listener in cross-song
 
@@ -68,148 +70,110 @@ PROTOCOLS = {
 SCORING_HOPS = {"arousal": 10, "valence": 10}
 """Steps between the windows of a full song when it is scored: 5 s. The released code takes 5 and 1, and as much longer."""
 
-Forward = Callable[[Tensor, Tensor], Tensor]
-"""Log-mels (B, T, ...) and global embeddings (B, 1 or T, D) to predictions (B, T, 2)."""
+_PERSONAL = (CONSTANT, SUPPORT_MEAN, SUPPORT_LAST, AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE)
+FIXED = {"dmer": (CONSTANT, SONG_MEAN, AVERAGE_CURVE), "cross-song": _PERSONAL, "prefix": _PERSONAL}
+"""Which floors and oracles stand beside the models."""
 
 
-def forward_of(model: torch.nn.Module, weights: Mapping[str, Tensor] | None = None, stage: str = "audio") -> Forward:
-    """A model, with weights of its own or adapted ones, as a function of its inputs."""
-    return lambda x, g: functional_call(model, dict(weights or {}), (x.float(), g, stage)).prediction
+def dmer_questions(store: SongStore) -> list[Question]:
+    """The averaged label of every test song, the whole of it; the "annotator" is "all"."""
+    return [about_song(store.dataset.mean[song]) for song in store.dataset.split.songs["test"]]
 
 
-def _rows(method: str, seed: int, scored: list[tuple[str, str, np.ndarray, np.ndarray]]) -> pd.DataFrame:
-    """Scores table from (annotator, song, prediction, target)."""
-    rows = [
-        {"annotator": who, "song": song, "dimension": dimension, **values}
-        for who, song, prediction, target in scored
-        for dimension, values in score(prediction, target).items()
-    ]
-    columns = ["annotator", "song", "dimension", *METRICS]
-    return pd.DataFrame(rows, columns=columns).assign(method=method, seed=seed)
+def prefix_questions(store: SongStore) -> list[Question]:
+    """What follows the first clip of each test song that is longer, asked of every test annotator."""
+    split, tracks = store.dataset.split, store.dataset.tracks
+    own = [tracks.get(who, {}).get(song) for who in split.annotators["test"] for song in split.songs["test"]]
+    return [about_rest(track, store.steps) for track in own if track is not None and len(track) > store.steps]
+
+
+def cross_song_questions(store: SongStore, tasks: list[Task]) -> list[Question]:
+    """The query songs of all tasks, one after the other."""
+    questions = []
+    for task in tasks:
+        support = np.concatenate([store.track(task.annotator, song).values[: store.steps] for song in task.support])
+        questions += [about_song(store.track(task.annotator, song), support, store.steps) for song in task.query]
+    return questions
+
+
+def fixed_rows(store: SongStore, protocol: str) -> list[pd.DataFrame]:
+    """The floors and oracles of a protocol, a scores table each: what needs no training."""
+    if protocol == "dmer":
+        questions = dmer_questions(store)
+    elif protocol == "prefix":
+        questions = prefix_questions(store)
+    else:
+        questions = cross_song_questions(store, cross_song_tasks(store, "test", SUPPORTS))
+    answers = floor_answers(store.dataset, store.steps) | oracle_answers(store.dataset, store.steps)
+    known = [name for name in FIXED[protocol] if name in answers]
+    return [scores_table(questions, map(answers[name], questions), name, UNTRAINED) for name in known]
+
+
+def _curve(model: Module, weights: Mapping[str, Tensor], song: Features, stage: str, released: bool) -> np.ndarray:
+    """A whole song's curve (T, 2), by the model with other weights."""
+
+    def forward(x: Tensor, global_embedding: Tensor) -> Tensor:
+        return functional_call(model, dict(weights), (x.float(), global_embedding, stage)).prediction
+
+    return predict_song(forward, song, released=released, hops=HOPS if released else SCORING_HOPS).numpy()
 
 
 def dmer(
-    store: SongStore,
-    features: Mapping[str, Features],
-    model: torch.nn.Module,
-    method: str,
-    seed: int,
-    *,
-    released: bool = False,
+    store: SongStore, features: Mapping[str, Features], model: Module, method: str, seed: int, *, released: bool = False
 ) -> pd.DataFrame:
-    """Traditional DMER: averaged labels of the test songs, whole songs. The "annotator" of every row is "all"."""
-    scored, hops = [], HOPS if released else SCORING_HOPS
-    with torch.no_grad(), mode(model, "eval"):
-        for song in store.dataset.split.songs["test"]:
-            target = store.dataset.mean[song].values
-            predicted = predict_song(forward_of(model), features[song], released=released, hops=hops)[: len(target)]
-            scored.append((MEAN, song, predicted.numpy(), target[: len(predicted)]))
-    return _rows(method, seed, scored)
-
-
-def dmer_floors(store: SongStore) -> list[pd.DataFrame]:
-    """Traditional DMER of predictors that hear nothing, and of the average simulated listener's true curve."""
-    split, mean = store.dataset.split.songs, store.dataset.mean
-    constant = np.concatenate([mean[s].values[: store.steps] for s in split["train"]]).mean(0)
-    floors: dict[str, Callable[[str, np.ndarray], np.ndarray]] = {
-        "constant (training mean)": lambda song, target: np.broadcast_to(constant, target.shape),
-        "the song's own mean (oracle)": lambda song, target: np.broadcast_to(target.mean(0), target.shape),
-    }
-    if MEAN in store.dataset.oracle:
-        floors[ev.AVERAGE_CURVE] = lambda song, target: store.dataset.oracle[MEAN][song].values[: len(target)]
-    return [
-        _rows(name, ev.UNTRAINED, [(MEAN, s, floor(s, mean[s].values), mean[s].values) for s in split["test"]])
-        for name, floor in floors.items()
-    ]
-
-
-def prefix_tasks(store: SongStore) -> list[Task]:
-    """Every test annotator with every test song that is longer than a clip."""
-    dataset = store.dataset
-    return [
-        Task(who, (song,), (song,))
-        for who in dataset.split.annotators["test"]
-        for song in dataset.split.songs["test"]
-        if len(dataset.tracks.get(who, {}).get(song, ())) > store.steps
-    ]
+    """Traditional DMER: averaged labels of the test songs, whole songs; ``released`` with the released code's windows."""
+    questions = dmer_questions(store)
+    with mode(model, "eval"):
+        curves = [_curve(model, {}, features[question.song], "audio", released) for question in questions]
+    return scores_table(questions, curves, method, seed)
 
 
 def prefix(
     store: SongStore,
     features: Mapping[str, Features],
-    model: torch.nn.Module,
+    model: Module,
     config: MetaConfig,
     method: str,
     seed: int,
     *,
-    steps: int | None = None,
     released: bool = False,
 ) -> pd.DataFrame:
     """PDMER as the released code measures it: adapt to the first 30 s of a song, predict the rest of the same song."""
-    scored, work, hops = [], engine(config.engine), HOPS if released else SCORING_HOPS
-    stage, whole_songs = "audio", dict(features)
+    questions, curves = prefix_questions(store), []
+    songs = {question.song: features[question.song] for question in questions}
     if config.adapt != "all":  # what adaptation leaves alone is computed once per song
-        stage, store = "local", store.local(model)
+        store = store.local(model)
         with torch.no_grad(), mode(model, "eval"):
-            for song in {task.query[0] for task in prefix_tasks(store)}:
-                local = model.local_features(features[song].log_mel[None])[0]
-                whole_songs[song] = Features(local, features[song].global_embedding)
-    for part in chunks(prefix_tasks(store), config.tasks_at_once):
-        weights = work.personalize(model, store.support(part), config, steps)
-        for number, task in enumerate(part):
-            song, who = task.query[0], task.annotator
-            own = {name: weight[number] for name, weight in weights.items()}
-            target = store.track(who, song).values[CLIP_STEPS:]
-            with torch.no_grad(), mode(model, config.test_mode):
-                whole = predict_song(forward_of(model, own, stage), whole_songs[song], released=released, hops=hops)
-            predicted = whole[CLIP_STEPS : CLIP_STEPS + len(target)].numpy()
-            scored.append((who, song, predicted, target[: len(predicted)]))
-    return _rows(method, seed, scored)
-
-
-def prefix_floors(store: SongStore) -> list[pd.DataFrame]:
-    """What the first 30 s alone say about the rest: their mean, their last value; and the oracles.
-
-    The spread of the average listener's curve is the one of cross-song, chosen on clips: no validation song is longer than a clip.
-    It is around the mean of the part that is scored.
-    """
-    tasks, oracle = prefix_tasks(store), store.dataset.oracle
-    constant = np.concatenate(
-        [store.dataset.mean[s].values[: store.steps] for s in store.dataset.split.songs["train"]]
-    ).mean(0)
-    floors: dict[str, Callable[[Task, np.ndarray], np.ndarray]] = {
-        "constant (training mean)": lambda task, head: constant,
-        "support mean": lambda task, head: head.mean(0),
-        "last support value": lambda task, head: head[-1],
-    }
-    if oracle:
-        factors = np.array(list(ev.best_spread(store).values()))
-        floors[ev.AVERAGE_CURVE] = lambda task, head: oracle[MEAN][task.query[0]].values[CLIP_STEPS:]
-        floors[ev.AVERAGE_CURVE_SPREAD] = lambda task, head: ev.spread(floors[ev.AVERAGE_CURVE](task, head), factors)
-        floors[ev.OWN_CURVE] = lambda task, head: oracle[task.annotator][task.query[0]].values[CLIP_STEPS:]
-    tables = []
-    for name, floor in floors.items():
-        scored = []
-        for task in tasks:
-            values = store.track(task.annotator, task.query[0]).values
-            target = values[CLIP_STEPS:]
-            guess = np.broadcast_to(floor(task, values[:CLIP_STEPS]), target.shape)
-            scored.append((task.annotator, task.query[0], guess, target))
-        tables.append(_rows(name, ev.UNTRAINED, scored))
-    return tables
+            for song, whole in songs.items():
+                songs[song] = Features(model.local_features(whole.log_mel[None])[0], whole.global_embedding)
+    for part in chunks(questions, config.tasks_at_once):
+        support = store.batch([question.annotator for question in part], [[question.song] for question in part])
+        weights = engine(config.engine).personalize(model, support, config)
+        with mode(model, config.test_mode):
+            for number, question in enumerate(part):
+                own = {name: weight[number] for name, weight in weights.items()}
+                curves.append(_curve(model, own, songs[question.song], store.stage, released)[question.first :])
+    return scores_table(questions, curves, method, seed)
 
 
 def cross_song(
-    store: SongStore,
-    model: torch.nn.Module,
-    config: MetaConfig,
-    method: str,
-    seed: int,
-    *,
-    steps: int | None = None,
-    songs: int = 1,
-    supports: int = SUPPORTS,
+    store: SongStore, model: DSAML, config: MetaConfig, method: str, seed: int, songs: int = 1, supports: int = SUPPORTS
 ) -> pd.DataFrame:
     """PDMER as the paper's text describes it: adapt to ``songs`` other songs of the annotator, predict the others."""
     tasks = cross_song_tasks(store, "test", supports, songs)
-    return ev.score_tasks(ev.model_predictor(model, store, config, steps), store, tasks, method, seed)
+    curves = [curve.numpy() for predicted in predict_tasks(model, store, tasks, config) for curve in predicted]
+    return scores_table(cross_song_questions(store, tasks), curves, method, seed)
+
+
+def cross_song_shifted(store: SongStore, model: DSAML, method: str, seed: int) -> pd.DataFrame:
+    """The same by the unadapted model, shifted so that its mean on the support song is the support labels' mean."""
+    tasks, plain = cross_song_tasks(store, "test", SUPPORTS), {}
+    with torch.no_grad(), mode(model, "eval"):
+        for song in sorted({song for task in tasks for song in task.support + task.query}):
+            x, embedding = store.inputs(song)
+            plain[song] = model(x[None], embedding[None], store.stage).prediction[0].cpu().numpy()
+    questions, curves = cross_song_questions(store, tasks), []
+    heard = [np.concatenate([plain[song] for song in task.support]) for task in tasks for _ in task.query]
+    for question, support in zip(questions, heard, strict=True):
+        curves.append(plain[question.song] + (question.support.mean(0) - support.mean(0)))
+    return scores_table(questions, curves, method, seed)

@@ -286,13 +286,12 @@ def percent(share: float) -> str:
 def of_corpus(config: CorpusConfig) -> dict[str, str]:
     """:func:`summary` of a simulated corpus' test part, with what only a simulation knows."""
     rated, heard, lasting = (decompose(curves) for curves in simulate(config))
-    shares = {"structured": heard, "lasting": lasting}
-    rows = {name: s.disagreement() / rated.disagreement() for name, s in shares.items()}
+    rows = {name: s.disagreement() / rated.disagreement() for name, s in (("structured", heard), ("lasting", lasting))}
     rows |= {f"knowable_{number}": share for number, share in knowable(config).items()}
+    ccc = {}
     if config.population == "two-signs":
         signs = two_signs(config)
         rows["signs"] = signs["variance"]
-    out = {f"{name}_{d}": percent(share[k]) for name, share in rows.items() for k, d in enumerate(DIMENSIONS)}
-    if config.population == "two-signs":
-        out |= {f"signs_ccc_{d}": f"{signs['ccc'][k]:.2f}" for k, d in enumerate(DIMENSIONS)}
-    return summary(rated) | out
+        ccc = {f"signs_ccc_{d}": f"{signs['ccc'][k]:.2f}" for k, d in enumerate(DIMENSIONS)}
+    shares = {f"{name}_{d}": percent(share[k]) for name, share in rows.items() for k, d in enumerate(DIMENSIONS)}
+    return summary(rated) | shares | ccc

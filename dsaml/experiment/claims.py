@@ -16,25 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from dsaml.config import DIMENSIONS
-from dsaml.evaluate.bootstrap import holm
-from dsaml.evaluate.evaluation import AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE
-from dsaml.experiment import figure4
-from dsaml.experiment.recipes import (
-    ABLATIONS,
-    ANNOTATOR_LABELS,
-    ANNOTATOR_LABELS_LONG,
-    MAML_ANNOTATOR,
-    MAML_MEAN,
-    NO_ADAPTER,
-    NO_ATTENTION_LOSS,
-    NO_GLOBAL,
-    NO_LOCAL,
-    NON_META,
-    NON_META_LONG,
-    SUPERVISED,
-    baseline_name,
-)
-from dsaml.experiment.rows import FINE_TUNED
+from dsaml.evaluate.bootstrap import correct
+from dsaml.evaluate.oracles import AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE
+from dsaml.experiment import figure4, recipes
+from dsaml.experiment.recipes import FIRST_STAGE, MAML_ANNOTATOR, MAML_MEAN, NON_META, NON_META_LONG, baseline_name
+from dsaml.experiment.rows import BEFORE, FINE_TUNED, label_of
 from dsaml.model.baselines import BASELINES
 
 HOLDS, FAILS, UNDECIDED, NOT_RUN = "holds", "does not hold", "not decided", "not run"
@@ -58,9 +44,14 @@ class Claim:
     text: str
     paper: str  # the paper's evidence; of a claim of ours, what it is about
     comparisons: tuple[Comparison, ...]
-    command: str
+    other_command: str = ""  # what computes it, where that is not the table of its comparisons
     needs: str = ""  # what it takes, where nothing here can decide it
     ours: bool = False  # the paper does not claim it
+
+    @property
+    def command(self) -> str:
+        """What computes it."""
+        return self.other_command or f"python -m dsaml reproduce {self.comparisons[0].block.partition('-')[0]}"
 
     @property
     def evidence(self) -> str:
@@ -74,9 +65,8 @@ def _against(block: str, better: str, others: tuple[str, ...]) -> tuple[Comparis
 
 _BASELINES = tuple(baseline_name(name) for name in BASELINES)
 _META = tuple(baseline_name(name, meta=True) for name in BASELINES)
-_TUNED = tuple(f"{name}, fine-tuned" for name in (NON_META, NON_META_LONG))  # on both budgets
-_ANNOTATOR_LABELS = (ANNOTATOR_LABELS, ANNOTATOR_LABELS_LONG)
-_TABLE = "python -m dsaml reproduce table"
+_TUNED = (label_of(NON_META), label_of(NON_META_LONG))  # on both budgets
+_ANNOTATOR_LABELS = (recipes.ANNOTATOR_LABELS, recipes.ANNOTATOR_LABELS_LONG)
 
 CLAIMS = (
     Claim(
@@ -84,43 +74,38 @@ CLAIMS = (
         "listeners of one song differ, so its averaged label loses what is one's own",
         "Figures 1 and 5; true by construction of simulated listeners, the question is how much",
         (Comparison("table4", OWN_CURVE, AVERAGE_CURVE),),
-        f"{_TABLE}4",
     ),
     Claim(
         "C2",
         "DSAML predicts averaged curves better than CRNN, DNN, MCRNN and DAMFF",
         "Table 1",
-        _against("table1", SUPERVISED, _BASELINES),
-        f"{_TABLE}1",
+        _against("table1", FIRST_STAGE, _BASELINES),
     ),
     Claim(
         "C3",
         "all four parts help where a song's emotion depends on what was heard 8 to 15 s before",
         "the text on Table 1: long-term dependencies",
-        _against("table3-long-range", SUPERVISED, tuple(ABLATIONS)),
-        f"{_TABLE}3",
+        _against("table3-long-range", FIRST_STAGE, recipes.ABLATIONS),
     ),
     Claim(
         "C4",
         "with one annotated song DSAML predicts a new listener better than the four, with or without MAML",
         "Table 2",
         _against("table2", MAML_ANNOTATOR, (*_BASELINES, *_META)),
-        f"{_TABLE}2",
     ),
     Claim(
         "C5",
         "MAML makes the four baselines worse",
         "Table 2 and its text",
         tuple(Comparison("table2", plain, meta) for plain, meta in zip(_BASELINES, _META, strict=True)),
-        f"{_TABLE}2",
     ),
     *(
-        Claim(id, f"{what} helps", evidence, _against("table3", SUPERVISED, (name,)), f"{_TABLE}3")
+        Claim(id, f"{what} helps", evidence, _against("table3", FIRST_STAGE, (name,)))
         for id, what, evidence, name in (
-            ("C6", "local attention", "Figure 2, Table 3", NO_LOCAL),
-            ("C7", "global attention", "Figure 2, Table 3", NO_GLOBAL),
-            ("C8", "the diagonal attention loss", "Eq. 3, Table 3", NO_ATTENTION_LOSS),
-            ("C9", "the adapter", "Figure 3, Table 3", NO_ADAPTER),
+            ("C6", "local attention", "Figure 2, Table 3", recipes.NO_LOCAL),
+            ("C7", "global attention", "Figure 2, Table 3", recipes.NO_GLOBAL),
+            ("C8", "the diagonal attention loss", "Eq. 3, Table 3", recipes.NO_ATTENTION_LOSS),
+            ("C9", "the adapter", "Figure 3, Table 3", recipes.NO_ADAPTER),
         )
     ),
     Claim(
@@ -128,40 +113,31 @@ CLAIMS = (
         "the diagonal loss keeps local and global attention to their scales: with it they look at distances farther apart",
         "Figure 4",
         (Comparison(figure4.BLOCK, *figure4.METHODS),),
-        f"{_TABLE}3",
+        "python -m dsaml reproduce table3",
     ),
     Claim(
         "C11",
         "MAML needs annotator tasks: with averaged labels (Eq. 5) it is worse",
         "Table 4",
         _against("table4", MAML_ANNOTATOR, (MAML_MEAN,)),
-        f"{_TABLE}4",
     ),
     Claim(
         "C12",
         "annotators' labels need MAML: without it they are worse, fine-tuned or not",
         "Table 4",
-        _against(
-            "table4", MAML_ANNOTATOR, tuple(row for name in _ANNOTATOR_LABELS for row in (name, f"{name}, fine-tuned"))
-        ),
-        f"{_TABLE}4",
+        _against("table4", MAML_ANNOTATOR, tuple(row for name in _ANNOTATOR_LABELS for row in (name, label_of(name)))),
     ),
     Claim(
         "C13",
         "without MAML, annotators' labels are worse than averaged ones",
         "Table 4 and its text",
-        (
-            Comparison("table4", NON_META, ANNOTATOR_LABELS),
-            Comparison("table4", NON_META_LONG, ANNOTATOR_LABELS_LONG),
-        ),
-        f"{_TABLE}4",
+        tuple(Comparison("table4", *rows) for rows in zip((NON_META, NON_META_LONG), _ANNOTATOR_LABELS, strict=True)),
     ),
     Claim(
         "C14",
         "one annotated song is enough: better than the same model before it, and than fine-tuning without MAML",
         "the abstract, and the text on Table 2",
-        _against("table4", MAML_ANNOTATOR, (f"{MAML_ANNOTATOR}, before", *_TUNED)),
-        f"{_TABLE}4",
+        _against("table4", MAML_ANNOTATOR, (BEFORE, *_TUNED)),
     ),
     Claim(
         "C15",
@@ -176,7 +152,6 @@ CLAIMS = (
         "with one annotated song DSAML beats what knows the music perfectly and the listener not at all",
         "the average listener's true curve, at its best spread, is known for simulated listeners only",
         _against("table4", MAML_ANNOTATOR, (AVERAGE_CURVE_SPREAD,)),
-        f"{_TABLE}4",
         ours=True,
     ),
     Claim(
@@ -184,7 +159,6 @@ CLAIMS = (
         "annotator tasks pay under the released code's protocol too: the song's own first 30 s as support",
         "Table 4 as the released code computes it, with fine-tuned rows",
         _against("table4-prefix", MAML_ANNOTATOR, (MAML_MEAN, *_TUNED)),
-        f"{_TABLE}4",
         ours=True,
     ),
 )
@@ -214,23 +188,12 @@ def difference(blocks: Mapping[str, Any], comparison: Comparison) -> dict[str, A
 
 def judge(claim: Claim, blocks: Mapping[str, Any]) -> dict[str, Any]:
     """One claim with its differences and its verdict; ``p_holm`` is corrected over the differences that were run."""
-    rows: list[dict[str, Any]] = []
-    for comparison in claim.comparisons:
-        about = {"block": comparison.block, "better": comparison.better, "worse": comparison.worse}
-        rows.append(about | {"cells": difference(blocks, comparison)})
+    rows: list[dict[str, Any]] = [vars(c) | {"cells": difference(blocks, c)} for c in claim.comparisons]
     run = [cell for row in rows if row["cells"] for cell in row["cells"].values()]
-    for cell, corrected in zip(run, holm([cell["p"] for cell in run]), strict=True):
-        cell["p_holm"] = corrected
+    correct(run)
     missing = [None for row in rows if not row["cells"]]
-    return {
-        "id": claim.id,
-        "text": claim.text,
-        "paper": claim.paper,
-        "command": claim.command,
-        "needs": claim.needs,
-        "comparisons": rows,
-        "verdict": verdict([*run, *missing]),
-    }
+    about = {name: getattr(claim, name) for name in ("id", "text", "paper", "command", "needs")}
+    return about | {"comparisons": rows, "verdict": verdict([*run, *missing])}
 
 
 def judge_all(blocks: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -244,28 +207,20 @@ def wanted(block: str) -> list[tuple[str, str]]:
     return list(dict.fromkeys(pairs))
 
 
-def describe_difference(cell: Mapping[str, float]) -> str:
-    """A paired difference and its interval in words a page can use."""
-    return f"{cell['mean']:+.3f} [{cell['low']:+.3f}, {cell['high']:+.3f}]"
-
-
 def headline(payload: Mapping[str, Any]) -> str:
     """One sentence on whether annotator tasks beat fine-tuning and mean-label MAML, in both dimensions; the claims' rule."""
-    cells = {
-        (other, d): payload["paired"]["against"][other][d] for other in (FINE_TUNED, MAML_MEAN) for d in DIMENSIONS
-    }
-    corrected = zip(cells.items(), holm([cell["p"] for cell in cells.values()]), strict=True)
+    against = payload["paired"]["against"]
+    cells = {(other, d): dict(against[other][d]) for other in (FINE_TUNED, MAML_MEAN) for d in DIMENSIONS}
+    correct(cells.values())
     short = [
-        f"{other} in {d} ({describe_difference(cell)})"
-        for ((other, d), cell), p in corrected
-        if not (p < LEVEL and cell["mean"] > 0)
+        f"{other} in {d} ({cell['mean']:+.3f} [{cell['low']:+.3f}, {cell['high']:+.3f}])"
+        for (other, d), cell in cells.items()
+        if not (cell["p_holm"] < LEVEL and cell["mean"] > 0)
     ]
-    if not short:
-        return (
-            "On unseen simulated listeners, MAML with annotator tasks beats both the fine-tuned non-meta model and MAML on "
-            f"mean labels, in arousal and in valence: all four paired CCC differences lie above zero, p < {LEVEL} after Holm's "
-            "correction."
-        )
+    if short:
+        return f"The result does not hold everywhere: no clear advantage of MAML with annotator tasks over {'; '.join(short)}."
     return (
-        f"The result does not hold everywhere: no clear advantage of MAML with annotator tasks over {'; '.join(short)}."
+        "On unseen simulated listeners, MAML with annotator tasks beats both the fine-tuned non-meta model and MAML on "
+        f"mean labels, in arousal and in valence: all four paired CCC differences lie above zero, p < {LEVEL} after Holm's "
+        "correction."
     )

@@ -20,7 +20,7 @@ from typing import Any
 import joblib
 import yaml
 
-from dsaml.config import LARGEST_SEED, PROFILES
+from dsaml.config import DIMENSIONS, LARGEST_SEED, PROFILES
 from dsaml.data.base import LOADERS
 from dsaml.data.findings import KINDS
 from dsaml.errors import DsamlError, require_file
@@ -73,9 +73,8 @@ def read_grid(path: Path) -> list[GridRun]:
         raise DsamlError(f"{path}: has no 'datasets'; give a list with name and root of each")
     if unknown := sorted(map(str, set(grid) - KEYS)):
         raise DsamlError(f"{path}: '{', '.join(unknown)}' is not known; there are: {', '.join(sorted(KEYS))}")
-    lists = {"profiles": ["demo"], "modes": ["pdmer"], "seeds": [0], "accept": []} | {
-        k: v for k, v in grid.items() if k != "imagebind"
-    }
+    defaults = {"profiles": ["demo"], "modes": ["pdmer"], "seeds": [0], "accept": []}
+    lists = defaults | {key: values for key, values in grid.items() if key != "imagebind"}
     for key, values in lists.items():
         if not isinstance(values, list) or not (values or key == "accept"):
             raise DsamlError(f"{path}: '{key}' is not a list of one or more; write it as [a, b]")
@@ -110,31 +109,30 @@ def read_grid(path: Path) -> list[GridRun]:
 def work(run: GridRun, out: Path, cache: Path) -> None:
     """Train and score one run; the result file is written last."""
     use_one_core()
-    model, result = out / f"{run.name}.safetensors", out / f"{run.name}.json"
-    workflow.train(
-        run.dataset, run.root, model, run.profile, run.mode, run.seed, cache, run.imagebind, accept=run.accept
-    )
-    workflow.evaluate(model, run.dataset, run.root, result, cache, run.imagebind)
+    model, data = out / f"{run.name}.safetensors", (run.dataset, run.root)
+    workflow.train(*data, model, run.profile, run.mode, run.seed, cache, run.imagebind, accept=run.accept)
+    workflow.evaluate(model, *data, out / f"{run.name}.json", cache, run.imagebind)
 
 
 def _attempt(job: Callable[..., None], run: GridRun, out: Path, cache: Path) -> tuple[str, str | None]:
     """A run that fails does not stop the others: (name, what went wrong)."""
     try:
         job(run, out, cache)
-    except DsamlError as error:
-        return run.name, str(error)
     except Exception as error:
-        return run.name, f"{type(error).__name__}: {error}"
+        return run.name, str(error) if isinstance(error, DsamlError) else f"{type(error).__name__}: {error}"
     return run.name, None
 
 
 def is_done(run: GridRun, out: Path) -> bool:
     """Whether a run's record is there and can be read."""
+    return _record(run, out) is not None
+
+
+def _record(run: GridRun, out: Path) -> dict[str, Any] | None:
     try:
-        read_result(out / f"{run.name}.json")
+        return read_result(out / f"{run.name}.json")
     except DsamlError:
-        return False
-    return True
+        return None
 
 
 def run_grid(
@@ -174,24 +172,22 @@ def run_grid(
         If there is no such scheduler, or Dask is not installed.
     """
     waiting = [run for run in runs if not is_done(run, out)]
-    log.info("%d runs: %d done before, %d to do", len(runs), len(runs) - len(waiting), len(waiting))
+    done, failed = len(runs) - len(waiting), {}
+    log.info("%d runs: %d done before, %d to do", len(runs), done, len(waiting))
     if not waiting:
         return {}
     out.mkdir(parents=True, exist_ok=True)
-    done = len(runs) - len(waiting)
-    failed = {}
-    with _client(scheduler) if scheduler else nullcontext():
-        backend = {"backend": "dask"} if scheduler else {"backend": "loky", "n_jobs": jobs}
-        with joblib.parallel_config(**backend):
-            tasks = (joblib.delayed(_attempt)(job, run, out, cache) for run in waiting)
-            ours = {} if scheduler else {"initializer": end_with_parent, "initargs": (os.getpid(),)}
-            ends = joblib.Parallel(return_as="list" if scheduler else "generator_unordered", **ours)(tasks)
-            for name, trouble in ends:
-                done += 1
-                progress(done, len(runs))
-                if trouble:
-                    failed[name] = trouble
-                    log.warning("%s: %s", name, trouble)
+    backend = {"backend": "dask"} if scheduler else {"backend": "loky", "n_jobs": jobs}
+    ours = {} if scheduler else {"initializer": end_with_parent, "initargs": (os.getpid(),)}
+    with _client(scheduler) if scheduler else nullcontext(), joblib.parallel_config(**backend):
+        tasks = (joblib.delayed(_attempt)(job, run, out, cache) for run in waiting)
+        ends = joblib.Parallel(return_as="list" if scheduler else "generator_unordered", **ours)(tasks)
+        for name, trouble in ends:
+            done += 1
+            progress(done, len(runs))
+            if trouble:
+                failed[name] = trouble
+                log.warning("%s: %s", name, trouble)
     return failed
 
 
@@ -212,12 +208,11 @@ def as_rows(runs: list[GridRun], out: Path) -> list[dict[str, Any]]:
     """One row per finished run: what it was, and the CCC of its own model."""
     rows = []
     for run in runs:
-        if is_done(run, out):
-            file = out / f"{run.name}.json"
+        if record := _record(run, out):
             try:
-                result = read_result(file)["rows"][run.name]
-                scores = {d: float(result[d]["ccc"]["mean"]) for d in ("arousal", "valence")}
+                scores = {d: float(record["rows"][run.name][d]["ccc"]["mean"]) for d in DIMENSIONS}
             except (KeyError, TypeError, ValueError) as error:
+                file = out / f"{run.name}.json"
                 raise DsamlError(f"{file}: not the record of a run; delete it and run the grid again") from error
             rows.append({field.name: getattr(run, field.name) for field in dataclasses.fields(run)} | scores)
     return rows

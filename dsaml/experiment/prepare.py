@@ -41,9 +41,7 @@ def prepare(
     encoder: GlobalEncoder | None = None,
     workers: int = 2,
 ) -> Experiment:
-    """A data set with its features; without ``root`` an embedded one is made under ``cache`` if it is not there.
-
-    Songs without audio are left out, with a count in the log.
+    """A data set with its features; without ``root`` an embedded one.
 
     Raises
     ------
@@ -51,35 +49,50 @@ def prepare(
         If the data set or its audio is unusable.
     """
     started = time.perf_counter()
-    if root is None:
-        if dataset not in EMBEDDED:
-            raise DsamlError(f"{dataset}: its folder is missing; give it with --root")
-        folder, config = EMBEDDED[dataset]
-        with counter("corpus") as progress:
-            root = synthetic.synthesize(cache / folder, config, workers=workers, progress=progress)
-    data = load_dataset(dataset, root)
-    features = FeatureCache(cache / "features", profile.audio, encoder or make_encoder(profile, None))
-    wanted = [song for part in data.split.songs.values() for song in part if song in data.mean]
-    songs = {
-        s: (data.songs[s], len(data.mean[s])) for s in wanted if s in data.songs and data.songs[s].audio is not None
-    }
-    if len(songs) < len(wanted):
-        log.warning(
-            "%d of %d songs have no audio under %s and are left out", len(wanted) - len(songs), len(wanted), root
-        )
-    split = Split(
-        {part: tuple(s for s in ids if s in songs) for part, ids in data.split.songs.items()}, data.split.annotators
-    )
-    if empty := [part for part, ids in split.songs.items() if not ids]:
-        raise DsamlError(
-            f"{root}: no song with audio and labels in the part {', '.join(empty)}; 'check' lists what is missing"
-        )
+    data = only_with_audio(load_dataset(dataset, root or embedded_corpus(dataset, cache, workers)))
+    songs = {s: (data.songs[s], len(data.mean[s])) for ids in data.split.songs.values() for s in ids}
     with counter("features") as progress:
-        made = features.fill(songs, workers, progress)
+        store = FeatureCache(cache / "features", profile.audio, encoder or make_encoder(profile))
+        features = store.fill(songs, workers, progress)
     log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
-    data = dataclasses.replace(data, split=split)
-    runs = cache / "runs" / f"{content_digest(data, made)[:8]}-{code_digest('dsaml.experiment.run')[:8]}"
-    return Experiment(profile, data, made, runs)
+    runs = f"{content_digest(data, features)[:8]}-{code_digest('dsaml.experiment.run')[:8]}"
+    return Experiment(profile, data, features, cache / "runs" / runs)
+
+
+def embedded_corpus(dataset: str, cache: Path, workers: int = 2) -> Path:
+    """The folder of a data set that is made here, under ``cache``; it is made if it is not there.
+
+    Raises
+    ------
+    DsamlError
+        If the data set is another one.
+    """
+    if dataset not in EMBEDDED:
+        raise DsamlError(f"{dataset}: its folder is missing; give it with --root")
+    folder, config = EMBEDDED[dataset]
+    with counter("corpus") as progress:
+        return synthetic.synthesize(cache / folder, config, workers=workers, progress=progress)
+
+
+def only_with_audio(data: Dataset) -> Dataset:
+    """The data set with a split of those songs alone that have averaged labels and audio; how many lack audio is logged.
+
+    Raises
+    ------
+    DsamlError
+        If nothing is left of a part.
+    """
+    labelled = {part: [s for s in ids if s in data.mean] for part, ids in data.split.songs.items()}
+    heard = {s for s, song in data.songs.items() if song.audio is not None}
+    songs = {part: tuple(s for s in ids if s in heard) for part, ids in labelled.items()}
+    wanted, left = (sum(map(len, parts.values())) for parts in (labelled, songs))
+    if left < wanted:
+        log.warning("%d of %d songs have no audio under %s and are left out", wanted - left, wanted, data.root)
+    if empty := [part for part, ids in songs.items() if not ids]:
+        raise DsamlError(
+            f"{data.root}: no song with audio and labels in the part {', '.join(empty)}; 'check' lists what is missing"
+        )
+    return dataclasses.replace(data, split=Split(songs, data.split.annotators))
 
 
 def content_digest(data: Dataset, features: Mapping[str, Features]) -> str:

@@ -17,7 +17,8 @@ from dsaml.config import MetaConfig, ModelConfig, Profile, SupervisedConfig
 from dsaml.model.baselines import BASELINES, Baseline, BaselineConfig, make_baseline
 from dsaml.model.dsaml import DSAML
 
-SUPERVISED, NON_META = "DSAML", "non-meta model"  # on averaged labels; the second one goes on from the first
+FIRST_STAGE = "DSAML"  # on averaged labels; Tables 1 and 3 show it, and what follows starts from it where a profile says so
+NON_META = "non-meta model"  # second stage without MAML: supervised steps on averaged labels where MAML takes meta-steps
 MAML_MEAN, MAML_ANNOTATOR = "MAML, mean-label tasks (Eq. 5)", "MAML, annotator tasks (Eq. 6)"
 ANNOTATOR_LABELS = "non-meta model on annotators' labels"
 NON_META_LONG = "non-meta model, MAML's passes"  # as many passes through songs as MAML makes
@@ -27,12 +28,14 @@ NO_ATTENTION_LOSS, NO_ADAPTER = "w.o. Attention-Loss", "w.o. Adapter"
 RELEASED_POSITIONS = "DSAML, positions as released"  # where the profile has others
 RECURRENT = ("crnn", "dnn")  # most of their time goes into recurrent steps, which many tasks can share
 LONG_BATCH = 128  # songs in one step of the models with MAML's passes, at most
-ABLATIONS = {
+VARIANTS = {  # of the first stage: the four ablations of Table 3, and another kind of positions
     NO_LOCAL: {"local_attention": False},
     NO_GLOBAL: {"global_attention": False},
     NO_ATTENTION_LOSS: {"attention_loss_weight": 0.0},
     NO_ADAPTER: {"adapter": False},
+    RELEASED_POSITIONS: {"positions": "relative-key"},
 }
+ABLATIONS = (NO_LOCAL, NO_GLOBAL, NO_ATTENTION_LOSS, NO_ADAPTER)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Recipe:
     """How one model comes about."""
 
     model: ModelConfig | BaselineConfig
-    training: SupervisedConfig | MetaConfig | None  # None: random weights
+    training: SupervisedConfig | MetaConfig
     start: str | None = None  # the recipe whose weights it begins with; None: random ones
     adaptation: MetaConfig | None = None  # how it adapts to a listener; None where it is never scored so
 
@@ -66,16 +69,17 @@ def passes(config: SupervisedConfig | MetaConfig, steps: int | None = None) -> i
 def recipes(profile: Profile) -> dict[str, Recipe]:
     """All recipes of a profile.
 
-    DSAML and its ablations train on averaged labels first (``warm_start``; in the paper's profile ``supervised``, for it has no
-    warm start); the non-meta models go on with supervised steps, the two kinds of MAML with meta-steps, all from the same
-    weights. A baseline's MAML begins with the baseline. The non-meta models also exist with MAML's number of passes and, as
-    in MAML, an adapter that is left alone where MAML leaves it alone; these do not stop early.
+    The first stage trains DSAML and its variants on averaged labels (``warm_start``; in the paper's profile, which has no warm
+    start, ``supervised``). In the second stage the non-meta models go on with supervised steps and the two kinds of MAML with
+    meta-steps, all from the first stage's weights, or from random ones where there is no warm start. A baseline's MAML begins
+    with the baseline. The non-meta models also exist with MAML's number of passes and, as in MAML, an adapter that is left alone
+    where MAML leaves it alone; these do not stop early.
     """
-    first = profile.warm_start or profile.supervised
-    start = SUPERVISED if profile.warm_start else None
-    out = {SUPERVISED: Recipe(profile.model, first)}
-    out |= {name: Recipe(dataclasses.replace(profile.model, **change), first) for name, change in ABLATIONS.items()}
-    out[RELEASED_POSITIONS] = Recipe(dataclasses.replace(profile.model, positions="relative-key"), first)
+    first_stage = profile.warm_start or profile.supervised
+    start = FIRST_STAGE if profile.warm_start else None
+    out = {FIRST_STAGE: Recipe(profile.model, first_stage)}
+    for name, change in VARIANTS.items():
+        out[name] = Recipe(dataclasses.replace(profile.model, **change), first_stage)
     plain, meta = profile.supervised, dataclasses.replace(profile.meta, tasks="annotator")
     batch = min(passes(meta, 1), LONG_BATCH)  # as many songs in a step as MAML has, where memory allows
     long = dataclasses.replace(
@@ -87,18 +91,12 @@ def recipes(profile: Profile) -> dict[str, Recipe]:
         out[name] = Recipe(profile.model, dataclasses.replace(training, labels="annotator"), start, meta)
     for name, training in ((MAML_MEAN, dataclasses.replace(meta, tasks="random")), (MAML_ANNOTATOR, meta)):
         out[name] = Recipe(profile.model, training, start, training)
-    meta = dataclasses.replace(
-        meta,
-        adapt="all",
-        train_adapter=True,
-        steps=profile.baseline_steps,
-        tasks_per_step=profile.baseline_tasks,
-    )
+    steps, tasks = profile.baseline_steps, profile.baseline_tasks
+    meta = dataclasses.replace(meta, adapt="all", train_adapter=True, steps=steps, tasks_per_step=tasks)
     for name in BASELINES:
         model = BaselineConfig(name, profile.baseline_width, profile.model.slice_shape)
-        at_once = min(profile.meta.tasks_at_once, profile.baseline_tasks) if name in RECURRENT else 1
-        own = dataclasses.replace(meta, tasks_at_once=at_once)
-        out[baseline_name(name)] = Recipe(model, first, None, own)
+        own = dataclasses.replace(meta, tasks_at_once=min(meta.tasks_at_once, tasks) if name in RECURRENT else 1)
+        out[baseline_name(name)] = Recipe(model, first_stage, None, own)
         out[baseline_name(name, meta=True)] = Recipe(model, own, baseline_name(name), own)
     return out
 

@@ -1,4 +1,4 @@
-"""From trained models to the book's result files. Display reads these files and nothing else."""
+"""From trained models to result files: the tables, the claims, the book's own. Display reads these files and nothing else."""
 
 from __future__ import annotations
 
@@ -13,54 +13,76 @@ import pandas as pd
 
 from dsaml.audio.encoders import make_encoder
 from dsaml.config import Profile
+from dsaml.data.synthetic import corpus as synthetic
 from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap, protocols
-from dsaml.evaluate import evaluation as ev
-from dsaml.experiment import exhibits, tables
+from dsaml.evaluate.oracles import best_spread
+from dsaml.experiment import exhibits, figure4
+from dsaml.experiment.claims import judge_all
 from dsaml.experiment.prepare import EMBEDDED, prepare
-from dsaml.experiment.recipes import (
-    MAML_ANNOTATOR,
-    MAML_MEAN,
-    NON_META,
-)
+from dsaml.experiment.recipes import MAML_ANNOTATOR, MAML_MEAN, NO_ATTENTION_LOSS, NON_META
 from dsaml.experiment.results import provenance, read_result, write_result
 from dsaml.experiment.rows import order_rows
 from dsaml.experiment.run import Experiment
-from dsaml.experiment.scoring import Job, fixed_rows, score_all, train_for
+from dsaml.experiment.scoring import Job, fixed_scores, score_all, train_for
+from dsaml.experiment.tables import jobs_of, mean_passes, payload_of
 
 log = logging.getLogger(__name__)
+
 
 def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path, workers: int = 2) -> dict[str, Any]:
     """Score the book's trained models cross-song, write ``pdmer.json`` and ``scores.csv``; returns what was written."""
     started = time.perf_counter()
     jobs = [("pdmer", name, seed) for seed in seeds for name in (MAML_ANNOTATOR, MAML_MEAN, NON_META)]
     models, chosen = score_all(experiment, jobs, workers)
-    fixed = fixed_rows(experiment)["cross-song"]
-    table = order_rows(pd.concat([*fixed, models[models.protocol == "cross-song"]], ignore_index=True))
-    summary = bootstrap.summarize(table)
-    others = [name for name in table.method.unique() if name != MAML_ANNOTATOR]
-    payload = {
-        "protocol": dataclasses.asdict(protocols.PROTOCOLS["cross-song"])
-        | {
-            "listeners": table.annotator.nunique(),
-            "songs": table.song.nunique(),
-            "intervals": "95 %, bootstrap of listeners, songs and training seeds as crossed units",
-        },
-        "rows": summary,
-        "paired": {
-            "method": MAML_ANNOTATOR,
-            "metric": "ccc",
-            "against": bootstrap.compare(table, MAML_ANNOTATOR, others),
-        },
-        "gap_closed": bootstrap.gap_closed(summary, MAML_ANNOTATOR) if experiment.dataset.oracle else None,
+    fixed = protocols.fixed_rows(experiment.store, "cross-song")
+    scores = order_rows(pd.concat([*fixed, models[models.protocol == "cross-song"]], ignore_index=True))
+    protocol = {
+        "listeners": scores.annotator.nunique(),
+        "songs": scores.song.nunique(),
+        "intervals": "95 %, bootstrap of listeners, songs and training seeds as crossed units",
+    }
+    payload = {"protocol": dataclasses.asdict(protocols.PROTOCOLS["cross-song"]) | protocol}
+    payload |= bootstrap.summarize_against(scores, MAML_ANNOTATOR)
+    payload |= {
+        "gap_closed": bootstrap.gap_closed(payload["rows"], MAML_ANNOTATOR),
         "selection": chosen,
-        "spread": ev.best_spread(experiment.store) if experiment.dataset.oracle else None,
+        "spread": best_spread(experiment.dataset),
     }
     results.mkdir(parents=True, exist_ok=True)
-    table.to_csv(results / "scores.csv", index=False, float_format="%.6f")
-    stamp = provenance(experiment.profile, experiment.dataset, seeds=list(seeds), seconds=time.perf_counter() - started)
-    write_result(results / "pdmer.json", payload, stamp)
+    scores.to_csv(results / "scores.csv", index=False, float_format="%.6f")
+    write_result(results / "pdmer.json", payload, _stamp(experiment, seeds, started))
     return payload
+
+
+def _stamp(experiment: Experiment, seeds: Sequence[int], started: float) -> dict[str, Any]:
+    seconds = time.perf_counter() - started
+    return provenance(experiment.profile, experiment.dataset, seeds=list(seeds), seconds=seconds)
+
+
+def write_tables(experiment: Experiment, jobs: Sequence[Job], results: Path, workers: int = 2) -> dict[str, Any]:
+    """Score trained models, write ``tables-<data set>.json`` and ``claims-<data set>.json``; scores on disk are not repeated."""
+    started, name = time.perf_counter(), experiment.dataset.name
+    scores, about = score_all(experiment, jobs, workers)
+    blocks = payload_of(pd.concat([fixed_scores(experiment), scores], ignore_index=True), long_range_songs(experiment))
+    gap = bootstrap.gap_closed(blocks["table4"]["rows"], MAML_ANNOTATOR)
+    if shown := sorted({seed for kind, model, seed in jobs if kind == "dmer" and model == NO_ATTENTION_LOSS}):
+        apart = [figure4.attention_separation(experiment, seed) for seed in shown]
+        blocks[figure4.BLOCK] = figure4.separation_block(pd.concat(apart))
+    for block in blocks.values():
+        block["song_passes"] = mean_passes(about, block["rows"])
+    payload = {"blocks": blocks, "selection": about, "gap_closed": gap, "spread": best_spread(experiment.dataset)}
+    stamp = _stamp(experiment, sorted({seed for *_, seed in jobs}), started)
+    write_result(results / f"tables-{name}.json", payload, stamp)
+    write_result(results / f"claims-{name}.json", {"claims": judge_all(blocks)}, stamp)
+    return payload
+
+
+def long_range_songs(experiment: Experiment) -> frozenset[str]:
+    """Songs with a bell, whose effect comes 8 to 15 s later; known for the embedded corpus only."""
+    if experiment.dataset.name not in EMBEDDED:
+        return frozenset()
+    return frozenset(synthetic.describe(experiment.dataset.root)["bells"])
 
 
 def demo_results(
@@ -86,10 +108,10 @@ def demo_results(
     """
     seeds = profile.seeds if seeds is None else seeds
     experiment = prepare(profile, cache)
-    jobs = jobs or tables.book_jobs(seeds)
-    train_for(experiment, {*tables.book_jobs(seeds), *jobs})  # all at once: no core waits
+    book = jobs_of(["book"], seeds)
+    train_for(experiment, {*book, *(jobs or book)})  # all at once: no core waits
     payload = pdmer(experiment, seeds, results)
-    tables.compute(experiment, jobs, results)
+    write_tables(experiment, jobs or book, results)
     exhibits.write_all(experiment, payload, seeds[0], results)
     log.info("results in %s", results)
 
@@ -99,10 +121,9 @@ def stress_results(profile: Profile, results: Path, cache: Path, seeds: tuple[in
 
     Parameters as in :func:`demo_results`; writes ``tables-stress.json`` and ``claims-stress.json``.
     """
-    experiment = prepare(profile, cache, "stress")
-    jobs = tables.stress_jobs(seeds)
+    experiment, jobs = prepare(profile, cache, "stress"), jobs_of(["stress"], seeds)
     train_for(experiment, jobs)
-    tables.compute(experiment, jobs, results)
+    write_tables(experiment, jobs, results)
 
 
 def reproduce(
@@ -136,7 +157,7 @@ def reproduce(
     Returns
     -------
     dict
-        What was computed and has rows to show, by its title: see :func:`dsaml.experiment.workflow.table`.
+        What was computed and has rows to show, by its title: see :func:`dsaml.experiment.workflow.terminal_table`.
 
     Raises
     ------
@@ -152,7 +173,7 @@ def reproduce(
     wanted = ["table1", "table2", "table3", "table4"] if what == "all" else [what]
     names = [] if what in ("book", "stress") else [dataset]  # of the files whose tables are shown
     if what in ("all", "book") and embedded:
-        demo_results(profile, results, cache, seeds, tables.jobs_of(wanted, seeds))
+        demo_results(profile, results, cache, seeds, jobs_of(wanted, seeds))
         shown["PDMER, one support song"] = read_result(results / "pdmer.json")
     elif what != "stress":
         experiment = prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
@@ -160,9 +181,9 @@ def reproduce(
             wanted = [name for name in wanted if name in ("table1", "table3")]
         if not wanted:
             raise DsamlError(f"{dataset} has no labels of single annotators, so {what} cannot be computed on it")
-        jobs = tables.jobs_of(wanted, seeds)
+        jobs = jobs_of(wanted, seeds)
         train_for(experiment, jobs)
-        tables.compute(experiment, jobs, results)
+        write_tables(experiment, jobs, results)
     if what == "stress" or (what == "all" and embedded):
         stress_results(profile, results, cache, seeds)
         names.append("stress")

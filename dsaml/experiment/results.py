@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 import subprocess
@@ -84,19 +83,15 @@ def provenance(
     }
 
 
-def _plain(value: Any) -> Any:
+def _plain(document: dict[str, Any]) -> dict[str, Any]:
     """NumPy scalars and arrays to JSON types; NaN to null, because JSON has no NaN."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    text = json.dumps(document, default=lambda value: value.tolist())
+    return json.loads(text, parse_constant=lambda name: None)
+
+
+def rounded(values: Any, digits: int = 4) -> list[Any]:
+    """An array as lists of numbers with so many digits after the point, for curves to look at."""
+    return np.round(np.asarray(values, float), digits).tolist()
 
 
 def write_result(path: str | Path, payload: dict[str, Any], stamp: dict[str, Any]) -> Path:

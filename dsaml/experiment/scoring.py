@@ -1,7 +1,6 @@
 """Scores of trained models: the inner loop chosen on validation listeners, the scores on test listeners, kept on disk.
 
-A row of a table is a model under a way to use it: as it is, adapted to a listener, with more songs. Scores are kept beside the
-checkpoints, under a hash of the model, its settings and the code that trains and scores.
+Scores are kept beside the checkpoints, under a hash of the model, its settings and the code that trains and scores.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,12 @@ import pandas as pd
 from joblib import delayed
 
 from dsaml.closure import code_digest
-from dsaml.config import MetaConfig
-from dsaml.evaluate import evaluation as ev
 from dsaml.evaluate import protocols
 from dsaml.evaluate.selection import select_inner
-from dsaml.experiment.recipes import MAML_ANNOTATOR, NON_META
-from dsaml.experiment.rows import AS_TRAINED, BASELINE_MODELS, BEFORE, HEAD_ONLY, SHIFTED, SHOTS, label_of, shots_label
+from dsaml.experiment.rows import BASELINE_MODELS, rows_of
 from dsaml.experiment.run import Experiment, parallel, train_all, use_one_core
 from dsaml.io import seal, unseal, write_bytes_atomically
 from dsaml.learn.batches import SongStore
-from dsaml.learn.training import cross_song_tasks
 from dsaml.model.dsaml import DSAML
 
 log = logging.getLogger(__name__)
@@ -39,13 +35,6 @@ BASELINE_SUPPORTS = (1, 2)  # the same for a baseline, which adapts as a whole, 
 Job = tuple[str, str, int]
 """Kind of score ("dmer" or "pdmer"), model, training seed."""
 
-
-def _store(experiment: Experiment, name: str, model: DSAML, config: MetaConfig) -> SongStore:
-    """Songs for a model, as far computed as adaptation leaves them alone."""
-    store = experiment.store_for(name)
-    return store.local(model) if config.adapt != "all" else store
-
-
 Scored = tuple[pd.DataFrame, dict[str, dict[str, Any]]]
 """A scores table with the column ``protocol``; and for each row its song passes and the inner loop it was given."""
 
@@ -53,66 +42,49 @@ Scored = tuple[pd.DataFrame, dict[str, dict[str, Any]]]
 def score_dmer(experiment: Experiment, name: str, seed: int) -> Scored:
     """Traditional DMER of one model."""
     model, _ = experiment.model(name, seed)
-    table = protocols.dmer(experiment.store_for(name), experiment.inputs(name), model, name, seed)
-    return table.assign(protocol="dmer"), {name: {"song_passes": experiment.song_passes(name, seed)}}
+    scores = protocols.dmer(experiment.store_for(name), experiment.inputs(name), model, name, seed)
+    return scores.assign(protocol="dmer"), {name: {"song_passes": experiment.song_passes(name, seed)}}
 
 
 def score_pdmer(experiment: Experiment, name: str, seed: int) -> Scored:
-    """Both PDMER protocols of one model (a baseline: cross-song alone), with the inner loop that validation chose.
+    """Every row of one model (:func:`dsaml.experiment.rows.rows_of`), cross-song and by prefix."""
+    validation, test = BASELINE_SUPPORTS if name in BASELINE_MODELS else SUPPORTS
+    adaptation, passes = experiment.recipes[name].adaptation, experiment.song_passes(name, seed)
+    ready, parts, about = cache(partial(with_songs, experiment, name, seed)), [], {}
+    for row in rows_of(name):
+        model, store = ready(row.adapted)
+        config = dataclasses.replace(adaptation, adapt="head") if row.head_only else adaptation
+        about[row.name] = {"song_passes": passes}
+        if row.inner == "chosen":
+            config, grid = select_inner(store, model, config, validation, row.songs)
+            about[row.name] |= {"inner_lr": config.inner_lr, "inner_steps": config.inner_steps, "grid": grid}
+        elif row.inner == "none":
+            config = dataclasses.replace(config, inner_steps=0)
+        if row.inner == "shift":
+            scores = protocols.cross_song_shifted(store, model, row.name, seed)
+        else:
+            scores = protocols.cross_song(store, model, config, row.name, seed, row.songs, test)
+        parts.append(scores.assign(protocol="cross-song"))
+        if row.prefix:
+            songs, features = experiment.store_for(name), experiment.inputs(name)
+            scores = protocols.prefix(songs, features, model, config, row.name, seed)
+            parts.append(scores.assign(protocol="prefix"))
+    return pd.concat([part for part in parts if len(part)], ignore_index=True), about
 
-    A model without MAML is scored as it is and fine-tuned on the support, each with the checkpoint that was best at that; the
-    non-meta model also shifted by the support mean. MAML with annotator tasks is scored also before adaptation, with the inner
-    loop of its training, with the head alone adapted, and with more support songs.
-    """
-    recipe, label = experiment.recipes[name], label_of(name)
-    meta, baseline = isinstance(recipe.training, MetaConfig), name in BASELINE_MODELS
-    model, _ = experiment.model(name, seed, adapted=not meta)
-    store, supports = _store(experiment, name, model, recipe.adaptation), BASELINE_SUPPORTS if baseline else SUPPORTS
-    about: dict[str, dict[str, Any]] = {}
-    parts: list[pd.DataFrame] = []
-    passes = experiment.song_passes(name, seed)
 
-    def select(row: str, settings: MetaConfig, songs: int = 1) -> MetaConfig:
-        settings, grid = select_inner(store, model, settings, supports[0], songs)
-        about[row] = {"inner_lr": settings.inner_lr, "inner_steps": settings.inner_steps, "grid": grid}
-        return settings
-
-    def cross(row: str, settings: MetaConfig, steps: int | None = None, songs: int = 1) -> None:
-        table = protocols.cross_song(store, model, settings, row, seed, steps=steps, songs=songs, supports=supports[1])
-        parts.append(table.assign(protocol="cross-song"))
-
-    config = select(label, recipe.adaptation)
-    cross(label, config)
-    if name == MAML_ANNOTATOR:
-        cross(BEFORE, config, steps=0)
-        cross(AS_TRAINED, recipe.adaptation)
-        for songs in SHOTS[1:]:
-            cross(shots_label(songs), select(shots_label(songs), recipe.adaptation, songs), songs=songs)
-        cross(HEAD_ONLY, select(HEAD_ONLY, dataclasses.replace(recipe.adaptation, adapt="head")))
-    plain, features = experiment.store_for(name), experiment.inputs(name)
-    if not baseline:  # adapting each of them to every long song takes hours
-        parts.append(protocols.prefix(plain, features, model, config, label, seed).assign(protocol="prefix"))
-    if not meta:  # as it is, with the checkpoint that was best as it is
-        model, _ = experiment.model(name, seed)
-        store = _store(experiment, name, model, recipe.adaptation)
-        cross(name, config, steps=0)
-        if not baseline:
-            table = protocols.prefix(plain, features, model, config, name, seed, steps=0)
-            parts.append(table.assign(protocol="prefix"))
-    if name == NON_META:
-        tasks = cross_song_tasks(store, "test", protocols.SUPPORTS)
-        shifted = ev.score_tasks(ev.shifted_predictor(model, store), store, tasks, SHIFTED, seed)
-        parts.append(shifted.assign(protocol="cross-song"))
-    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    return table, {row: {"song_passes": passes} | about.get(row, {}) for row in table.method.unique()}
+def with_songs(experiment: Experiment, name: str, seed: int, adapted: bool) -> tuple[DSAML, SongStore]:
+    """A trained model (``adapted`` as in :class:`Row`), and the songs for it, as far computed as adaptation leaves them alone."""
+    model, _ = experiment.model(name, seed, adapted)
+    store = experiment.store_for(name)
+    return model, store if experiment.recipes[name].adaptation.adapt == "all" else store.local(model)
 
 
 def scores_file(experiment: Experiment, job: Job) -> Path:
     """Where the scores of a job are kept: named by the model, its settings and the code that trains and scores."""
     kind, name, seed = job
     model = experiment.checkpoint(name, seed).name
-    key = hashlib.sha256(f"{kind} {model} {experiment.recipes[name].adaptation} {code_digest('dsaml.experiment.scoring')}".encode())
-    return experiment.runs / f"scores-{key.hexdigest()[:20]}.json"
+    text = f"{kind} {model} {experiment.recipes[name].adaptation} {code_digest('dsaml.experiment.scoring')}"
+    return experiment.runs / f"scores-{hashlib.sha256(text.encode()).hexdigest()[:20]}.json"
 
 
 def train_for(experiment: Experiment, jobs: Iterable[Job], workers: int = 2) -> None:
@@ -132,16 +104,14 @@ def _scored(experiment: Experiment, job: Job) -> Scored:
             log.warning("%s: damaged (%s); computed again", path, error)
     started = time.perf_counter()
     kind, name, seed = job
-    table, about = {"dmer": score_dmer, "pdmer": score_pdmer}[kind](experiment, name, seed)
-    write_bytes_atomically(path, seal(json.dumps({"table": table.to_dict("list"), "about": about}).encode()))
+    scores, about = {"dmer": score_dmer, "pdmer": score_pdmer}[kind](experiment, name, seed)
+    write_bytes_atomically(path, seal(json.dumps({"table": scores.to_dict("list"), "about": about}).encode()))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     log.info("scores of %s (%s), seed %d: %.0f s", name, kind, seed, time.perf_counter() - started)
-    return table, about
+    return scores, about
 
 
-def score_all(
-    experiment: Experiment, jobs: Iterable[Job], workers: int = 2
-) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+def score_all(experiment: Experiment, jobs: Iterable[Job], workers: int = 2) -> Scored:
     """Scores of many jobs; and for each row its song passes and inner loop, ``{seed: {row: {...}}}``."""
     jobs = list(jobs)
     parts = parallel(workers)(delayed(_scored)(experiment, job) for job in jobs)
@@ -151,11 +121,8 @@ def score_all(
     return pd.concat([part[0] for part in parts], ignore_index=True), chosen
 
 
-def fixed_rows(experiment: Experiment) -> dict[str, list[pd.DataFrame]]:
-    """Floors and true curves of each protocol: what needs no training."""
+def fixed_scores(experiment: Experiment) -> pd.DataFrame:
+    """Floors and true curves of every protocol, with the column ``protocol``: what needs no training."""
     store = experiment.store
-    tasks = cross_song_tasks(store, "test", protocols.SUPPORTS)
-    out = {"dmer": protocols.dmer_floors(store), "prefix": protocols.prefix_floors(store)}
-    rows = ev.floor_predictors(store) | ev.oracle_predictors(store)
-    out["cross-song"] = [ev.score_tasks(predictor, store, tasks, name, ev.UNTRAINED) for name, predictor in rows.items()]
-    return out
+    tables = [t.assign(protocol=name) for name in protocols.PROTOCOLS for t in protocols.fixed_rows(store, name)]
+    return pd.concat([scores for scores in tables if len(scores)], ignore_index=True)

@@ -18,7 +18,7 @@ from dsaml.data.checks import check
 from dsaml.data.checks.training import stop_on_errors
 from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap, protocols
-from dsaml.evaluate import evaluation as ev
+from dsaml.evaluate.oracles import best_spread
 from dsaml.evaluate.selection import select_inner
 from dsaml.experiment import recipes
 from dsaml.experiment.model_files import load_model, save_model
@@ -64,9 +64,8 @@ def train(
         raise DsamlError(f"{out}: a model file ends in .safetensors; change --out")
     chosen = check_device(run.device)
     with counter("checking the data", "file") as progress:
-        memory = cache / "checked-audio.json"
-        report = check(dataset, root, profile=profile, mode=mode, memory=memory, progress=progress)
-    stop_on_errors(root, report.problems, report.obstacles, accept)
+        found = check(dataset, root, profile=profile, mode=mode, memory=cache / "checked-audio.json", progress=progress)
+    stop_on_errors(root, found.problems, found.obstacles, accept)
     with processes(chosen) as device:
         run = dataclasses.replace(run, device=device)
         experiment = prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
@@ -90,38 +89,32 @@ def evaluate(
         If the data set has no test annotators with enough songs.
     """
     model, profile, about = load_model(checkpoint)
-    started = time.perf_counter()
+    started, name = time.perf_counter(), checkpoint.stem
     experiment = prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
     store = experiment.store
-    tasks = cross_song_tasks(store, "test", protocols.SUPPORTS)
-    if not tasks:
+    if not cross_song_tasks(store, "test", protocols.SUPPORTS):
         raise DsamlError(f"{root}: no test annotators, so PDMER cannot be scored; 'floors' needs averaged labels only")
     config, grid = select_inner(store, model, profile.meta)
-    name = checkpoint.stem
-    fixed = ev.floor_predictors(store) | ev.oracle_predictors(store)
-    trained = {
-        f"{name}, not adapted": ev.model_predictor(model, store, config, 0),
-        name: ev.model_predictor(model, store, config),
-    }
-    parts = [ev.score_tasks(rule, store, tasks, label, ev.UNTRAINED) for label, rule in fixed.items()]
-    parts += [ev.score_tasks(rule, store, tasks, label, 0) for label, rule in trained.items()]  # one model: one seed
-    scores = pd.concat(parts, ignore_index=True)
-    others = [label for label in (*fixed, *trained) if label != name]
-    payload = {
-        "rows": bootstrap.summarize(scores),
-        "paired": {"method": name, "metric": "ccc", "against": bootstrap.compare(scores, name, others)},
+    plain = dataclasses.replace(config, inner_steps=0)
+    scores = pd.concat(
+        [
+            *protocols.fixed_rows(store, "cross-song"),
+            protocols.cross_song(store, model, plain, f"{name}, not adapted", 0),  # one model: one seed
+            protocols.cross_song(store, model, config, name, 0),
+        ],
+        ignore_index=True,
+    )
+    payload = bootstrap.summarize_against(scores, name) | {
         "selection": {"inner_lr": config.inner_lr, "inner_steps": config.inner_steps, "grid": grid},
-        "spread": ev.best_spread(store) if experiment.dataset.oracle else None,
+        "spread": best_spread(experiment.dataset),
         "model": about,
     }
-    seeds = about.get("seeds", [])
-    write_result(
-        out, payload, provenance(profile, experiment.dataset, seeds=seeds, seconds=time.perf_counter() - started)
-    )
+    seconds = time.perf_counter() - started
+    write_result(out, payload, provenance(profile, experiment.dataset, seeds=about.get("seeds", []), seconds=seconds))
     return payload
 
 
-def table(payload: Mapping[str, Any], title: str = "PDMER, one support song") -> Table:
+def terminal_table(payload: Mapping[str, Any], title: str = "PDMER, one support song") -> Table:
     """Rows of a result as a table for the terminal: CCC with interval, PCC, RMSE, per dimension."""
     out = Table(title=f"{title}: CCC [95 % interval], PCC, RMSE")
     for column in ("", *(f"{d} {m}" for d in DIMENSIONS for m in ("CCC", "PCC", "RMSE"))):

@@ -12,14 +12,9 @@ from matplotlib.figure import Figure
 
 
 def maps(attention: Mapping[str, Any], kind: str = "mean_map") -> Figure:
-    """Local and global maps of the last layer, with and without the diagonal attention loss.
+    """Local and global maps of the last layer, with and without the diagonal attention loss (``attention.json``).
 
-    Parameters
-    ----------
-    attention : mapping
-        ``attention.json``.
-    kind : {"mean_map", "song_map"}
-        Averaged over the test songs, or those of one song.
+    ``kind`` is "mean_map", averaged over the test songs, or "song_map", those of one song.
     """
     figure, axes = plt.subplots(2, 2, figsize=(8, 7.4), sharex=True, sharey=True, layout="constrained")
     for row, (loss, label) in zip(axes, (("without", "without Eq. 3"), ("with", "with Eq. 3")), strict=True):

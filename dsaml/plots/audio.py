@@ -8,22 +8,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from dsaml.config import DIMENSIONS
 from dsaml.data.annotations import Annotation
-from dsaml.plots.style import DIMENSION_COLORS, PALETTE
+from dsaml.plots.style import DIMENSION_COLORS, PALETTE, panels
 
 
 def waveform_slices(waveform: np.ndarray, sample_rate: int, starts: np.ndarray, first: float, last: float) -> Figure:
-    """Waveform between two seconds, with the edges of the 0.5 s slices; every other slice is shaded.
+    """Waveform (samples,) at ``sample_rate`` Hz, from ``first`` to ``last`` s, with the 0.5 s slices; every other one is shaded.
 
-    Parameters
-    ----------
-    waveform : ndarray, shape (samples,)
-    sample_rate : int
-        Hz.
-    starts : ndarray, shape (T,)
-        Start of each slice in seconds.
-    first, last : float
-        Seconds to show.
+    ``starts`` (T,) are the slices' starts in seconds.
     """
     figure, axis = plt.subplots(figsize=(10, 2.4), layout="constrained")
     part = waveform[round(first * sample_rate) : round(last * sample_rate)]
@@ -47,21 +40,16 @@ def slices(mels: Mapping[str, np.ndarray]) -> Figure:
 
 
 def song(log_mel: np.ndarray, times: np.ndarray, label: Annotation) -> Figure:
-    """All slices of a song in a row above its averaged label: the two have one column per 0.5 s.
+    """All slices (T, time, mel) of a song in a row above its averaged label: the two have one column per 0.5 s.
 
-    Parameters
-    ----------
-    log_mel : ndarray, shape (T, time, mel)
-    times : ndarray, shape (T,)
-        Seconds.
-    label : Annotation
+    ``times`` (T,) in seconds.
     """
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(10, 5), sharex=True, layout="constrained", height_ratios=(3, 2))
     flat = log_mel.reshape(-1, log_mel.shape[-1])
     extent = (times[0], times[-1] + 0.5, 0, flat.shape[1])
     top.imshow(flat.T, origin="lower", aspect="auto", cmap="cividis", extent=extent)
     top.set(ylabel="mel band")
-    for d, name in enumerate(("arousal", "valence")):
+    for d, name in enumerate(DIMENSIONS):
         bottom.step(label.times, label.values[:, d], where="post", color=DIMENSION_COLORS[name], label=name)
     bottom.axhline(0, color="0.85", zorder=0)
     bottom.set(ylim=(-1, 1), xlabel="time in the song (s)", ylabel="averaged label")
@@ -71,12 +59,12 @@ def song(log_mel: np.ndarray, times: np.ndarray, label: Annotation) -> Figure:
 
 def listeners(tracks: Mapping[str, Annotation], mean: Annotation) -> Figure:
     """Every annotator's curve of one song, and their average."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3), sharex=True, sharey=True, layout="constrained")
-    for d, (axis, name) in enumerate(zip(axes, ("arousal", "valence"), strict=True)):
+    figure, axes = panels(3)
+    for d, (axis, name) in enumerate(zip(axes, DIMENSIONS, strict=True)):
         for track in tracks.values():
             axis.plot(track.times, track.values[:, d], color=DIMENSION_COLORS[name], lw=0.8, alpha=0.6)
         axis.plot(mean.times, mean.values[:, d], color="black", lw=2.4, label="average")
-        axis.set(title=name, ylim=(-1.05, 1.05), xlabel="time in the song (s)")
+        axis.set(ylim=(-1.05, 1.05), xlabel="time in the song (s)")
     axes[0].legend(frameon=False)
     axes[0].set_ylabel("label in [-1, 1]")
     return figure

@@ -7,38 +7,29 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dsaml.config import DIMENSIONS
-from dsaml.plots.style import PALETTE
+from dsaml.plots.style import PALETTE, legend_below, panels
 
 
-def _panels(height: float = 3.0) -> tuple[Figure, Any]:
-    figure, axes = plt.subplots(1, 2, figsize=(10, height), sharex=True, sharey=True, layout="constrained")
-    for axis, name in zip(axes, DIMENSIONS, strict=True):
-        axis.set(title=name, xlabel="time in the song (s)", ylim=(-1.05, 1.05))
+def _over_time() -> tuple[Figure, np.ndarray]:
+    """Panels for arousal and valence over the time in a song."""
+    figure, axes = panels(3.0)
+    for axis in axes:
+        axis.set(xlabel="time in the song (s)", ylim=(-1.05, 1.05))
         axis.axhline(0, color="0.85", lw=0.8, zorder=0)
     axes[0].set_ylabel("label in [-1, 1]")
     return figure, axes
 
 
-def _legend(figure: Figure, axis: Any) -> None:
-    """One legend below both panels, where it hides no curve."""
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
-
-
 def disagreement(curves: Mapping[str, Any], only_pair: bool = False) -> Figure:
-    """Figure 5 of the paper: one song, every listener's curve, their average, and the two who differ most.
+    """Figure 5 of the paper: one song, every listener's curve, their average, and the two who differ most (``curves.json``).
 
-    Parameters
-    ----------
-    curves : mapping
-        ``curves.json``.
-    only_pair : bool
-        Leave out the other listeners.
+    With ``only_pair`` the other listeners are left out.
     """
-    figure, axes = _panels()
+    figure, axes = _over_time()
     song, times = curves["disagreement"], curves["times"]
     for d, axis in enumerate(axes):
         if not only_pair:
@@ -48,23 +39,16 @@ def disagreement(curves: Mapping[str, Any], only_pair: bool = False) -> Figure:
         for k, who in enumerate(song["pair"]):
             axis.plot(times, np.array(song["listeners"][who])[:, d], color=PALETTE[k], lw=2.2, label=f"listener {who}")
         axis.plot(times, np.array(song["mean"])[:, d], color="black", lw=2, ls="--", label="average of all listeners")
-    _legend(figure, axes[1])
+    legend_below(figure, axes[1])
     return figure
 
 
 def before_after(case: Mapping[str, Any], times: Sequence[float], before: str, after: str) -> Figure:
     """One listener and one song: own labels, prediction before and after adaptation to one other song.
 
-    Parameters
-    ----------
-    case : mapping
-        One entry of ``personalization`` in ``curves.json``.
-    times : sequence of float
-        Seconds.
-    before, after : str
-        Names of the two curves in the case.
+    ``case`` is an entry of ``personalization`` in ``curves.json``, ``before`` and ``after`` are names of its curves; times in s.
     """
-    figure, axes = _panels()
+    figure, axes = _over_time()
     for d, axis in enumerate(axes):
         for name, label, style in (
             ("truth", "the listener's own labels", {"color": "black", "lw": 2}),
@@ -72,7 +56,7 @@ def before_after(case: Mapping[str, Any], times: Sequence[float], before: str, a
             (after, "after one annotated song", {"color": PALETTE[0], "lw": 2.4}),
         ):
             axis.plot(times, np.array(case["curves"][name])[:, d], label=label, **style)
-    _legend(figure, axes[1])
+    legend_below(figure, axes[1])
     figure.suptitle(
         f"listener {case['listener']}, song {case['song']} (adapted on song {case['support_song']}): "
         f"CCC {case['ccc_before']:.2f} → {case['ccc_after']:.2f}",
@@ -126,28 +110,36 @@ def histories(training: Mapping[str, Any], names: Sequence[str]) -> Figure:
     return figure
 
 
+def _interval(axis: Axes, place: float, cell: Mapping[str, float], color: Any) -> None:
+    """A mean and its interval."""
+    axis.plot([cell["low"], cell["high"]], [place, place], color=color, lw=2)
+    axis.plot(cell["mean"], place, "o", color=color)
+
+
+def _name_rows(axis: Axes, names: Sequence[str]) -> None:
+    axis.set_yticks(range(len(names)), names)
+    axis.invert_yaxis()
+
+
 def forest(rows: Mapping[str, Any], metric: str = "ccc") -> Figure:
     """Mean and 95 % interval of every method, arousal and valence side by side, in the order of ``rows``."""
-    figure, axes = plt.subplots(
-        1, 2, figsize=(10, 0.42 * len(rows) + 1.2), sharey=True, sharex=True, layout="constrained"
-    )
+    figure, axes = panels(0.42 * len(rows) + 1.2)
     for axis, d in zip(axes, DIMENSIONS, strict=True):
         for k, cells in enumerate(rows.values()):
-            cell = cells[d][metric]
-            axis.plot([cell["low"], cell["high"]], [k, k], color=PALETTE[0], lw=2)
-            axis.plot(cell["mean"], k, "o", color=PALETTE[0])
-        axis.set(title=d, xlabel=f"{metric.upper()} within songs")
+            _interval(axis, k, cells[d][metric], PALETTE[0])
+        axis.set_xlabel(f"{metric.upper()} within songs")
         axis.grid(axis="x", color="0.9")
-    axes[0].set_yticks(range(len(rows)), list(rows))
-    axes[0].invert_yaxis()
+    _name_rows(axes[0], list(rows))
     return figure
 
 
-def _difference(axis: Any, place: float, cell: Mapping[str, float]) -> None:
-    """A paired difference and its interval: green above zero, orange below, grey where p (Holm) is not below 0.05."""
-    color = "0.5" if cell["p_holm"] >= 0.05 else PALETTE[2] if cell["mean"] > 0 else PALETTE[3]
-    axis.plot([cell["low"], cell["high"]], [place, place], color=color, lw=2)
-    axis.plot(cell["mean"], place, "o", color=color)
+def _paired(axis: Axes, cells: Mapping[int, Mapping[str, float]]) -> None:
+    """Paired differences by their places: green above zero, orange below, grey where p (Holm) is not below 0.05."""
+    for place, cell in cells.items():
+        color = "0.5" if cell["p_holm"] >= 0.05 else PALETTE[2] if cell["mean"] > 0 else PALETTE[3]
+        _interval(axis, place, cell, color)
+    axis.axvline(0, color="black", lw=0.8)
+    axis.set_xlabel("paired CCC difference")
 
 
 def differences(against: Mapping[str, Any], method: str) -> Figure:
@@ -155,46 +147,34 @@ def differences(against: Mapping[str, Any], method: str) -> Figure:
 
     Green is better and orange worse after Holm's correction, grey is neither.
     """
-    figure, axes = plt.subplots(
-        1, 2, figsize=(10, 0.42 * len(against) + 1.4), sharey=True, sharex=True, layout="constrained"
-    )
+    figure, axes = panels(0.42 * len(against) + 1.4)
     for axis, d in zip(axes, DIMENSIONS, strict=True):
-        for k, cells in enumerate(against.values()):
-            _difference(axis, k, cells[d])
-        axis.axvline(0, color="black", lw=0.8)
-        axis.set(title=d, xlabel="paired CCC difference")
-    axes[0].set_yticks(range(len(against)), list(against))
-    axes[0].invert_yaxis()
+        _paired(axis, {k: cells[d] for k, cells in enumerate(against.values())})
+    _name_rows(axes[0], list(against))
     figure.suptitle(method + " minus …", fontsize=11)
     return figure
 
 
 def evidence(claims: Sequence[Mapping[str, Any]]) -> Figure:
     """Every paired difference behind the claims, claim by claim: what the verdicts are made of (``claims-*.json``)."""
-    shown = [claim for claim in claims if any(row["cells"] for row in claim["comparisons"])]
     labels: list[str] = []
     heads: list[int] = []
-    cells: dict[int, Mapping[str, Any]] = {}
-    for claim in shown:
+    rows: dict[int, Mapping[str, Any]] = {}
+    for claim in claims:
+        comparisons = claim["comparisons"]
+        if not any(row["cells"] for row in comparisons):
+            continue
         heads.append(len(labels))
         labels.append(f"{claim['id']}: {claim['verdict']}")
-        one = len({row["better"] for row in claim["comparisons"]}) == 1
-        for row in claim["comparisons"]:
+        one = len({row["better"] for row in comparisons}) == 1
+        for row in comparisons:
             if row["cells"]:
-                cells[len(labels)] = row["cells"]
+                rows[len(labels)] = row["cells"]
             labels.append(f"minus {row['worse']}" if one else f"{row['better']} minus {row['worse']}")
-    names = list(dict.fromkeys(name for row in cells.values() for name in row))  # arousal, valence
-    size = (5 * len(names), 0.25 * len(labels) + 1)
-    figure, grid = plt.subplots(
-        1, len(names), figsize=size, sharey=True, sharex=True, squeeze=False, layout="constrained"
-    )
-    axes = grid[0]
-    for axis, d in zip(axes, names, strict=True):
-        for place, row in cells.items():
-            if d in row:
-                _difference(axis, place, row[d])
-        axis.axvline(0, color="black", lw=0.8)
-        axis.set(title=d, xlabel="paired CCC difference")
+    names = list(dict.fromkeys(name for cells in rows.values() for name in cells))  # arousal, valence
+    figure, axes = panels(0.25 * len(labels) + 1, names)
+    for axis, name in zip(axes, names, strict=True):
+        _paired(axis, {place: cells[name] for place, cells in rows.items() if name in cells})
         axis.grid(axis="x", color="0.9")
     axes[0].set_yticks(range(len(labels)), labels, fontsize=8)
     for head in heads:

@@ -8,13 +8,14 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from dsaml.plots.style import PALETTE
+from dsaml.config import DIMENSIONS
+from dsaml.plots.style import PALETTE, panels
 
 
 def mean_ranks(analysis: Mapping[str, Any], reference: str) -> Figure:
     """Figure 6: mean rank of each method with its 95 % interval, and stars against ``reference`` (paired t-tests)."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
-    for axis, dimension in zip(axes, ("arousal", "valence"), strict=True):
+    figure, axes = panels(4, sharex=False)
+    for axis, dimension in zip(axes, DIMENSIONS, strict=True):
         part = analysis[dimension]
         names = list(part["methods"])
         for k, name in enumerate(names):
@@ -27,7 +28,7 @@ def mean_ranks(analysis: Mapping[str, Any], reference: str) -> Figure:
             if pair:
                 axis.text(k, high + 0.08, pair["stars"], ha="center")
         axis.set_xticks(range(len(names)), [n.replace(" ", "\n", 1) for n in names], fontsize=8)
-        axis.set(title=dimension, ylim=(0, len(names) + 0.2))
+        axis.set_ylim(0, len(names) + 0.2)
     axes[0].set_ylabel("mean rank (1 = fits best)")
     return figure
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -12,9 +12,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from IPython.display import HTML, display
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dsaml.audio.recording import encode
+from dsaml.config import DIMENSIONS
 
 PALETTE = sns.color_palette("colorblind")
 DIMENSION_COLORS = {"arousal": PALETTE[3], "valence": PALETTE[0]}
@@ -26,15 +28,24 @@ SYNTHETIC = (
 )
 
 
-def show(figure: Figure, alt: str) -> None:
-    """Display a figure as an image with alt text, and close it.
+def panels(height: float, names: Sequence[str] = DIMENSIONS, **shared: bool) -> tuple[Figure, np.ndarray]:
+    """A figure of panels side by side, one per name; they share both axes, unless ``sharex`` or ``sharey`` is False."""
+    size, shared = (5 * len(names), height), {"sharex": True, "sharey": True} | shared
+    figure, grid = plt.subplots(1, len(names), figsize=size, layout="constrained", squeeze=False, **shared)
+    for axis, name in zip(grid[0], names, strict=True):
+        axis.set_title(name)
+    return figure, grid[0]
 
-    Parameters
-    ----------
-    figure : Figure
-    alt : str
-        What somebody who does not see the figure has to know.
-    """
+
+def legend_below(figure: Figure, axis: Axes, columns: int | None = None) -> None:
+    """One legend below all panels, where it hides no curve."""
+    handles, labels = axis.get_legend_handles_labels()
+    place = {"loc": "outside lower center", "ncols": columns or len(labels)}
+    figure.legend(handles, labels, frameon=False, fontsize=9, **place)
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Display a figure as an image, and close it; ``alt`` says what somebody who does not see it has to know."""
     content, kind = io.BytesIO(), "svg+xml"
     figure.savefig(content, format="svg", metadata={"Date": None})
     if content.tell() > LARGEST_SVG:
@@ -47,29 +58,16 @@ def show(figure: Figure, alt: str) -> None:
 
 
 def banner(document: Mapping[str, Any]) -> None:
-    """Say in a visible box that a result was computed on simulated data; nothing for real data.
-
-    Parameters
-    ----------
-    document : mapping
-        A result file with its stamp.
-    """
+    """Say in a visible box that a result (a file with its stamp) was computed on simulated data; nothing for real data."""
     if not document["provenance"]["real"]:
         box = "border-left: 4px solid #c05000; padding: 0.6em 1em; margin: 0.5em 0; background: #fff4e8; color: #222"
         display(HTML(f'<div role="note" style="{box}">{SYNTHETIC}</div>'))
 
 
 def play(waveform: np.ndarray, sample_rate: int, label: str) -> None:
-    """Show a player for a short mono excerpt, compressed to Ogg/Vorbis inside the page (about 10 kB per second).
+    """Show a player for a short mono excerpt (samples,), compressed to Ogg/Vorbis inside the page (about 10 kB per second).
 
-    Parameters
-    ----------
-    waveform : ndarray, shape (samples,)
-        Values beyond 1 are scaled down.
-    sample_rate : int
-        Hz.
-    label : str
-        What is heard, for screen readers.
+    Values beyond 1 are scaled down; ``sample_rate`` in Hz; ``label`` says what is heard, for screen readers.
     """
     content = io.BytesIO()
     scaled = waveform / max(1.0, float(np.abs(waveform).max()))

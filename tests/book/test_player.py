@@ -14,37 +14,32 @@ from book.builder import pages
 from dsaml.config import DEMO
 from dsaml.data import Song
 from dsaml.experiment import player
+from dsaml.experiment.cases import MEAN_LABEL, TRUTH, Case
 from dsaml.experiment.recipes import MAML_ANNOTATOR
 from dsaml.experiment.results import provenance, write_result
+from dsaml.experiment.rows import BEFORE
 
 STEPS = 60
 
 
-def predictions() -> list[dict]:
+def cases() -> list[Case]:
     """Six listeners; on song "b" they differ much, on "a" little, on "c" in between. Listener k gains more than k - 1."""
-    time, rows = np.linspace(0, 6, STEPS), []
+    time, out = np.linspace(0, 6, STEPS), []
     for k in range(6):
-        songs = {}
         for song, spread in (("a", 0.01), ("b", 0.5), ("c", 0.1)):
             truth = np.stack([np.sin(time), np.cos(time)], 1) * 0.3 + spread * (k - 2.5) / 2.5
-            before = np.zeros_like(truth)
-            after = truth * k / 5
-            songs[song] = {
-                "truth": truth,
-                "mean label": np.zeros_like(truth),
-                player.BEFORE: before,
-                MAML_ANNOTATOR: after,
-            }
-        rows.append({"annotator": f"p{k}", "support": "s", "songs": songs})
-    return rows
+            flat = np.zeros_like(truth)
+            curves = {TRUTH: truth, MEAN_LABEL: flat, BEFORE: flat, MAML_ANNOTATOR: truth * k / 5}
+            out.append(Case(f"p{k}", "s", song, curves))
+    return out
 
 
 def test_songs_are_ordered_by_disagreement() -> None:
-    assert player.songs_by_disagreement(predictions()) == ["b", "c", "a"]
+    assert player.songs_by_disagreement(cases()) == ["b", "c", "a"]
 
 
 def test_listeners_run_from_the_largest_gain_to_the_smallest() -> None:
-    rows = player.listeners_of("a", predictions())
+    rows = player.listeners_of("a", cases())
     gains = [row["ccc_after"] - row["ccc_before"] for row in rows]
     assert len(rows) == len(player.LISTENERS) and gains == sorted(gains, reverse=True)
     assert rows[0]["id"] == "p5" and rows[0]["ccc_after"] == 1.0 and rows[-1]["id"] == "p0"
@@ -52,9 +47,8 @@ def test_listeners_run_from_the_largest_gain_to_the_smallest() -> None:
 
 
 def test_a_listener_whose_support_it_was_is_left_out() -> None:
-    rows = predictions()
-    del rows[5]["songs"]["a"]
-    assert "p5" not in {row["id"] for row in player.listeners_of("a", rows)}
+    left = [case for case in cases() if (case.annotator, case.song) != ("p5", "a")]
+    assert "p5" not in {row["id"] for row in player.listeners_of("a", left)}
 
 
 @pytest.fixture
@@ -68,7 +62,7 @@ def written(tmp_path: Path) -> tuple[Path, dict]:
         songs[name] = Song(name, path, True)
     experiment = SimpleNamespace(profile=DEMO, dataset=SimpleNamespace(songs=songs), store=SimpleNamespace(steps=STEPS))
     folder = tmp_path / "results" / "player"
-    return folder, player.write(experiment, predictions(), folder)
+    return folder, player.write(experiment, cases(), folder)
 
 
 def test_clips_last_as_long_as_the_curves(written: tuple[Path, dict]) -> None:

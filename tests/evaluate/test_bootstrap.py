@@ -8,7 +8,8 @@ from statsmodels.stats.multitest import multipletests
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap as bs
-from dsaml.evaluate.evaluation import AVERAGE_CURVE_SPREAD, OWN_CURVE, UNTRAINED
+from dsaml.evaluate.oracles import AVERAGE_CURVE_SPREAD, OWN_CURVE
+from dsaml.evaluate.scores import UNTRAINED
 
 SCORES = {"seed": 0.03, "listener": 0.10, "song": 0.12, "listener-song": 0.20, "seed-listener": 0.02, "seed-song": 0.04}
 DIFFERENCES = {
@@ -237,4 +238,4 @@ def test_holm_is_that_of_statsmodels(size):
 
 def test_unknown_method_gets_one_sentence():
     with pytest.raises(DsamlError, match="no scores for method 'x'"):
-        bs.cube(_table({"mine": np.zeros((1, 2, 2))}), "x", "arousal", "ccc")
+        bs.crossed_scores(_table({"mine": np.zeros((1, 2, 2))}), "x", "arousal", "ccc")

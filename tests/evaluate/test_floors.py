@@ -56,7 +56,7 @@ def test_pooled_scores_are_another_thing():
     held = [np.broadcast_to(v.mean(0), v.shape) for v in songs]
     pooled = metrics.score(np.concatenate(held), np.concatenate(songs))
     assert (pooled["arousal"]["ccc"], pooled["valence"]["ccc"]) == pytest.approx((0.685, 0.916), abs=2e-3)
-    assert floors.compute(dataset)["deam"]["test"]["song_mean"]["valence"]["ccc"] == 0
+    assert floors.score_floors(dataset)["deam"]["test"]["song_mean"]["valence"]["ccc"] == 0
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def corpus(tmp_path_factory):
 
 def test_both_protocols_where_annotators_are_known(corpus):
     dataset = load_dataset("deam", corpus)
-    document = floors.compute(dataset)["synthetic"]
+    document = floors.score_floors(dataset)["synthetic"]
     assert document["real"] is False
     assert document["counts"]["test cross-song"]["annotators"] == 3
     tracks = {who: [t.values for t in dataset.tracks[who].values()] for who in dataset.split.annotators["test"]}
@@ -91,17 +91,17 @@ def test_the_terminal_says_synthetic(corpus):
     done = CliRunner().invoke(app, ["floors", "--dataset", "synthetic", "--root", str(corpus), "--split", "train"])
     assert done.exit_code == 0 and "SYNTHETIC" in done.output
     with pytest.raises(DsamlError, match="split 'dev' is not known"):
-        floors.compute(load_dataset("deam", corpus), "dev")
+        floors.score_floors(load_dataset("deam", corpus), "dev")
 
 
 def test_saving_merges(tmp_path, corpus):
     path = tmp_path / "floors.json"
     path.write_text('{"other": 1}')
-    floors.save(floors.compute(load_dataset("deam", corpus)), path)
+    floors.merge_facts(floors.score_floors(load_dataset("deam", corpus)), path)
     assert set(floors.read_facts(path)) == {"other", "synthetic"}
     path.write_text("[")
     with pytest.raises(DsamlError, match="cannot be read"):
-        floors.save({}, path)
+        floors.merge_facts({}, path)
 
 
 def test_the_page_names_the_rows_that_do_not_beat_a_constant(tmp_path):
@@ -119,7 +119,7 @@ def test_the_page_names_the_rows_that_do_not_beat_a_constant(tmp_path):
 
 def test_the_page_uses_annotators_floors_where_there_are_any(corpus):
     facts = floors.read_facts(REPOSITORY / "data" / "floors.json")
-    facts["deam"] = floors.compute(load_dataset("deam", corpus))["synthetic"]
+    facts["deam"] = floors.score_floors(load_dataset("deam", corpus))["synthetic"]
     text = floors_page.text(facts, floors.read_facts(REPOSITORY / "data" / "paper_tables.json"))
     assert "cross-song: mean of one other song" in text and "stays open" not in text
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from dsaml.config import DEMO
 from dsaml.data.synthetic import corpus as synthetic
 from dsaml.experiment.prepare import prepare
-from dsaml.experiment.recipes import SUPERVISED
+from dsaml.experiment.recipes import FIRST_STAGE
 from dsaml.experiment.scoring import score_all, scores_file, train_for
 
 config = synthetic.CorpusConfig(
@@ -30,7 +30,7 @@ model = dataclasses.replace(DEMO.model, dim=8, heads=2, layers=1, feed_forward=8
 first = dataclasses.replace(DEMO.warm_start, steps=2, batch_size=2)
 profile = dataclasses.replace(DEMO, model=model, warm_start=first)
 experiment = prepare(profile, folder / "cache", "synthetic", root, workers=1)
-job = ("dmer", SUPERVISED, 0)
+job = ("dmer", FIRST_STAGE, 0)
 train_for(experiment, [job], 1)
 score_all(experiment, [job], 1)
 """
@@ -110,8 +110,8 @@ def test_an_edit_of_any_input_is_seen_and_nothing_else_is_computed_again(tmp_pat
     _edit(package, "audio/windows.py", "window: int = CLIP_STEPS)", "window: int = 60)")
     assert _run(package, folder) == {"scores"}  # a module that only scores
     _edit(
-        package, "experiment/recipes.py", "Recipe(profile.model, first)",
-        "Recipe(dataclasses.replace(profile.model, alpha=0.4), first)"
+        package, "experiment/recipes.py", "Recipe(profile.model, first_stage)",
+        "Recipe(dataclasses.replace(profile.model, alpha=0.4), first_stage)"
     )
     assert _run(package, folder) == {"model", "scores"}  # a recipe
     description = json.loads((folder / "corpus" / "corpus.json").read_text())

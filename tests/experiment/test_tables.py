@@ -9,27 +9,25 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import META, MODEL, make_store
+from conftest import META, make_store
 from scipy import stats
 
 from book.builder import claims_page, markdown, tables_page
 from dsaml.audio.features import Features
 from dsaml.config import DEMO, DIMENSIONS, PAPER, SupervisedConfig
-from dsaml.data import Dataset, Song, Split
-from dsaml.data.annotations import Annotation
 from dsaml.errors import DsamlError
-from dsaml.evaluate import bootstrap, protocols
-from dsaml.evaluate import evaluation as ev
-from dsaml.experiment import claims, figure4, tables, workflow
+from dsaml.evaluate import bootstrap, oracles, protocols
+from dsaml.evaluate.scores import UNTRAINED, scores_table
+from dsaml.experiment import claims, figure4, rows, tables, workflow
 from dsaml.experiment.recipes import (
     ABLATIONS,
     ANNOTATOR_LABELS_LONG,
+    FIRST_STAGE,
     MAML_ANNOTATOR,
     MAML_MEAN,
     NON_META,
     NON_META_LONG,
     RELEASED_POSITIONS,
-    SUPERVISED,
     digest,
     passes,
     recipes,
@@ -38,7 +36,6 @@ from dsaml.experiment.results import provenance, write_result
 from dsaml.learn.batches import SongStore
 from dsaml.learn.training import cross_song_tasks, train_maml, train_supervised
 from dsaml.model.baselines import BASELINES, BaselineConfig, make_baseline
-from dsaml.model.dsaml import DSAML
 
 PUBLISHED = json.loads((Path(__file__).parents[2] / "data" / "paper_tables.json").read_text())
 
@@ -46,20 +43,16 @@ PUBLISHED = json.loads((Path(__file__).parents[2] / "data" / "paper_tables.json"
 def _predicted(quality: dict[str, float], protocol: str = "cross-song", seeds: int = 2) -> pd.DataFrame:
     """A scores table of predictions made by hand: the truth times ``quality``, with a little noise per song."""
     store, parts = make_store(), []
-    tasks = cross_song_tasks(store, "test", 2)
+    questions = protocols.cross_song_questions(store, cross_song_tasks(store, "test", 2))
     for method, share in quality.items():
         for seed in range(seeds):
             rng = np.random.default_rng(seed)
-
-            def predict(wanted, share=share, rng=rng):
-                return [share * y + rng.normal(0, 0.01, y.shape) for y in ev.truth(store, wanted)]
-
-            table = ev.score_tasks(predict, store, tasks, method, seed)
-            parts.append(table.assign(protocol=protocol))
+            curves = [share * q.target + rng.normal(0, 0.01, q.target.shape) for q in questions]
+            parts.append(scores_table(questions, curves, method, seed).assign(protocol=protocol))
     return pd.concat(parts, ignore_index=True)
 
 
-GOOD = {MAML_ANNOTATOR: 1.0, MAML_MEAN: 0.5, NON_META: 0.3, ev.AVERAGE_CURVE_SPREAD: 0.4}
+GOOD = {MAML_ANNOTATOR: 1.0, MAML_MEAN: 0.5, NON_META: 0.3, oracles.AVERAGE_CURVE_SPREAD: 0.4}
 
 
 def test_hand_made_predictions_reach_table_and_claims_with_the_known_answer(tmp_path):
@@ -85,7 +78,7 @@ def test_hand_made_predictions_reach_table_and_claims_with_the_known_answer(tmp_
     theirs = "0.357\u00a0/\u00a00.080<br>0.533\u00a0/\u00a00.129<br>0.236\u00a0/\u00a00.256"
     assert MAML_MEAN in line and theirs in line  # the paper's row of Table 4
     assert markdown.interval(row) in line and f"*{MAML_ANNOTATOR}* goes 25 % in arousal and 50 % in valence" in text
-    assert f"*{ev.AVERAGE_CURVE_SPREAD}* to *{ev.OWN_CURVE}*" in text and "1.3 in arousal and 2.0 in valence" in text
+    assert f"*{oracles.AVERAGE_CURVE_SPREAD}* to *{oracles.OWN_CURVE}*" in text and "1.3 in arousal and 2.0 in valence" in text
     cells = blocks["table4"]["rows"][MAML_MEAN]
     for metric in ("pcc", "rmse"):
         assert "\u00a0/\u00a0".join(f"{cells[d][metric]['mean']:.3f}" for d in DIMENSIONS) in line
@@ -118,7 +111,7 @@ def test_a_claim_flips_with_the_numbers():
 
 
 def test_the_terminals_table_has_all_three_scores():
-    shown = workflow.table(tables.payload_of(_predicted(GOOD), frozenset())["table4"])
+    shown = workflow.terminal_table(tables.payload_of(_predicted(GOOD), frozenset())["table4"])
     assert [column.header for column in shown.columns][1:4] == ["arousal CCC", "arousal PCC", "arousal RMSE"]
     assert len(shown.columns) == 7 and shown.row_count == len(GOOD)
 
@@ -129,15 +122,15 @@ def test_one_averaged_curve_per_song_is_resampled_by_songs_and_seeds():
     parts = [
         pd.DataFrame({"method": name, "seed": seed, "annotator": "all", "song": songs, "dimension": d, "protocol": "dmer"})
         .assign(ccc=level + gain + rng.normal(0, 0.02, 30), pcc=0.5 + level, rmse=0.2)
-        for name, gain, seeds in ((SUPERVISED, 0.1, range(3)), ("CRNN", 0.0, [0]), ("support mean", -0.2, [ev.UNTRAINED]))
+        for name, gain, seeds in ((FIRST_STAGE, 0.1, range(3)), ("CRNN", 0.0, [0]), ("support mean", -0.2, [UNTRAINED]))
         for seed in seeds
         for d in DIMENSIONS
     ]
     block = tables.payload_of(pd.concat(parts, ignore_index=True), frozenset())["table1"]
     one, floor = (block["paired"][name]["arousal"] for name in ("CRNN", "support mean"))
     assert one["seeds"] == "unknown" and one["low"] > 0 and one["mean"] == pytest.approx(0.1, abs=0.02)
-    assert floor["seeds"] == "several" and block["rows"][SUPERVISED]["arousal"]["ccc"]["seeds"] == "several"
-    width = block["rows"][SUPERVISED]["arousal"]["ccc"]
+    assert floor["seeds"] == "several" and block["rows"][FIRST_STAGE]["arousal"]["ccc"]["seeds"] == "several"
+    width = block["rows"][FIRST_STAGE]["arousal"]["ccc"]
     assert width["high"] - width["low"] == pytest.approx(2 * 1.96 * 0.1 / np.sqrt(30), rel=0.4)  # songs, not one cell
 
 
@@ -237,14 +230,15 @@ def test_a_difference_with_unknown_seeds_says_so():
 
 def test_every_row_of_the_paper_has_its_place():
     for block in tables.BLOCKS:
-        for row in block.rows:
+        for row in tables.PAPER_ROWS[block.table]:
             assert tables_page.paper_cells(PUBLISHED[block.table], row, "deam") != "not in the paper", (block.name, row)
-        assert len(block.rows) == len(PUBLISHED[block.table]["rows"])
+        assert len(tables.PAPER_ROWS[block.table]) == len(PUBLISHED[block.table]["rows"])
 
 
 def test_every_claim_compares_rows_that_a_table_has():
     known = {
-        block.name: {*block.rows.values(), *block.extra, *tables.ORACLES, *tables.FLOORS} for block in tables.BLOCKS
+        block.name: {*tables.PAPER_ROWS[block.table].values(), *block.extra, *rows.ORACLES, *rows.FLOORS}
+        for block in tables.BLOCKS
     } | {figure4.BLOCK: set(figure4.METHODS)}
     for claim in claims.CLAIMS:
         for comparison in claim.comparisons:
@@ -255,17 +249,17 @@ def test_jobs_are_what_the_tables_need():
     every = recipes(DEMO)
     jobs = tables.jobs_of(["table1", "table2", "table3", "table4"], range(3))
     assert {name for _, name, _ in jobs} <= set(every)
-    assert ("dmer", SUPERVISED, 2) in jobs and ("pdmer", "CRNN, MAML", 2) in jobs
+    assert ("dmer", FIRST_STAGE, 2) in jobs and ("pdmer", "CRNN, MAML", 2) in jobs
     assert len(jobs) == len(set(jobs))
-    assert {name for _, name, _ in tables.jobs_of(["table3"], [0])} == {SUPERVISED, *ABLATIONS, RELEASED_POSITIONS}
+    assert {name for _, name, _ in tables.jobs_of(["table3"], [0])} == {FIRST_STAGE, *ABLATIONS, RELEASED_POSITIONS}
 
 
 @pytest.mark.parametrize("profile", [DEMO, PAPER], ids=lambda profile: profile.name)
 def test_every_row_of_a_table_is_trained(profile):
     every = recipes(profile)
-    rows = {name for _, name, _ in tables.jobs_of(["table1", "table2", "table3", "table4"], [0])}
-    assert all(every[name].training is not None for name in rows)
-    first = every[SUPERVISED].training
+    models = {name for _, name, _ in tables.jobs_of(["table1", "table2", "table3", "table4"], [0])}
+    assert models <= set(every)
+    first = every[FIRST_STAGE].training
     assert all(every[name].training == first for name in ABLATIONS)  # an ablation differs in the model alone
 
 
@@ -285,7 +279,7 @@ def test_the_long_non_meta_models_make_as_many_song_passes_as_maml(profile):
 
 def test_recipes_know_what_they_start_from():
     demo, paper = recipes(DEMO), recipes(PAPER)
-    assert demo[MAML_ANNOTATOR].start == SUPERVISED and paper[MAML_ANNOTATOR].start is None
+    assert demo[MAML_ANNOTATOR].start == FIRST_STAGE and paper[MAML_ANNOTATOR].start is None
     assert demo["CRNN, MAML"].start == "CRNN"
     assert demo["CRNN, MAML"].training.tasks_at_once == DEMO.baseline_tasks
     assert len({digest(demo, name) for name in demo}) == len(demo)
@@ -342,50 +336,3 @@ def test_mcrnn_augments_in_training_only():
 def test_an_unknown_baseline_is_one_sentence():
     with pytest.raises(DsamlError, match="choose one of: crnn, dnn, mcrnn, damff"):
         make_baseline(BaselineConfig("rnn"))
-
-
-def test_protocols_are_named_and_scored():
-    store = make_store()
-    assert set(protocols.PROTOCOLS) == {"dmer", "cross-song", "prefix"}
-    floors = pd.concat(protocols.dmer_floors(store))
-    own = floors[floors.method == "the song's own mean (oracle)"]
-    assert (own.ccc == 0).all() and set(own.annotator) == {"all"}
-    assert protocols.prefix_tasks(store) == []  # no song is longer than a clip
-
-
-def long_store(steps: int = 80) -> tuple[SongStore, dict[str, Features]]:
-    """Two test listeners with three songs of 40 s each, ready for the prefix protocol."""
-    rng = np.random.default_rng(1)
-    songs, people = ("a", "b", "c"), ("p", "q")
-    times = 15 + 0.5 * np.arange(steps)
-    features = {
-        s: Features(
-            torch.from_numpy(rng.normal(size=(steps, *MODEL.slice_shape)).astype(np.float32)), torch.zeros(1, MODEL.dim)
-        )
-        for s in songs
-    }
-    tracks = {
-        who: {s: Annotation(s, who, times, rng.uniform(-1, 1, (steps, 2))) for s in songs if (who, s) != ("q", "c")}
-        for who in people
-    }
-    empty = {"train": (), "validation": ()}
-    split = Split(empty | {"test": songs}, empty | {"test": people})
-    dataset = Dataset("synthetic", False, Path("memory"), {s: Song(s, None) for s in songs}, {}, tracks, split, (), {})
-    return SongStore(dataset, features), features
-
-
-@pytest.mark.parametrize("adapt", ["all", "no-adapter"])
-def test_prefix_adapts_every_listener_to_each_song_by_itself(adapt):
-    store, features = long_store()
-    torch.manual_seed(0)
-    model = DSAML(MODEL).eval()
-    config = replace(META, adapt=adapt, inner_lr=0.5)
-    together, alone = (
-        protocols.prefix(store, features, model, replace(config, tasks_at_once=n), "m", 0) for n in (4, 1)
-    )
-    assert set(zip(alone.annotator, alone.song, strict=True)) == {
-        (who, song) for who in "pq" for song in "abc" if (who, song) != ("q", "c")
-    }
-    pd.testing.assert_frame_equal(together, alone, rtol=1e-3, atol=1e-4)
-    unadapted = protocols.prefix(store, features, model, config, "m", 0, steps=0)
-    assert (unadapted.rmse - alone.rmse).abs().max() > 1e-3

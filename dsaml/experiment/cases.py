@@ -1,0 +1,157 @@
+"""Cases: one test listener and one song that the models predict for them. What the book shows of single people.
+
+Which cases are shown is chosen by rules, not by eye or ear.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from dsaml.data.annotations import MEAN
+from dsaml.evaluate.metrics import score
+from dsaml.experiment.recipes import MAML_ANNOTATOR, MAML_MEAN, NON_META
+from dsaml.experiment.results import rounded
+from dsaml.experiment.rows import BEFORE, FINE_TUNED, rows_of
+from dsaml.experiment.run import Experiment
+from dsaml.experiment.scoring import with_songs
+from dsaml.learn.training import cross_song_tasks, predict_tasks
+
+TRUTH, MEAN_LABEL = "truth", "mean label"
+STUDY_SONGS = 10  # songs per participant, as in the paper
+STUDY_METHODS = {  # the non-meta model stands where the paper has DAMFF
+    "Ground truth (mean label)": MEAN_LABEL,
+    "DSAML": MAML_ANNOTATOR,
+    "DSAML w.o. personalized strategy": MAML_MEAN,
+    "Non-meta DSAML": NON_META,
+}
+SHOWN = (FINE_TUNED, NON_META, MAML_MEAN, MAML_ANNOTATOR, BEFORE)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One listener and one query song.
+
+    Attributes
+    ----------
+    annotator, support, song : str
+        Who, the song that the models adapted on, and the one that they predict.
+    curves : dict of str to ndarray, shape (60, 2)
+        By row of the tables; also the listener's own labels (``TRUTH``) and the averaged ones (``MEAN_LABEL``).
+    """
+
+    annotator: str
+    support: str
+    song: str
+    curves: dict[str, np.ndarray]
+
+    def ccc(self, method: str) -> list[float]:
+        """CCC of a curve, by dimension."""
+        return [cell["ccc"] for cell in score(self.curves[method], self.curves[TRUTH]).values()]
+
+    def gain(self) -> tuple[float, float, float]:
+        """What adaptation gains in mean CCC, and the mean CCC before and after it."""
+        before, after = (float(np.mean(self.ccc(method))) for method in (BEFORE, MAML_ANNOTATOR))
+        return after - before, before, after
+
+
+def predicted_cases(experiment: Experiment, selection: Mapping[str, Any], seed: int) -> list[Case]:
+    """Curves of every test listener for every test song but one, which is the support song.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    selection : mapping
+        The inner loops that were chosen: ``selection`` of ``pdmer.json``.
+    seed : int
+        Whose models predict.
+    """
+    store = experiment.store
+    tasks = cross_song_tasks(store, "test", 1)
+    cases = [Case(task.annotator, task.support[0], song, {}) for task in tasks for song in task.query]
+    for case in cases:
+        for name, who in ((TRUTH, case.annotator), (MEAN_LABEL, MEAN)):
+            case.curves[name] = store.track(who, case.song).values[: store.steps]
+    for name in (NON_META, MAML_MEAN, MAML_ANNOTATOR):
+        ready, adaptation = cache(partial(with_songs, experiment, name, seed)), experiment.recipes[name].adaptation
+        for row in rows_of(name):
+            if row.name in SHOWN:
+                model, songs = ready(row.adapted)
+                chosen = selection[str(seed)][row.name] if row.inner == "chosen" else {"inner_steps": 0}
+                inner = {key: chosen[key] for key in ("inner_lr", "inner_steps") if key in chosen}
+                predicted = predict_tasks(model, songs, tasks, dataclasses.replace(adaptation, **inner))
+                for case, curve in zip(cases, (curve for task in predicted for curve in task), strict=True):
+                    case.curves[row.name] = curve.numpy()
+    return cases
+
+
+def example_curves(experiment: Experiment, cases: list[Case]) -> dict[str, Any]:
+    """Curves to look at.
+
+    ``disagreement``: the test song on which listeners differ most, with all their curves and the two that are farthest apart.
+    ``personalization``: the cases at the 90th, 50th and 10th percentile of the CCC that adaptation gains.
+    """
+    dataset, steps = experiment.dataset, experiment.store.steps
+    songs = [s for s in dataset.split.songs["test"] if dataset.songs[s].clip]
+    everybody = [who for who in dataset.split.annotators["test"] if set(songs) <= set(dataset.tracks.get(who, {}))]
+    every = np.stack([[dataset.tracks[who][s].values[:steps] for who in everybody] for s in songs])  # (S, L, T, 2)
+    most = int(every.std(1).mean((1, 2)).argmax())
+    song, shown = songs[most], every[most]  # (L, T, 2)
+    distance = np.linalg.norm((shown[:, None] - shown).reshape(len(shown), len(shown), -1), axis=-1)
+    pair = [everybody[k] for k in np.unravel_index(distance.argmax(), distance.shape)]
+    gains = sorted(((*case.gain(), case) for case in cases), key=lambda item: item[0])
+    chosen = []
+    for percentile in (90, 50, 10):
+        _, before, after, case = gains[round(percentile / 100 * (len(gains) - 1))]
+        about = {"listener": case.annotator, "support_song": case.support, "song": case.song}
+        about |= {"ccc_before": before, "ccc_after": after}
+        curves = {name: rounded(values) for name, values in case.curves.items()}
+        chosen.append({"percentile": percentile, **about, "curves": curves})
+    return {
+        "times": rounded(dataset.mean[song].times[:steps]),
+        "disagreement": {
+            "song": song,
+            "mean": rounded(shown.mean(0)),
+            "pair": pair,
+            "listeners": {who: rounded(curve) for who, curve in zip(everybody, shown, strict=True)},
+        },
+        "personalization": chosen,
+        "share_improved": float(np.mean([gain > 0 for gain, *_ in gains])),
+    }
+
+
+def errors(cases: list[Case]) -> dict[str, Any]:
+    """Where predictions go wrong.
+
+    Returns
+    -------
+    dict
+        ``by_time``: for each method the RMSE of arousal and valence at each step, over all listeners and songs. ``by_annotator``:
+        for each method and listener the mean CCC of both.
+    """
+    by_time, by_annotator = {}, {}
+    for name in (MEAN_LABEL, FINE_TUNED, MAML_MEAN, MAML_ANNOTATOR):
+        squares = np.mean([(case.curves[name] - case.curves[TRUTH]) ** 2 for case in cases], 0)  # (60, 2)
+        by_time[name] = rounded(np.sqrt(squares))
+        people: dict[str, list[list[float]]] = {}
+        for case in cases:
+            people.setdefault(case.annotator, []).append(case.ccc(name))
+        by_annotator[name] = {who: rounded(np.mean(values, 0)) for who, values in people.items()}
+    return {"by_time": by_time, "by_annotator": by_annotator}
+
+
+def study_curves(experiment: Experiment, cases: list[Case]) -> dict[str, Any]:
+    """What a participant of the subjective study is shown: four curves for each of ten songs (see :mod:`dsaml.listen.study`)."""
+    people: dict[str, list[dict[str, Any]]] = {}
+    for case in cases:
+        songs = people.setdefault(case.annotator, [])
+        if len(songs) < STUDY_SONGS:
+            true = experiment.dataset.oracle[case.annotator][case.song].values[: experiment.store.steps]
+            shown = {label: rounded(case.curves[name]) for label, name in STUDY_METHODS.items()}
+            songs.append({"song_id": case.song, "truth": rounded(true), "methods": shown})
+    return {"participants": [{"id": who, "songs": songs} for who, songs in people.items()]}
