@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,13 +26,6 @@ from dsaml.model.dsaml import DSAML, ConvBlock, DualScaleAttention, band_mask, s
 STEPS = 60  # labels of a clip
 ADAPT = ("all", "no-adapter", "head")
 Progress = Callable[[str], None]
-
-
-class PlainBlock(ConvBlock):
-    """In the default memory layout, in the order of Figure 3."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(F.relu(self.norm(self.conv(x))), 2, padding=1)
 
 
 class TwoPassAttention(DualScaleAttention):
@@ -59,7 +51,7 @@ def straightforward(model: DSAML) -> DSAML:
     """A copy of the model that computes the same in the straightforward way."""
     copy = DSAML(model.config)
     copy.attention = TwoPassAttention(model.config)
-    copy.adapter.block1, copy.adapter.block2 = PlainBlock(1, 8, (3, 1), (2, 1)), PlainBlock(8, 16, (3, 3), (1, 1))
+    copy.adapter.block1, copy.adapter.block2 = ConvBlock(1, 8, (3, 1), (2, 1)), ConvBlock(8, 16, (3, 3), (1, 1))
     copy.load_state_dict(model.state_dict())
     return copy.train(model.training)
 

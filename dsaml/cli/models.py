@@ -235,7 +235,8 @@ def parameters(
 ) -> None:
     """Count the model's trainable parameters by part of Figure 2."""
     from dsaml import config
-    from dsaml.model.dsaml import DSAML, parameter_table
+    from dsaml.model.dsaml import DSAML
+    from dsaml.model.weights import parameter_table
 
     settings = config.get_profile(profile).model
     model = DSAML(config.released(settings) if variant is Variant.released else settings)

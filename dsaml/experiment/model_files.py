@@ -13,7 +13,8 @@ from dsaml.config import Profile
 from dsaml.errors import DsamlError, require_file
 from dsaml.experiment.headers import read_profile
 from dsaml.io import pack_tensors, read_tensors, write_bytes_atomically
-from dsaml.model.dsaml import DSAML, load_weights
+from dsaml.model.dsaml import DSAML
+from dsaml.model.weights import load_weights
 
 
 def save_model(path: str | Path, model: DSAML, profile: Profile, about: dict[str, Any]) -> Path:

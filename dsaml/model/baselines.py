@@ -44,13 +44,18 @@ class BaselineConfig:
         """Whether the model hears raw audio instead of log-mels."""
         return self.name in ("dnn", "mcrnn")
 
+    @property
+    def heard(self) -> tuple[int, ...]:
+        """Shape of one slice as the model hears it."""
+        return (self.samples,) if self.raw else tuple(self.slice_shape)
+
     def of(self, size: int) -> int:
         """A layer's size at this width."""
         return max(2, round(size * self.width))
 
 
 class Baseline(nn.Module):
-    """What all four share: features of each slice (``slices``), a recurrent part over the sequence, two outputs."""
+    """What all four share: features of each slice, a recurrent part over the sequence, two outputs."""
 
     adapter = None  # no part of it is shared with DSAML's
     slices: nn.Module  # (N, ...) -> (N, features)
@@ -61,7 +66,7 @@ class Baseline(nn.Module):
 
     def sequence(self, features: Tensor) -> Tensor:
         """([K,] B, T, features) -> ([K,] B, T, 2)."""
-        raise AssertionError("each baseline has its own")
+        raise NotImplementedError
 
     def forward(self, x: Tensor, global_embedding: Tensor | None = None, stage: str = "audio") -> Output:
         """Arousal and valence of each step.
@@ -77,29 +82,24 @@ class Baseline(nn.Module):
         DsamlError
             If the slices have another shape.
         """
-        expected = self._slice_shape
-        got = tuple(x.shape[-len(expected) :])
-        if got != expected or x.dim() < len(expected) + 2:
-            raise DsamlError(f"{self.config.name} wants slices of {expected}, got {got}")
+        want = self.config.heard
+        got = tuple(x.shape[-len(want) :])
+        if got != want or x.dim() < len(want) + 2:
+            raise DsamlError(f"{self.config.name} wants slices of {want}, got {got}")
         features = self.local_features(x)
         return Output(self.sequence(features), None, None, features)
 
     def local_features(self, x: Tensor) -> Tensor:
         """([K,] B, T, ...) -> ([K,] B, T, features): what knows one slice at a time."""
-        if x.dim() == len(self._slice_shape) + 2:
+        if x.dim() == len(self.config.heard) + 2:
             return self.slices(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         names, stacked = zip(*self.slices.named_parameters(), strict=True)
         features = []
         for task, *own in zip(x.flatten(1, 2), *(weight.unbind() for weight in stacked), strict=True):
-            buffers = {
-                name: buffer.clone() for name, buffer in self.slices.named_buffers()
-            }  # the base model's stay its own
-            features.append(functional_call(self.slices, dict(zip(names, own, strict=True)) | buffers, task))
+            lent = dict(zip(names, own, strict=True))
+            lent |= {name: buffer.clone() for name, buffer in self.slices.named_buffers()}  # the base model's stay its own
+            features.append(functional_call(self.slices, lent, task))
         return torch.stack(features).unflatten(1, x.shape[1:3])
-
-    @property
-    def _slice_shape(self) -> tuple[int, ...]:
-        return (self.config.samples,) if self.config.raw else tuple(self.config.slice_shape)
 
 
 class CRNNSlices(nn.Module):
