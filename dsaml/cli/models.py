@@ -66,13 +66,13 @@ def train(
     """
     from dsaml.cli.outputs import check_folder, check_output, holds_model
     from dsaml.experiment.workflow import train as run_train
-    from dsaml.learn.loop import Run
+    from dsaml.learn.loop import TrainingOptions
 
     check_output(out, holds_model, (root, imagebind), force=force)
     for folder in (cache, logs) if logs else (cache,):
         check_folder(folder)
-    run = Run(resume=resume, save_every=save_every, logs=logs, device=device, precision=precision)
-    best = run_train(dataset.value, root, out, profile, mode.value, seed, cache, imagebind, run, accept or ())
+    options = TrainingOptions(resume=resume, save_every=save_every, logs=logs, device=device, precision=precision)
+    best = run_train(dataset.value, root, out, profile, mode.value, seed, cache, imagebind, options, accept or ())
     console.print(f"{out}: best validation CCC {best:.3f}", soft_wrap=True, highlight=False)
 
 

@@ -21,7 +21,7 @@ from dsaml.data.annotations import MEAN
 from dsaml.evaluate import evaluation as ev
 from dsaml.evaluate.metrics import score
 from dsaml.learn.batches import SongStore
-from dsaml.learn.maml import mode
+from dsaml.learn.maml import mode, personalize
 from dsaml.learn.tasks import Task
 from dsaml.learn.training import chunks, cross_song_tasks, engine
 
@@ -146,7 +146,7 @@ def prefix(
     released: bool = False,
 ) -> pd.DataFrame:
     """PDMER as the released code measures it: adapt to the first 30 s of a song, predict the rest of the same song."""
-    scored, work, hops = [], engine(config.engine), HOPS if released else SCORING_HOPS
+    scored, hops = [], HOPS if released else SCORING_HOPS
     stage, whole_songs = "audio", dict(features)
     if config.adapt != "all":  # what adaptation leaves alone is computed once per song
         stage, store = "local", store.local(model)
@@ -155,7 +155,7 @@ def prefix(
                 local = model.local_features(features[song].log_mel[None])[0]
                 whole_songs[song] = Features(local, features[song].global_embedding)
     for part in chunks(prefix_tasks(store), config.tasks_at_once):
-        weights = work.personalize(model, store.support(part), config, steps)
+        weights = personalize(model, store.support(part), config, steps, inner=engine(config.engine))
         for number, task in enumerate(part):
             song, who = task.query[0], task.annotator
             own = {name: weight[number] for name, weight in weights.items()}

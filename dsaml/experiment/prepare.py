@@ -78,8 +78,8 @@ def prepare(
         made = features.fill(songs, workers, progress)
     log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
     data = dataclasses.replace(data, split=split)
-    runs = cache / "runs" / f"{content_digest(data, made)[:8]}-{code_digest('dsaml.experiment.run')[:8]}"
-    return Experiment(profile, data, made, runs)
+    checkpoints = cache / "runs" / f"{content_digest(data, made)[:8]}-{code_digest('dsaml.experiment.run')[:8]}"
+    return Experiment(profile, data, made, checkpoints)
 
 
 def content_digest(data: Dataset, features: Mapping[str, Features]) -> str:

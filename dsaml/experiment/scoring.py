@@ -112,7 +112,7 @@ def scores_file(experiment: Experiment, job: Job) -> Path:
     kind, name, seed = job
     model = experiment.checkpoint(name, seed).name
     key = hashlib.sha256(f"{kind} {model} {experiment.recipes[name].adaptation} {code_digest('dsaml.experiment.scoring')}".encode())
-    return experiment.runs / f"scores-{key.hexdigest()[:20]}.json"
+    return experiment.checkpoints / f"scores-{key.hexdigest()[:20]}.json"
 
 
 def train_for(experiment: Experiment, jobs: Iterable[Job], workers: int = 2) -> None:

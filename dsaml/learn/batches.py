@@ -50,7 +50,9 @@ class SongStore:
         return store
 
     def local(self, model: DSAML) -> SongStore:
-        """A store of z_l instead of log-mels, for training that leaves the adapter as it is: computed once per song."""
+        """A store of z_l instead of log-mels, for what leaves the adapter as it is: computed once per song, and only once."""
+        if self.stage == "local":
+            return self
         store = copy.copy(self)
         with torch.no_grad(), mode(model, "eval"):
             store._inputs = {song: model.local_features(x[None])[0] for song, x in self._inputs.items()}
@@ -82,23 +84,18 @@ class SongStore:
                 raise DsamlError(
                     f"{self.dataset.root}: song {song} has {len(values)} labels, fewer than {self.steps} steps"
                 )
-            device = self._inputs[song].device
-            self._labels[key] = torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(device)
+            labels = torch.from_numpy(np.ascontiguousarray(values, np.float32))
+            self._labels[key] = labels.to(self._inputs[song].device)
         return self._labels[key]
-
-    def _songs(self, songs: Sequence[str], annotators: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-        target = torch.stack([self._label(a, s) for a, s in zip(annotators, songs, strict=True)])  # names a short song
-        x = torch.stack([self._inputs[song] for song in songs])
-        x = x.float() if x.dtype == torch.float16 else x  # raw audio is kept in half precision
-        embeddings = torch.stack([self._embeddings[song] for song in songs])
-        return x, embeddings, target
 
     def batch(self, annotators: Sequence[str], songs: Sequence[Sequence[str]]) -> Batch:
         """One row of songs per annotator; all rows of the same length. Tensors are (K, B, ...)."""
-        size = len(songs[0])
+        target = torch.stack([self._label(who, song) for who, row in zip(annotators, songs, strict=True) for song in row])
         flat = [song for row in songs for song in row]
-        parts = self._songs(flat, [who for who, row in zip(annotators, songs, strict=True) for _ in row])
-        return Batch(*(part.unflatten(0, (len(songs), size)) for part in parts), self.stage)
+        x = torch.stack([self._inputs[song] for song in flat])
+        x = x.float() if x.dtype == torch.float16 else x  # raw audio is kept in half precision
+        parts = (x, torch.stack([self._embeddings[song] for song in flat]), target)
+        return Batch(*(part.unflatten(0, (len(songs), len(songs[0]))) for part in parts), self.stage)
 
     def support(self, tasks: Sequence[Task]) -> Batch:
         """Support sets of a batch of tasks."""
