@@ -28,27 +28,13 @@ from dsaml.workers import interruptible
 
 @dataclass
 class History:
-    """What happened in a training.
+    """What happened in a training. A score is the mean CCC over both dimensions; that of step 0 is the model's as it came."""
 
-    Attributes
-    ----------
-    loss : list of float
-        Training loss of each step.
-    validation : list of (step, mean CCC over both dimensions)
-        Step 0 is the model as it came.
-    best_step : int
-        Where validation was best; the weights of that step are the result.
-    adapted : list of (step, mean CCC over both dimensions)
-        The same after adaptation to each validation annotator, where a model that is not meta-trained is also scored so.
-    best_adapted : int
-        Where that was best.
-    """
-
-    loss: list[float] = field(default_factory=list)
-    validation: list[tuple[int, float]] = field(default_factory=list)
-    best_step: int = 0
-    adapted: list[tuple[int, float]] = field(default_factory=list)
-    best_adapted: int = 0
+    loss: list[float] = field(default_factory=list)  # of each step
+    validation: list[tuple[int, float]] = field(default_factory=list)  # (step, score)
+    best_step: int = 0  # where validation was best
+    adapted: list[tuple[int, float]] = field(default_factory=list)  # after adaptation, where a model is also scored so
+    best_adapted: int = 0  # where that was best
 
     def add(self, name: str, step: int, score: float) -> bool:
         """Note a score of ``validation`` or ``adapted``; whether it is the best one so far."""
@@ -107,10 +93,10 @@ def fit(
         From the step's number to scalars whose sum is its loss (this process's share of it, where there are several). Each is
         differentiated before the next one is asked for, so that only one is in memory.
     scores : mapping of str to callable
-        "validation", and "adapted" where the model is also scored after adaptation to a listener; higher is better. The best
-        weights by each are kept.
-    best_by : str
-        By which of them the model's last weights are the best.
+        "validation", and "adapted" where a model is also scored after adaptation to a listener. Higher is better; the best
+        weights by each are kept, and the model ends with those by ``best_by``.
+    validate_every : int
+        Steps.
     shared : bool
         Whether several processes share each step's losses; otherwise each computes all of them, and they end with the first
         one's weights.
@@ -122,54 +108,49 @@ def fit(
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    history, start, total = History(), 0, config.steps
+    history, step, total, file = History(), 0, config.steps, options.checkpoint
     best: dict[str, dict[str, Tensor]] = {}  # weights, by the score that they are best at
-    file = options.checkpoint
     if options.resume and file is not None and file.is_file():
         state = read_checkpoint(file)
         if missing := set(scores) - set(state["best"]):
             raise DsamlError(f"{file}: was written without {', '.join(missing)}; delete it and train again")
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        history, best, start = History(**state["history"]), state["best"], state["step"]
+        history, best, step = History(**state["history"]), state["best"], state["step"]
     wait_for_all()  # nobody writes a checkpoint that another one is about to read
 
-    def save(step: int) -> None:
-        if file is not None and ranks()[0] == 0:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-            write_checkpoint(file, state | {"history": vars(history), "best": best})
-
-    def ends(step: int) -> bool:
-        waited = step - max(history.best_step, history.best_adapted)
-        return step >= total or 0 < config.patience * validate_every <= waited
-
-    def validate(step: int) -> None:
+    def validate() -> None:
         for name, score in scores.items():
             if history.add(name, step, from_first(score(), options.device)):
                 best[name] = {key: tensor.clone() for key, tensor in model.state_dict().items()}
 
+    def ends() -> bool:
+        waited = step - max(history.best_step, history.best_adapted)
+        return step >= total or 0 < config.patience * validate_every <= waited
+
     computing = arithmetic(options.device, options.precision)
-    with computing, interruptible() as interrupted, _event_log(options.logs, start) as event:
+    with computing, interruptible() as interrupted, _event_log(options.logs, step) as event:
         if not history.validation:
-            validate(0)
-        step = start
-        while not ends(step):
-            _seed_step(seed, step, ranks()[0] if shared else 0)
+            validate()
+        while not ends():
+            rank = ranks()[0] if shared else 0
+            torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]) >> 1)
             if config.schedule == "cosine":
                 for group in optimizer.param_groups:
                     group["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / total))
             model.train()
-            loss = _descend(step, step_losses, optimizer, parameters, config.clip_norm, shared)
+            history.loss.append(_descend(step, step_losses, optimizer, parameters, config.clip_norm, shared))
             step += 1
-            history.loss.append(loss)
-            event("loss", loss, step)
+            event("loss", history.loss[-1], step)
             if step % validate_every == 0 or step == total:
-                validate(step)
+                validate()
                 event("validation CCC", history.validation[-1][1], step)
-            if step % options.save_every == 0 or ends(step) or interrupted():
-                save(step)
+            stop = interrupted()
+            if file is not None and ranks()[0] == 0 and (step % options.save_every == 0 or stop or ends()):
+                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+                write_checkpoint(file, state | {"history": vars(history), "best": best})
             options.progress(step, total, history)
-            if interrupted() and not ends(step):
+            if stop and not ends():
                 kept = f"saved in {file}; the same command goes on" if file else "nothing is saved"
                 raise DsamlError(f"stopped after step {step} of {total}: {kept}")
     model.load_state_dict(best[best_by])
@@ -177,11 +158,6 @@ def fit(
         copy_from_first(model)
     model.eval()
     return history
-
-
-def _seed_step(seed: int, step: int, rank: int) -> None:
-    """Dropout of a step follows from seed, step and process."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]) >> 1)
 
 
 def _descend(

@@ -31,23 +31,12 @@ Weights = dict[str, Tensor]
 
 @dataclass
 class Batch:
-    """Songs of several tasks, stacked.
+    """Songs of several tasks, stacked: K tasks, B songs each."""
 
-    Attributes
-    ----------
-    x : Tensor, shape (K, B, T, ...)
-        K tasks, B songs each; what the model takes at ``stage``.
-    global_embedding : Tensor, shape (K, B, 1 or T, D)
-    target : Tensor, shape (K, B, T, 2)
-        Arousal, valence.
-    stage : {"audio", "local", "context"}
-        How far ``x`` has come: log-mel slices, z_l or z'.
-    """
-
-    x: Tensor
-    global_embedding: Tensor
-    target: Tensor
-    stage: str = "audio"
+    x: Tensor  # (K, B, T, ...), what the model takes at ``stage``
+    global_embedding: Tensor  # (K, B, 1 or T, D)
+    target: Tensor  # (K, B, T, 2), arousal and valence
+    stage: str = "audio"  # how far x has come: "audio" is log-mel slices, "local" z_l, "context" z'
 
     def __len__(self) -> int:
         """K."""

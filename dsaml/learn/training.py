@@ -64,10 +64,8 @@ def train_supervised(
     validate_every : int
         Steps.
     adaptation : MetaConfig, optional
-        How the model will adapt to a listener: it is then also validated as MAML is, after adaptation to each validation
-        annotator.
-    adapted : bool
-        Whether the model ends with the weights that were best by that second score.
+        How the model will adapt to a listener: it is then also validated as MAML is. With ``adapted`` it ends with the weights
+        that were best by this second score.
 
     Raises
     ------

@@ -26,21 +26,12 @@ from dsaml.model.layers import BatchNorm2d, BiLSTM, Conv2d, Dropout, LayerNorm, 
 
 @dataclass
 class Output:
-    """What the model returns.
+    """What the model returns."""
 
-    Attributes
-    ----------
-    prediction : Tensor, shape (B, T, 2)
-        Arousal, valence.
-    attention_local, attention_global : Tensor, shape (B, layers, heads, T, T), or None where that scale is ablated
-    context : Tensor, shape (B, T, D)
-        z' of the paper, the input of the sequence predictor.
-    """
-
-    prediction: Tensor
-    attention_local: Tensor | None
-    attention_global: Tensor | None
-    context: Tensor
+    prediction: Tensor  # (B, T, 2), arousal and valence
+    attention_local: Tensor | None  # (B, layers, heads, T, T); None where this scale is ablated
+    attention_global: Tensor | None  # the same
+    context: Tensor  # (B, T, D), z' of the paper, the input of the sequence predictor
 
 
 class ConvBlock(nn.Module):

@@ -33,17 +33,18 @@ class FastBlock(nn.Module):
             x = self.norm(self.conv(x))
             return _pool(x.flatten(0, -4)).unflatten(0, x.shape[:-3])
         if not self.norm.training:
-            return self._with_fixed_statistics(x)
-        if x[:, 0].numel() * self.conv.out_channels > self.LARGE and torch.is_grad_enabled():
+            x = self._with_fixed_statistics(x)
+        elif x[:, 0].numel() * self.conv.out_channels > self.LARGE and torch.is_grad_enabled():
             return self._in_less_memory(x)
-        return _pool(self.norm(self.conv(x)).contiguous(memory_format=torch.channels_last))
+        else:
+            x = self.norm(self.conv(x))
+        return _pool(x.contiguous(memory_format=torch.channels_last))
 
     def _with_fixed_statistics(self, x: Tensor) -> Tensor:
         conv, norm = self.conv, self.norm
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()  # (channels,)
         bias = (conv.bias - norm.running_mean) * scale + norm.bias
-        x = F.conv2d(x, conv.weight * scale[:, None, None, None], bias, padding=conv.padding)
-        return _pool(x.contiguous(memory_format=torch.channels_last))
+        return F.conv2d(x, conv.weight * scale[:, None, None, None], bias, padding=conv.padding)
 
     def _in_less_memory(self, x: Tensor) -> Tensor:
         """With the batch's statistics; only the block's input is kept for the backward pass."""

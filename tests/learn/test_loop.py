@@ -86,6 +86,7 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(store, tmp_path):
     with pytest.raises(DsamlError, match=r"stopped after step \d+ of 12: saved in .*run\.pt; the same command goes on"):
         train_maml(_model(), store, META, seed=5, validate_every=4, options=options)
     assert signal.getsignal(signal.SIGINT) is before
+    assert read_checkpoint(tmp_path / "run.pt")["step"] == 6  # the step after the one that was shown when it came
     whole, resumed = _model(), _model()
     train_maml(whole, store, META, seed=5, validate_every=4)
     train_maml(resumed, store, META, seed=5, validate_every=4, options=TrainingOptions(tmp_path / "run.pt", resume=True))

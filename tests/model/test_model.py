@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.func import functional_call
 
-from dsaml.config import ModelConfig, released
+from dsaml.config import released
 from dsaml.errors import DsamlError
 from dsaml.learn.losses import diagonal_attention_loss, mse_loss, score_loss, sequence_scores, total_loss
-from dsaml.model.dsaml import DSAML, ConvBlock, band_mask
+from dsaml.model import DSAML, ModelConfig
+from dsaml.model.dsaml import ConvBlock, band_mask
 from dsaml.model.fast_adapter import FastBlock
 from dsaml.model.layers import BiLSTM, Dropout
 from dsaml.model.released import RELEASED_NAMES, load_released
