@@ -58,17 +58,12 @@ def mode(model: nn.Module, name: Literal["train", "eval"]) -> Iterator[None]:
         model.train(before)
 
 
-def adapted_names(model: nn.Module, adapt: str) -> list[str]:
-    """Names of the parameters that the inner loop changes: "all", "no-adapter" or "head"."""
+def stack(model: nn.Module, adapt: str, tasks: int) -> Weights:
+    """One copy for each task of the parameters that the inner loop changes: views of the base parameters, no memory."""
     if adapt not in ADAPTED:
         raise DsamlError(f"adapt '{adapt}' is not known; choose one of: {', '.join(ADAPTED)}")
-    return [name for name, _ in model.named_parameters() if name.startswith(ADAPTED[adapt])]
-
-
-def stack(model: nn.Module, adapt: str, tasks: int) -> Weights:
-    """One copy of each adapted parameter per task: views of the base parameters, no memory."""
-    parameters = dict(model.named_parameters())
-    return {name: parameters[name].expand(tasks, *parameters[name].shape) for name in adapted_names(model, adapt)}
+    changed = {name: p for name, p in model.named_parameters() if name.startswith(ADAPTED[adapt])}
+    return {name: parameter.expand(tasks, *parameter.shape) for name, parameter in changed.items()}
 
 
 def precompute(model: DSAML, batch: Batch, adapt: str) -> Batch:
