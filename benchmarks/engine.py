@@ -11,26 +11,18 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import Progress, machine, peak_memory, seconds, take_turns
 from dsaml.config import CLIP_STEPS, DEMO, PAPER, MetaConfig, ModelConfig
 from dsaml.experiment.recipes import baseline_name
-from dsaml.learn.maml import Batch, personalize, predict
+from dsaml.learn.maml import Batch, meta_loss, personalize, predict
 from dsaml.learn.training import engine
 from dsaml.model.baselines import BASELINES, BaselineConfig, make_baseline
 from dsaml.model.dsaml import DSAML, ConvBlock, DualScaleAttention, band_mask, sinusoidal_positions
 
 ADAPT = ("all", "no-adapter", "head")
-
-
-class PlainBlock(ConvBlock):
-    """In the default memory layout, in the order of Figure 3."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(F.relu(self.norm(self.conv(x))), 2, padding=1)
 
 
 class TwoPassAttention(DualScaleAttention):
@@ -56,7 +48,7 @@ def straightforward(model: DSAML) -> DSAML:
     """A copy of the model that computes the same in the straightforward way."""
     copy = DSAML(model.config)
     copy.attention = TwoPassAttention(model.config)
-    copy.adapter.block1, copy.adapter.block2 = PlainBlock(1, 8, (3, 1), (2, 1)), PlainBlock(8, 16, (3, 3), (1, 1))
+    copy.adapter.block1, copy.adapter.block2 = ConvBlock(1, 8, (3, 1), (2, 1)), ConvBlock(8, 16, (3, 3), (1, 1))
     copy.load_state_dict(model.state_dict())
     return copy.train(model.training)
 
@@ -78,17 +70,16 @@ def make_batch(config: ModelConfig, tasks: int, songs: int, seed: int = 0, steps
 def meta_step(model: DSAML, support: Batch, query: Batch, config: MetaConfig) -> None:
     """Gradients of one meta-step over all tasks, ``config.tasks_at_once`` at a time."""
     model.zero_grad(set_to_none=True)
-    work = engine(config.engine).meta_loss
-    for first in range(0, len(support.x), config.tasks_at_once):
+    for first in range(0, len(support), config.tasks_at_once):
         part = slice(first, first + config.tasks_at_once)
-        near, far = (Batch(b.x[part], b.global_embedding[part], b.target[part], b.stage) for b in (support, query))
-        (work(model, near, far, config).sum() / len(support.x)).backward()
+        loss = meta_loss(model, support[part], query[part], config, engine(config.engine)).sum()
+        (loss / len(support)).backward()
 
 
 def gradient_difference(model: DSAML, plain: DSAML, support: Batch, query: Batch, config: MetaConfig) -> float:
     """Largest difference of the two sides' gradients, relative to the largest gradient: the mathematics is the same."""
     meta_step(model, support, query, config)
-    meta_step(plain, support, query, dataclasses.replace(config, engine="learn2learn"))
+    meta_step(plain, support, query, dataclasses.replace(config, engine="learn2learn", tasks_at_once=1))
     pairs = [
         (p.grad, q.grad)
         for p, q in zip(model.parameters(), plain.parameters(), strict=True)
@@ -108,7 +99,7 @@ def against_baseline(
     query = make_batch(model_config, tasks, meta.query_songs, 2)
     for adapt in ADAPT:
         config = dataclasses.replace(meta, adapt=adapt, query_mode="eval", tasks_at_once=min(meta.tasks_at_once, tasks))
-        theirs = dataclasses.replace(config, engine="learn2learn")
+        theirs = dataclasses.replace(config, engine="learn2learn", tasks_at_once=1)
         progress(f"D = {model_config.dim}, adapt {adapt}: both engines")
         difference = gradient_difference(model, plain, support, query, config)
         times = take_turns(

@@ -21,7 +21,7 @@ from dsaml.config import DEMO, DIMENSIONS, PAPER, MetaConfig, SupervisedConfig
 from dsaml.evaluate import bootstrap, protocols
 from dsaml.experiment.prepare import prepare
 from dsaml.experiment.run import Experiment
-from dsaml.learn.loop import Run
+from dsaml.learn.loop import TrainingOptions
 from dsaml.learn.training import cross_song_tasks, mean_ccc, predict_tasks, query_labels, train_supervised
 from dsaml.model.dsaml import DSAML
 
@@ -36,8 +36,9 @@ def trained(experiment: Experiment, seed: int = 0) -> tuple[DSAML, float]:
     """The model and its validation CCC; from its checkpoint where training is finished."""
     torch.manual_seed(seed)
     model = DSAML(MODEL)
-    run = Run(checkpoint=experiment.runs / f"bench-quality-{seed}.pt", resume=True, save_every=20)
-    history = train_supervised(model, experiment.store, TRAINING, seed=seed, validate_every=20, run=run)
+    file = experiment.checkpoints / f"bench-quality-{seed}.pt"
+    options = TrainingOptions(checkpoint=file, resume=True, save_every=20)
+    history = train_supervised(model, experiment.store, TRAINING, seed=seed, validate_every=20, options=options)
     return model.eval(), max(score for _, score in history.validation)
 
 

@@ -25,8 +25,8 @@ from dsaml.audio.windows import predict_song
 from dsaml.config import DEMO, MetaConfig, ModelConfig
 from dsaml.data.annotations import MEAN, Annotation
 from dsaml.data.base import Dataset, Song, Split
+from dsaml.distributed import processes
 from dsaml.learn.batches import SongStore
-from dsaml.learn.distributed import processes
 from dsaml.learn.tasks import TaskSampler
 from dsaml.learn.training import train_maml
 

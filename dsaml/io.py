@@ -8,6 +8,7 @@ import os
 import secrets
 import stat
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,36 @@ def unseal(sealed: bytes) -> bytes:
     if line != _SEAL + hashlib.sha256(content).hexdigest().encode():
         raise ValueError(DAMAGED)
     return content
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values; what was there before stays until all is written."""
+    buffer = BytesIO()
+    torch.save(state, buffer)
+    write_bytes_atomically(path, seal(buffer.getvalue()))
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint.
+
+    Raises
+    ------
+    DsamlError
+        If the file is missing, damaged, or holds anything but tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DsamlError(f"{path}: no such checkpoint; train first or correct the path")
+    try:
+        content = unseal(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DsamlError(f"{path}: cannot be used ({error}); delete this checkpoint to train again") from error
+    try:
+        state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise DsamlError(
+            f"{path}: not a checkpoint that can be read safely ({type(error).__name__}); delete it to train again"
+        ) from error
+    if not isinstance(state, dict) or "model" not in state:
+        raise DsamlError(f"{path}: holds no model; was it written by 'python -m dsaml train'?")
+    return state

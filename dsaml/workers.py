@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, whatever ended it."""
+"""How processes end: with the one that started them, or after the step that they are in."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 _watching: set[int] = set()  # ids of this process, so that a forked child begins anew
 
@@ -31,3 +34,24 @@ def end_with_parent(parent: int) -> None:
         _watching.add(os.getpid())
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked one has its parent's handler, which speaks for the command
         threading.Thread(target=watch, daemon=True, name="end with parent").start()
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C or SIGTERM inside the block only sets a flag, so that a step is never cut in half; a second one cuts."""
+    pressed: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+
+    def handler(number: int, frame: Any) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        for number, usual in before.items():
+            signal.signal(number, usual)

@@ -60,13 +60,13 @@ def train(
     Several processes or machines: torchrun --nproc-per-node 2 -m dsaml train … (mode pdmer).
     """
     from dsaml.experiment import workflow
-    from dsaml.learn.loop import Run
+    from dsaml.learn.loop import TrainingOptions
 
     check_output(out, holds_model, (root, imagebind), force=force)
     for folder in (cache, logs) if logs else (cache,):
         check_folder(folder)
-    run = Run(resume=resume, save_every=save_every, logs=logs, device=device, precision=precision)
-    best = workflow.train(dataset, root, out, profile, mode, seed, cache, imagebind, run, accept or ())
+    options = TrainingOptions(resume=resume, save_every=save_every, logs=logs, device=device, precision=precision)
+    best = workflow.train(dataset, root, out, profile, mode, seed, cache, imagebind, options, accept or ())
     typer.echo(f"{out}: best validation CCC {best:.3f}")
 
 
@@ -172,7 +172,8 @@ def parameters(
     ] = "paper",
 ) -> None:
     """Count the model's trainable parameters by part of Figure 2."""
-    from dsaml.model.dsaml import DSAML, parameter_table
+    from dsaml.model.dsaml import DSAML
+    from dsaml.model.weights import parameter_table
 
     settings = config.get_profile(profile).model
     model = DSAML(config.released(settings) if variant == "released" else settings)

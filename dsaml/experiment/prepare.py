@@ -55,8 +55,8 @@ def prepare(
         store = FeatureCache(cache / "features", profile.audio, encoder or make_encoder(profile))
         features = store.fill(songs, workers, progress)
     log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
-    runs = f"{content_digest(data, features)[:8]}-{code_digest('dsaml.experiment.run')[:8]}"
-    return Experiment(profile, data, features, cache / "runs" / runs)
+    name = f"{content_digest(data, features)[:8]}-{code_digest('dsaml.experiment.run')[:8]}"
+    return Experiment(profile, data, features, cache / "runs" / name)
 
 
 def embedded_corpus(dataset: str, cache: Path, workers: int = 2) -> Path:

@@ -27,7 +27,7 @@ from dsaml.data import Dataset
 from dsaml.experiment.progress import training_bar
 from dsaml.experiment.recipes import Recipe, digest, passes, recipes
 from dsaml.learn.batches import SongStore
-from dsaml.learn.loop import History, Run
+from dsaml.learn.loop import History, TrainingOptions
 from dsaml.learn.training import train_maml, train_supervised
 from dsaml.model.baselines import WAVEFORM_RATE, Baseline, BaselineConfig
 from dsaml.model.dsaml import DSAML
@@ -43,17 +43,17 @@ class Experiment:
     Attributes
     ----------
     features : mapping of song id to Features
-    runs : Path
-        Folder of the checkpoints, named by labels, features and code: see :func:`prepare`.
-    run : Run
+    checkpoints : Path
+        Their folder, named by labels, features and code: see :func:`prepare`.
+    options : TrainingOptions
         Device, precision, logs of every training.
     """
 
     profile: Profile
     dataset: Dataset
     features: Mapping[str, Features]
-    runs: Path
-    run: Run = field(default_factory=lambda: Run(resume=True))
+    checkpoints: Path
+    options: TrainingOptions = field(default_factory=lambda: TrainingOptions(resume=True))
 
     @cached_property
     def recipes(self) -> dict[str, Recipe]:
@@ -66,23 +66,23 @@ class Experiment:
         if isinstance(model, BaselineConfig) and model.raw:
             songs = {s: (self.dataset.songs[s], len(f.log_mel)) for s, f in self.features.items()}
             audio = dataclasses.replace(AudioConfig(), sample_rate=WAVEFORM_RATE)
-            return raw_slices(songs, audio, self.runs / "waveforms.safetensors")
+            return raw_slices(songs, audio, self.checkpoints / "waveforms.safetensors")
         return self.features
 
     @property
     def store(self) -> SongStore:
-        """The songs as 60-step sequences for DSAML, on the run's device."""
-        return SongStore(self.dataset, self.features).to(self.run.device)
+        """The songs as 60-step sequences for DSAML, on the device of the options."""
+        return SongStore(self.dataset, self.features).to(self.options.device)
 
     def store_for(self, name: str) -> SongStore:
         """The same for any model by name."""
-        return SongStore(self.dataset, self.inputs(name)).to(self.run.device)
+        return SongStore(self.dataset, self.inputs(name)).to(self.options.device)
 
     def checkpoint(self, name: str, seed: int) -> Path:
         """Where a model is kept: named by its recipe, all that it starts from, and how it is computed."""
-        settings = f"{digest(self.recipes, name)} {self.profile.validate_every} {self.run.device} {self.run.precision}"
+        settings = f"{digest(self.recipes, name)} {self.profile.validate_every} {self.options.device} {self.options.precision}"
         slug = "".join(c if c.isalnum() else "-" for c in name.lower())
-        return self.runs / f"{slug}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}-{seed}.pt"
+        return self.checkpoints / f"{slug}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}-{seed}.pt"
 
     def song_passes(self, name: str, seed: int) -> int:
         """How many times a song went forward and backward through a model in training, its start included."""
@@ -109,10 +109,9 @@ class Experiment:
         )
         file = self.checkpoint(name, seed)
         with training_bar(f"{name}, seed {seed}", per_step, unit) as progress:
-            run = dataclasses.replace(self.run, checkpoint=file, progress=progress)
-            history = train(
-                model, self.store_for(name), config, seed=seed, validate_every=self.profile.validate_every, run=run
-            )
+            options = dataclasses.replace(self.options, checkpoint=file, progress=progress)
+            store, every = self.store_for(name), self.profile.validate_every
+            history = train(model, store, config, seed=seed, validate_every=every, options=options)
         return model, history
 
 
@@ -151,7 +150,7 @@ def train_all(experiment: Experiment, wanted: Iterable[tuple[str, int]], workers
     while missing := {(every[n].start, seed) for n, seed in waiting if every[n].start} - waiting:
         waiting |= missing
     while waiting:
-        stage = {(n, seed) for n, seed in waiting if every[n].start is None or (every[n].start, seed) in ready}
-        parallel(workers)(delayed(_train)(experiment, name, seed) for name, seed in sorted(stage))
-        ready |= stage
-        waiting -= stage
+        startable = {(n, seed) for n, seed in waiting if every[n].start is None or (every[n].start, seed) in ready}
+        parallel(workers)(delayed(_train)(experiment, name, seed) for name, seed in sorted(startable))
+        ready |= startable
+        waiting -= startable

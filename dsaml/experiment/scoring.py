@@ -84,7 +84,7 @@ def scores_file(experiment: Experiment, job: Job) -> Path:
     kind, name, seed = job
     model = experiment.checkpoint(name, seed).name
     text = f"{kind} {model} {experiment.recipes[name].adaptation} {code_digest('dsaml.experiment.scoring')}"
-    return experiment.runs / f"scores-{hashlib.sha256(text.encode()).hexdigest()[:20]}.json"
+    return experiment.checkpoints / f"scores-{hashlib.sha256(text.encode()).hexdigest()[:20]}.json"
 
 
 def train_for(experiment: Experiment, jobs: Iterable[Job], workers: int = 2) -> None:

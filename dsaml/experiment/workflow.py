@@ -16,6 +16,8 @@ from dsaml.audio.encoders import make_encoder
 from dsaml.config import DIMENSIONS, Profile, get_profile
 from dsaml.data.checks import check
 from dsaml.data.checks.training import stop_on_errors
+from dsaml.devices import choose_device
+from dsaml.distributed import processes, ranks
 from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap, protocols
 from dsaml.evaluate.oracles import best_spread
@@ -25,8 +27,7 @@ from dsaml.experiment.model_files import load_model, save_model
 from dsaml.experiment.prepare import prepare
 from dsaml.experiment.progress import counter
 from dsaml.experiment.results import provenance, write_result
-from dsaml.learn.distributed import processes, ranks
-from dsaml.learn.loop import Run, check_device
+from dsaml.learn.loop import TrainingOptions
 from dsaml.learn.training import cross_song_tasks
 
 MODELS = {"dmer": recipes.NON_META, "pdmer": recipes.MAML_ANNOTATOR}
@@ -46,7 +47,7 @@ def train(
     seed: int,
     cache: Path,
     imagebind: Path | None,
-    run: Run | None = None,
+    options: TrainingOptions | None = None,
     accept: Iterable[str] = (),
 ) -> float:
     """Train (or finish training) a model and export it; returns its best validation CCC.
@@ -59,17 +60,18 @@ def train(
         If ``check`` finds an error of a kind that is not in ``accept``, anything would stop training (told before its first
         step), or training stops (see :func:`dsaml.learn.loop.fit`).
     """
-    profile, started, run = get_profile(profile_name), time.perf_counter(), run or Run(resume=True)
+    profile, started = get_profile(profile_name), time.perf_counter()
+    options = options or TrainingOptions(resume=True)
     if out.suffix != ".safetensors":
         raise DsamlError(f"{out}: a model file ends in .safetensors; change --out")
-    chosen = check_device(run.device)
+    chosen = choose_device(options.device)
     with counter("checking the data", "file") as progress:
         found = check(dataset, root, profile=profile, mode=mode, memory=cache / "checked-audio.json", progress=progress)
     stop_on_errors(root, found.problems, found.obstacles, accept)
     with processes(chosen) as device:
-        run = dataclasses.replace(run, device=device)
+        options = dataclasses.replace(options, device=device)
         experiment = prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
-        experiment = dataclasses.replace(experiment, run=run)
+        experiment = dataclasses.replace(experiment, options=options)
         model, history = experiment.model(MODELS[mode], seed)
         if ranks()[0] == 0:
             seconds = time.perf_counter() - started

@@ -39,18 +39,18 @@ class SongStore:
             song: (f.global_embedding.expand(len(f.log_mel), -1) if wide else f.global_embedding)[:steps]
             for song, f in features.items()
         }
-        self._labels: dict[tuple[str, str], Tensor] = {}
 
     def to(self, device: str | torch.device) -> SongStore:
         """The same store with every tensor on a device: songs are moved once, not batch by batch."""
         store = copy.copy(self)
         store._inputs = {song: x.to(device) for song, x in self._inputs.items()}
         store._embeddings = {song: x.to(device) for song, x in self._embeddings.items()}
-        store._labels = {}
         return store
 
     def local(self, model: DSAML) -> SongStore:
-        """A store of z_l instead of log-mels, for training that leaves the adapter as it is: computed once per song."""
+        """A store of z_l instead of log-mels, for what leaves the adapter as it is: computed once per song, and only once."""
+        if self.stage == "local":
+            return self
         store = copy.copy(self)
         with torch.no_grad(), mode(model, "eval"):
             store._inputs = {song: model.local_features(x[None])[0] for song, x in self._inputs.items()}
@@ -74,31 +74,20 @@ class SongStore:
         """What the model takes at ``stage`` (T, ...), and the global embedding (1 or T, D)."""
         return self._inputs[song], self._embeddings[song]
 
-    def _label(self, annotator: str, song: str) -> Tensor:
-        key = (annotator, song)
-        if key not in self._labels:
-            values = self.track(annotator, song).values[: self.steps]
-            if len(values) < self.steps:
-                raise DsamlError(
-                    f"{self.dataset.root}: song {song} has {len(values)} labels, fewer than {self.steps} steps"
-                )
-            device = self._inputs[song].device
-            self._labels[key] = torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(device)
-        return self._labels[key]
-
-    def _songs(self, songs: Sequence[str], annotators: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-        target = torch.stack([self._label(a, s) for a, s in zip(annotators, songs, strict=True)])  # names a short song
-        x = torch.stack([self._inputs[song] for song in songs])
-        x = x.float() if x.dtype == torch.float16 else x  # raw audio is kept in half precision
-        embeddings = torch.stack([self._embeddings[song] for song in songs])
-        return x, embeddings, target
+    def _labels(self, annotator: str, song: str) -> np.ndarray:
+        values = self.track(annotator, song).values[: self.steps]
+        if len(values) < self.steps:
+            raise DsamlError(f"{self.dataset.root}: song {song} has {len(values)} labels, fewer than {self.steps} steps")
+        return values
 
     def batch(self, annotators: Sequence[str], songs: Sequence[Sequence[str]]) -> Batch:
         """One row of songs per annotator; all rows of the same length. Tensors are (K, B, ...)."""
-        size = len(songs[0])
-        flat = [song for row in songs for song in row]
-        parts = self._songs(flat, [who for who, row in zip(annotators, songs, strict=True) for _ in row])
-        return Batch(*(part.unflatten(0, (len(songs), size)) for part in parts), self.stage)
+        labels = [[self._labels(who, song) for song in row] for who, row in zip(annotators, songs, strict=True)]
+        flat, shape = [song for row in songs for song in row], (len(songs), len(songs[0]))
+        x = torch.stack([self._inputs[song] for song in flat]).unflatten(0, shape)
+        x = x.float() if x.dtype == torch.float16 else x  # raw audio is kept in half precision
+        embedding = torch.stack([self._embeddings[song] for song in flat]).unflatten(0, shape)
+        return Batch(x, embedding, torch.tensor(np.array(labels), dtype=torch.float32, device=x.device), self.stage)
 
     def support(self, tasks: Sequence[Task]) -> Batch:
         """Support sets of a batch of tasks."""

@@ -14,32 +14,22 @@ from dsaml.errors import DsamlError
 
 @dataclass(frozen=True)
 class Task:
-    """Songs and whose labels they carry; support and query share no song.
+    """Songs and whose labels they carry; support and query share no song."""
 
-    Attributes
-    ----------
-    annotator : str
-        The one annotator of the task, or "all" for averaged labels.
-    support, query : tuple of str
-        Song ids.
-    """
-
-    annotator: str
-    support: tuple[str, ...]
+    annotator: str  # "all" for averaged labels
+    support: tuple[str, ...]  # song ids
     query: tuple[str, ...]
 
 
 class TaskSampler:
-    """Draws tasks; the n-th batch depends on the seed and n alone, so a resumed run sees the same tasks.
+    """Draws tasks; the n-th batch depends on the seed and n alone, so that a resumed training sees the same tasks.
 
     Parameters
     ----------
     tracks : mapping of annotator id to mapping of song id to Annotation
-        Use ``{"all": dataset.mean}`` for averaged labels. Pass only the songs and annotators of one split part.
+        Of one split part; averaged labels under "all".
     kind : {"annotator", "random"}
         "annotator": one annotator per task (Eq. 6). "random": averaged labels, songs drawn from the whole set (Eq. 5).
-    support_songs, query_songs : int
-    seed : int
 
     Raises
     ------
@@ -55,10 +45,7 @@ class TaskSampler:
         query_songs: int,
         seed: int,
     ):
-        if kind == "random":
-            tracks = {MEAN: tracks[MEAN]} if MEAN in tracks else {}
-        else:
-            tracks = {who: songs for who, songs in tracks.items() if who != MEAN}
+        tracks = {who: songs for who, songs in tracks.items() if (who == MEAN) == (kind == "random")}
         need = support_songs + query_songs
         short = {who: len(songs) for who, songs in tracks.items() if len(songs) < need}
         if short:
@@ -74,11 +61,11 @@ class TaskSampler:
 
     def task(self, rng: np.random.Generator) -> Task:
         """Draw an annotator, then support and query songs without replacement."""
-        annotators = tuple(self.songs)
+        annotators, count = tuple(self.songs), self.support_songs
         who = annotators[rng.integers(len(annotators))]
         songs = self.songs[who]
-        chosen = [songs[i] for i in rng.permutation(len(songs))[: self.support_songs + self.query_songs]]
-        return Task(who, tuple(chosen[: self.support_songs]), tuple(chosen[self.support_songs :]))
+        chosen = tuple(songs[i] for i in rng.permutation(len(songs))[: count + self.query_songs])
+        return Task(who, chosen[:count], chosen[count:])
 
     def batch(self, number: int, size: int) -> list[Task]:
         """The ``number``-th batch of ``size`` tasks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import ModuleType
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
@@ -12,23 +12,24 @@ from torch import Tensor
 
 from dsaml.config import MetaConfig, SupervisedConfig
 from dsaml.data.annotations import MEAN
+from dsaml.distributed import share
 from dsaml.errors import DsamlError
 from dsaml.learn import maml, reference
+from dsaml.learn.batch_statistics import BatchStatistics
 from dsaml.learn.batches import SongStore
-from dsaml.learn.distributed import share
-from dsaml.learn.loop import History, Run, fit
+from dsaml.learn.loop import History, TrainingOptions, fit
 from dsaml.learn.losses import sequence_scores, total_loss
-from dsaml.learn.maml import BatchStatistics, mode
+from dsaml.learn.maml import InnerUpdate, meta_loss, mode, personalize, predict
 from dsaml.learn.tasks import Task, TaskSampler
 from dsaml.model.dsaml import DSAML
 
 T = TypeVar("T")
 
-ENGINES: dict[str, ModuleType] = {"stacked": maml, "learn2learn": reference}
-"""The module whose ``meta_loss``, ``personalize`` and ``predict`` do MAML's work: all tasks at once, or one by one."""
+ENGINES: dict[str, InnerUpdate] = {"stacked": maml.inner_update, "learn2learn": reference.inner_update}
+"""Who takes the inner steps: all tasks at once, or one by one through the library."""
 
 
-def engine(name: str) -> ModuleType:
+def engine(name: str) -> InnerUpdate:
     """One of ``ENGINES``.
 
     Raises
@@ -41,11 +42,6 @@ def engine(name: str) -> ModuleType:
     return ENGINES[name]
 
 
-def mean_ccc(predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> float:
-    """CCC per song, averaged over all songs and both dimensions; lists of (B, T, 2), B may differ."""
-    return torch.cat([sequence_scores(p, t)[0] for p, t in zip(predictions, targets, strict=True)]).mean().item()
-
-
 def train_supervised(
     model: DSAML,
     store: SongStore,
@@ -53,7 +49,7 @@ def train_supervised(
     *,
     seed: int,
     validate_every: int,
-    run: Run | None = None,
+    options: TrainingOptions | None = None,
     adaptation: MetaConfig | None = None,
     adapted: bool = False,
 ) -> History:
@@ -62,83 +58,136 @@ def train_supervised(
     Parameters
     ----------
     model : DSAML
-        Trained in place, on ``run.device``.
+        Trained in place, on ``options.device``.
     seed : int
         Of songs and dropout.
     validate_every : int
         Steps.
     adaptation : MetaConfig, optional
-        How the model will adapt to a listener: it is then also validated as MAML is, after adaptation to each validation
-        annotator.
-    adapted : bool
-        Whether the model ends with the weights that were best by that second score.
+        How the model will adapt to a listener: it is then also validated as MAML is. With ``adapted`` it ends with the weights
+        that were best by this second score.
 
     Raises
     ------
     DsamlError
         See :func:`dsaml.learn.loop.fit`.
     """
-    run = run or Run()
-    model, store = model.to(run.device), store.to(run.device)
-    plain = store
-    if not config.train_adapter:
-        store = _leave_adapter(model, store)
-    split = store.dataset.split.songs
-    train, held_out = split["train"], split["validation"]
-    labels = store.batch([MEAN], [held_out])
-    pairs = [(MEAN, song) for song in train]
+    options = options or TrainingOptions()
+    model, audio = model.to(options.device), store.to(options.device)
+    dataset, split = store.dataset, store.dataset.split
+    pairs = [(MEAN, song) for song in split.songs["train"]]
     if config.labels == "annotator":
-        tracks, people = store.dataset.tracks, store.dataset.split.annotators["train"]
-        pairs = [(who, song) for who in people for song in train if song in tracks.get(who, {})]
+        people, songs = split.annotators["train"], split.songs["train"]
+        pairs = [(who, song) for who in people for song in songs if song in dataset.tracks.get(who, {})]
         if not pairs:
-            raise DsamlError(f"{store.dataset.root}: no labels of single annotators; train on averaged ones")
+            raise DsamlError(f"{dataset.root}: no labels of single annotators; train on averaged ones")
+    with _inputs(model, audio, config.train_adapter) as store:
+        held_out = store.batch([MEAN], [split.songs["validation"]])[0]
+        tasks = [] if adaptation is None else validation_tasks(audio, adaptation)
+        truth = query_labels(audio, tasks)
 
-    def step_losses(step: int) -> Iterator[Tensor]:
-        rng = np.random.default_rng([seed, step])
-        chosen = [pairs[i] for i in rng.permutation(len(pairs))[: config.batch_size]]
-        batch = store.batch([who for who, _ in chosen], [[song] for _, song in chosen])
-        x, embedding, target = (part.squeeze(1) for part in (batch.x, batch.global_embedding, batch.target))
-        yield total_loss(model(x, embedding, store.stage), target, config.loss, model.config)
+        def step_losses(step: int) -> Iterator[Tensor]:
+            order = np.random.default_rng([seed, step]).permutation(len(pairs))
+            people, songs = zip(*(pairs[i] for i in order[: config.batch_size]), strict=True)
+            batch = store.batch(people, [[song] for song in songs])  # one song in each row
+            output = model(batch.x.squeeze(1), batch.global_embedding.squeeze(1), store.stage)
+            yield total_loss(output, batch.target.squeeze(1), config.loss, model.config)
 
-    def validate() -> float:
-        with torch.no_grad(), mode(model, "eval"):
-            return mean_ccc([model(labels.x[0], labels.global_embedding[0], store.stage).prediction], [labels.target[0]])
+        def validate() -> float:
+            with torch.no_grad(), mode(model, "eval"):
+                output = model(held_out.x, held_out.global_embedding, store.stage)
+            return mean_ccc([output.prediction], [held_out.target])
 
-    second = None
-    if adaptation is not None and (held := validation_tasks(plain, adaptation)):
-        truth = query_labels(plain, held)
+        def validate_adapted() -> float:
+            ready = audio if adaptation.adapt == "all" else store.local(model)
+            return mean_ccc(predict_tasks(model, ready, tasks, adaptation), truth)
 
-        def second() -> float:
-            ready = plain if adaptation.adapt == "all" else store if store is not plain else plain.local(model)
-            return mean_ccc(predict_tasks(model, ready, held, adaptation), truth)
-
-    try:
         return fit(
             model,
             step_losses,
-            validate,
+            {"validation": validate} | ({"adapted": validate_adapted} if tasks else {}),
             config,
             seed=seed,
             validate_every=validate_every,
-            run=run,
+            options=options,
+            best_by="adapted" if adapted and tasks else "validation",
             shared=False,
-            validate_adapted=second,
-            adapted=adapted and second is not None,
         )
-    finally:
-        _release_adapter(model)
 
 
-def _leave_adapter(model: DSAML, store: SongStore) -> SongStore:
-    """Take the adapter out of training; a store of its features, computed once per song."""
-    if model.adapter is None:
-        return store
+def train_maml(
+    model: DSAML,
+    store: SongStore,
+    config: MetaConfig,
+    *,
+    seed: int,
+    validate_every: int,
+    options: TrainingOptions | None = None,
+) -> History:
+    """Meta-training (Eq. 4) on annotator tasks (Eq. 6) or random tasks on averaged labels (Eq. 5).
+
+    Validated on the annotators held out for it, whatever the training tasks were: adapt to one song, score the others. Under
+    ``torchrun`` each process computes its share of every step's tasks; the result is that of one process but for dropout,
+    which each process draws for itself.
+
+    Parameters
+    ----------
+    model : DSAML
+        Trained in place, on ``options.device``.
+    seed : int
+        Of tasks and dropout.
+    validate_every : int
+        Steps.
+
+    Raises
+    ------
+    DsamlError
+        If annotators have too few songs for a task, no validation annotator has two songs, or see :func:`dsaml.learn.loop.fit`.
+    """
+    options = options or TrainingOptions()
+    model, store = model.to(options.device), store.to(options.device)
+    dataset, split = store.dataset, store.dataset.split
+    rated = {MEAN: dataset.mean}
+    if config.tasks == "annotator":
+        rated = {who: dataset.tracks[who] for who in split.annotators["train"] if who in dataset.tracks}
+    songs = set(split.songs["train"])
+    tracks = {who: {song: track for song, track in every.items() if song in songs} for who, every in rated.items()}
+    sampler = TaskSampler(tracks, config.tasks, config.support_songs, config.query_songs, seed)
+    inner = engine(config.engine)
+    held_out = validation_tasks(store, config)
+    if not held_out:
+        raise DsamlError(
+            f"{dataset.root}: no validation annotator rated two songs of {store.steps} steps; change the split"
+        )
+    with _inputs(model, store, config.train_adapter) as store:
+        truth = query_labels(store, held_out)
+
+        def step_losses(step: int) -> Iterator[Tensor]:
+            tasks = sampler.batch(step, config.tasks_per_step)
+            statistics = BatchStatistics(model, config)
+            for part in chunks(share(tasks), config.tasks_at_once):
+                query = store.query(part)
+                yield meta_loss(model, store.support(part), query, config, inner).sum() / len(tasks)
+                statistics.add(query)
+            statistics.update(len(tasks))
+
+        def validate() -> float:
+            return mean_ccc(predict_tasks(model, store, held_out, config), truth)
+
+        scores = {"validation": validate}
+        return fit(model, step_losses, scores, config, seed=seed, validate_every=validate_every, options=options)
+
+
+@contextmanager
+def _inputs(model: DSAML, store: SongStore, train_adapter: bool) -> Iterator[SongStore]:
+    """What a model is trained on: the songs, or, where the adapter stays as it is, its features of them."""
+    if train_adapter or model.adapter is None:
+        yield store
+        return
     model.adapter.requires_grad_(False)
-    return store.local(model)
-
-
-def _release_adapter(model: DSAML) -> None:
-    if model.adapter is not None:
+    try:
+        yield store.local(model)
+    finally:
         model.adapter.requires_grad_(True)
 
 
@@ -169,6 +218,12 @@ def cross_song_tasks(store: SongStore, part: str, supports: int, songs_per_suppo
     return tasks
 
 
+def chunks(items: list[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of at most ``size``."""
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
+
+
 def predict_tasks(
     model: DSAML, store: SongStore, tasks: list[Task], config: MetaConfig, steps: int | None = None
 ) -> list[Tensor]:
@@ -181,28 +236,20 @@ def predict_along(
     model: DSAML, store: SongStore, tasks: list[Task], config: MetaConfig, stops: Sequence[int]
 ) -> dict[int, list[Tensor]]:
     """The same after several numbers of inner steps, each going on from the one before."""
-    work = engine(config.engine)
     predictions: dict[int, dict[int, Tensor]] = {stop: {} for stop in stops}
     by_size: dict[tuple[int, int], list[int]] = {}
     for index, task in enumerate(tasks):  # tasks of one batch have equally many songs
         by_size.setdefault((len(task.support), len(task.query)), []).append(index)
-    for indices in by_size.values():
-        for part in chunks(indices, config.tasks_at_once):
-            chosen = [tasks[index] for index in part]
-            support, query = store.support(chosen), store.query(chosen)
-            weights, before = None, 0
-            for stop in sorted(stops):
-                weights = work.personalize(model, support, config, stop - before, weights)
-                before = stop
-                out = work.predict(model, weights, query, config).cpu()
-                predictions[stop] |= dict(zip(part, out, strict=True))
+    for part in (part for indices in by_size.values() for part in chunks(indices, config.tasks_at_once)):
+        chosen = [tasks[index] for index in part]
+        support, query = store.support(chosen), store.query(chosen)
+        weights, before = None, 0
+        for stop in sorted(stops):
+            weights = personalize(model, support, config, stop - before, weights, engine(config.engine))
+            before = stop
+            out = predict(model, weights, query, config).cpu()
+            predictions[stop] |= dict(zip(part, out, strict=True))
     return {stop: [found[index] for index in range(len(tasks))] for stop, found in predictions.items()}
-
-
-def chunks(items: list[T], size: int) -> Iterator[list[T]]:
-    """The items in lists of at most ``size``."""
-    for first in range(0, len(items), size):
-        yield items[first : first + size]
 
 
 def query_labels(store: SongStore, tasks: list[Task]) -> list[Tensor]:
@@ -210,61 +257,6 @@ def query_labels(store: SongStore, tasks: list[Task]) -> list[Tensor]:
     return [store.query([task]).target[0].cpu() for task in tasks]
 
 
-def train_maml(
-    model: DSAML, store: SongStore, config: MetaConfig, *, seed: int, validate_every: int, run: Run | None = None
-) -> History:
-    """Meta-training (Eq. 4) on annotator tasks (Eq. 6) or random tasks on averaged labels (Eq. 5).
-
-    Validated on the annotators held out for it, whatever the training tasks were: adapt to one song, score the others. Under
-    ``torchrun`` each process computes its share of every step's tasks; the result is that of one process but for dropout,
-    which each process draws for itself.
-
-    Parameters
-    ----------
-    model : DSAML
-        Trained in place, on ``run.device``.
-    seed : int
-        Of tasks and dropout.
-    validate_every : int
-        Steps.
-
-    Raises
-    ------
-    DsamlError
-        If annotators have too few songs for a task, no validation annotator has two songs, or see :func:`dsaml.learn.loop.fit`.
-    """
-    run = run or Run()
-    model, store = model.to(run.device), store.to(run.device)
-    dataset, split = store.dataset, store.dataset.split
-    songs = set(split.songs["train"])
-    if config.tasks == "annotator":
-        sources = {who: dataset.tracks[who] for who in split.annotators["train"] if who in dataset.tracks}
-    else:
-        sources = {MEAN: dataset.mean}
-    tracks = {who: {s: t for s, t in every.items() if s in songs} for who, every in sources.items()}
-    sampler = TaskSampler(tracks, config.tasks, config.support_songs, config.query_songs, seed)
-    if not config.train_adapter:
-        store = _leave_adapter(model, store)
-    held_out = validation_tasks(store, config)
-    if not held_out:
-        raise DsamlError(
-            f"{dataset.root}: no validation annotator rated two songs of {store.steps} steps; change the split"
-        )
-    truth = query_labels(store, held_out)
-
-    def step_losses(step: int) -> Iterator[Tensor]:
-        tasks = sampler.batch(step, config.tasks_per_step)
-        statistics = BatchStatistics(model, config)
-        for part in chunks(share(tasks), config.tasks_at_once):
-            support, query = store.support(part), store.query(part)
-            yield engine(config.engine).meta_loss(model, support, query, config).sum() / len(tasks)
-            statistics.add(query)
-        statistics.update(len(tasks))
-
-    def validate() -> float:
-        return mean_ccc(predict_tasks(model, store, held_out, config), truth)
-
-    try:
-        return fit(model, step_losses, validate, config, seed=seed, validate_every=validate_every, run=run)
-    finally:
-        _release_adapter(model)
+def mean_ccc(predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> float:
+    """CCC per song, averaged over all songs and both dimensions; lists of (B, T, 2), B may differ."""
+    return torch.cat([sequence_scores(p, t)[0] for p, t in zip(predictions, targets, strict=True)]).mean().item()

@@ -1,1 +1,5 @@
 """The networks: DSAML as in Figures 2 and 3, its layers, the four baselines, the released code's checkpoints."""
+
+from dsaml.config import ModelConfig as ModelConfig
+from dsaml.model.dsaml import DSAML as DSAML
+from dsaml.model.released import load_released as load_released

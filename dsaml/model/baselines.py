@@ -44,24 +44,46 @@ class BaselineConfig:
         """Whether the model hears raw audio instead of log-mels."""
         return self.name in ("dnn", "mcrnn")
 
+    @property
+    def heard(self) -> tuple[int, ...]:
+        """Shape of one slice as the model hears it."""
+        return (self.samples,) if self.raw else tuple(self.slice_shape)
+
     def of(self, size: int) -> int:
         """A layer's size at this width."""
         return max(2, round(size * self.width))
 
 
-class Baseline(nn.Module):
-    """What all four share: features of each slice (``slices``), a recurrent part over the sequence, two outputs."""
+class Slices(nn.Module):
+    """Features of single slices: ``maps`` of convolutions, a fully connected layer (N, ...) -> (N, units), dropout."""
 
-    adapter = None  # no part of it is shared with DSAML's
-    slices: nn.Module  # (N, ...) -> (N, features)
+    dense: nn.Linear
 
     def __init__(self, config: BaselineConfig):
         super().__init__()
-        self.config = config
+        self.dropout = nn.Dropout(config.dropout)
+
+    def maps(self, x: Tensor) -> Tensor:
+        """(N, 1, ...) -> (N, ...)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(F.relu(self.dense(self.maps(x.unsqueeze(1)).flatten(1))))
+
+
+class Baseline(nn.Module):
+    """What all four share: features of each slice, a recurrent part over the sequence, two outputs."""
+
+    adapter = None  # no part of it is shared with DSAML's
+    slices: Slices
+
+    def __init__(self, config: BaselineConfig):
+        super().__init__()
+        self.config, self.dropout = config, nn.Dropout(config.dropout)
 
     def sequence(self, features: Tensor) -> Tensor:
         """([K,] B, T, features) -> ([K,] B, T, 2)."""
-        raise AssertionError("each baseline has its own")
+        raise NotImplementedError
 
     def forward(self, x: Tensor, global_embedding: Tensor | None = None, stage: str = "audio") -> Output:
         """Arousal and valence of each step.
@@ -77,45 +99,37 @@ class Baseline(nn.Module):
         DsamlError
             If the slices have another shape.
         """
-        expected = self._slice_shape
-        got = tuple(x.shape[-len(expected) :])
-        if got != expected or x.dim() < len(expected) + 2:
-            raise DsamlError(f"{self.config.name} wants slices of {expected}, got {got}")
+        want = self.config.heard
+        got = tuple(x.shape[-len(want) :])
+        if got != want or x.dim() < len(want) + 2:
+            raise DsamlError(f"{self.config.name} wants slices of {want}, got {got}")
         features = self.local_features(x)
         return Output(self.sequence(features), None, None, features)
 
     def local_features(self, x: Tensor) -> Tensor:
         """([K,] B, T, ...) -> ([K,] B, T, features): what knows one slice at a time."""
-        if x.dim() == len(self._slice_shape) + 2:
+        if x.dim() == len(self.config.heard) + 2:
             return self.slices(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         names, stacked = zip(*self.slices.named_parameters(), strict=True)
         features = []
         for task, *own in zip(x.flatten(1, 2), *(weight.unbind() for weight in stacked), strict=True):
-            buffers = {
-                name: buffer.clone() for name, buffer in self.slices.named_buffers()
-            }  # the base model's stay its own
-            features.append(functional_call(self.slices, dict(zip(names, own, strict=True)) | buffers, task))
+            lent = dict(zip(names, own, strict=True))
+            lent |= {name: buffer.clone() for name, buffer in self.slices.named_buffers()}  # the base model's stay its own
+            features.append(functional_call(self.slices, lent, task))
         return torch.stack(features).unflatten(1, x.shape[1:3])
 
-    @property
-    def _slice_shape(self) -> tuple[int, ...]:
-        return (self.config.samples,) if self.config.raw else tuple(self.config.slice_shape)
 
-
-class CRNNSlices(nn.Module):
+class CRNNSlices(Slices):
     """(N, time, mel) -> (N, units)."""
 
     def __init__(self, config: BaselineConfig):
-        super().__init__()
+        super().__init__(config)
         filters = config.of(8)
         self.conv, self.norm = nn.Conv2d(1, filters, 3, padding=1), nn.BatchNorm2d(filters)
         self.dense = nn.Linear(filters * (config.slice_shape[1] // 8), config.of(8))
-        self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(self.conv(x.unsqueeze(1)))  # (N, filters, time, mel)
-        x = F.relu(F.max_pool2d(x, (1, 8))).mean(2).flatten(1)  # (N, filters * mel / 8)
-        return self.dropout(F.relu(self.dense(x)))
+    def maps(self, x: Tensor) -> Tensor:
+        return F.relu(F.max_pool2d(self.norm(self.conv(x)), (1, 8))).mean(2)  # (N, filters, mel / 8)
 
 
 class CRNN(Baseline):
@@ -134,29 +148,24 @@ class CRNN(Baseline):
         self.branches = nn.ModuleList(BiGRU(units, units) for _ in range(2))
         self.hidden = nn.ModuleList(Linear(2 * units, units) for _ in range(2))
         self.outputs = nn.ModuleList(Linear(units, 2) for _ in range(2))
-        self.dropout = nn.Dropout(config.dropout)
 
     def sequence(self, features: Tensor) -> Tensor:
-        columns = []
-        for recurrent, hidden, output in zip(self.branches, self.hidden, self.outputs, strict=True):
-            columns.append(output(self.dropout(hidden(recurrent(features)))).amax(-1))  # maxout over two
-        return torch.stack(columns, -1)
+        branches = zip(self.branches, self.hidden, self.outputs, strict=True)
+        columns = [output(self.dropout(hidden(recurrent(features)))).amax(-1) for recurrent, hidden, output in branches]
+        return torch.stack(columns, -1)  # each the maximum of two
 
 
-class DNNSlices(nn.Module):
+class DNNSlices(Slices):
     """(N, samples) -> (N, units)."""
 
     def __init__(self, config: BaselineConfig):
-        super().__init__()
+        super().__init__(config)
         filters = config.of(16)
         self.conv, self.norm = nn.Conv1d(1, filters, 64, stride=16), nn.BatchNorm1d(filters)
         self.dense = nn.Linear(filters * (((config.samples - 64) // 16 + 1) // 25), config.of(24))
-        self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm(self.conv(x.unsqueeze(1))))  # (N, filters, frames)
-        x = torch.log1p(F.avg_pool1d(x, 25)).flatten(1)
-        return self.dropout(F.relu(self.dense(x)))
+    def maps(self, x: Tensor) -> Tensor:
+        return torch.log1p(F.avg_pool1d(F.relu(self.norm(self.conv(x))), 25))  # (N, filters, frames / 25)
 
 
 class DNN(Baseline):
@@ -173,32 +182,27 @@ class DNN(Baseline):
         self.slices = DNNSlices(config)
         self.recurrent = BiGRU(units, units)
         self.output = Linear(2 * units, 4)
-        self.dropout = nn.Dropout(config.dropout)
 
     def sequence(self, features: Tensor) -> Tensor:
         hidden = self.dropout(self.recurrent(features))
-        return self.output(hidden).unflatten(-1, (2, 2)).amax(-1)  # maxout over two, for each dimension
+        return self.output(hidden).unflatten(-1, (2, 2)).amax(-1)  # of each dimension the maximum of two
 
 
-class MCRNNSlices(nn.Module):
+class MCRNNSlices(Slices):
     """(N, samples) -> (N, units)."""
 
     VIEWS = (32, 128, 512)  # samples: 2, 8 and 32 ms
 
     def __init__(self, config: BaselineConfig):
-        super().__init__()
+        super().__init__(config)
         filters = config.of(12)
         self.views = nn.ModuleList(nn.Conv1d(1, filters, size, stride=size // 4) for size in self.VIEWS)
         self.norms = nn.ModuleList(nn.BatchNorm1d(filters) for _ in self.VIEWS)
         self.dense = nn.Linear(2 * filters * len(self.VIEWS), config.of(32))
-        self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        seen = []
-        for view, norm in zip(self.views, self.norms, strict=True):
-            energy = F.relu(norm(view(x.unsqueeze(1))))  # (N, filters, frames)
-            seen += [torch.log1p(energy.mean(-1)), torch.log1p(energy.amax(-1))]
-        return self.dropout(F.relu(self.dense(torch.cat(seen, -1))))
+    def maps(self, x: Tensor) -> Tensor:
+        energies = [F.relu(norm(view(x))) for view, norm in zip(self.views, self.norms, strict=True)]  # (N, filters, frames)
+        return torch.cat([torch.log1p(part) for e in energies for part in (e.mean(-1), e.amax(-1))], -1)
 
 
 class MCRNN(Baseline):
@@ -215,7 +219,6 @@ class MCRNN(Baseline):
         self.slices = MCRNNSlices(config)
         self.first, self.second = BiLSTM(units, units), BiLSTM(2 * units, units)
         self.output = Linear(2 * units, 2)
-        self.dropout = nn.Dropout(config.dropout)
 
     def sequence(self, features: Tensor) -> Tensor:
         return self.output(self.dropout(self.second(self.dropout(self.first(features)))))
@@ -227,13 +230,13 @@ class MCRNN(Baseline):
         return super().forward(x, global_embedding, stage)
 
 
-class DAMFFSlices(nn.Module):
+class DAMFFSlices(Slices):
     """(N, time, mel) -> (N, units)."""
 
     SIZES = (3, 5, 7)
 
     def __init__(self, config: BaselineConfig):
-        super().__init__()
+        super().__init__(config)
         channels = config.of(8)
         shapes = [(size, 1) for size in self.SIZES] + [(1, size) for size in self.SIZES]
         self.scales = nn.ModuleList(nn.Conv2d(1, channels, s, padding=(s[0] // 2, s[1] // 2)) for s in shapes)
@@ -244,17 +247,14 @@ class DAMFFSlices(nn.Module):
         self.merge = nn.Conv2d(total, channels, 1)
         cells = (config.slice_shape[0] // 4) * (config.slice_shape[1] // 8)
         self.dense = nn.Linear(channels * cells, config.of(64))
-        self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.unsqueeze(1)
+    def maps(self, x: Tensor) -> Tensor:
         maps = [F.max_pool2d(scale(x).contiguous(memory_format=torch.channels_last), 2) for scale in self.scales]
         maps = F.relu(self.norm(torch.cat(maps, 1)))  # (N, scales * channels, time / 2, mel / 2)
         pooled = torch.stack((maps.mean((2, 3)), maps.amax((2, 3))))  # (2, N, channels)
         maps = maps * self.excite(F.relu(self.squeeze(pooled))).sum(0).sigmoid()[..., None, None]
         maps = maps * self.spatial(torch.stack((maps.mean(1), maps.amax(1)), 1)).sigmoid()
-        maps = F.max_pool2d(F.relu(self.merge(maps)), (2, 4))
-        return self.dropout(F.relu(self.dense(maps.flatten(1))))
+        return F.max_pool2d(F.relu(self.merge(maps)), (2, 4))
 
 
 class DAMFF(Baseline):
@@ -271,7 +271,6 @@ class DAMFF(Baseline):
         self.slices = DAMFFSlices(config)
         self.recurrent = BiLSTM(units, units // 2)
         self.output = Linear(units // 2 * 2, 2)
-        self.dropout = nn.Dropout(config.dropout)
 
     def sequence(self, features: Tensor) -> Tensor:
         return self.output(self.dropout(self.recurrent(features)))

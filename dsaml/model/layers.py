@@ -7,6 +7,8 @@ are torch's own layers, and activations have no ``tasks`` dimension.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,15 +54,8 @@ class Conv2d(nn.Conv2d):
             return super().forward(input)
         tasks = self.weight.shape[0]
         merged = input.transpose(0, 1).flatten(1, 2)  # (batch, tasks * in, H, W)
-        out = F.conv2d(
-            merged,
-            self.weight.flatten(0, 1),
-            self.bias.flatten(),
-            self.stride,
-            self.padding,
-            self.dilation,
-            groups=tasks,
-        )
+        weight, bias = self.weight.flatten(0, 1), self.bias.flatten()
+        out = F.conv2d(merged, weight, bias, self.stride, self.padding, self.dilation, groups=tasks)
         return out.unflatten(1, (tasks, -1)).transpose(0, 1)  # (tasks, batch, out, H, W)
 
 
@@ -82,44 +77,11 @@ class BatchNorm2d(nn.BatchNorm2d):
         return out.unflatten(1, (tasks, -1)).transpose(0, 1)
 
 
-def _flat_weights(layer: nn.RNNBase) -> list[Tensor]:
-    """The weights as they are now: torch's own list misses those that ``functional_call`` lends."""
-    return [getattr(layer, name) for name in layer._flat_weights_names]
+class _BothWays(nn.RNNBase):
+    """One bidirectional layer, batch first; parameters under torch's own names, stacked ones allowed.
 
-
-def _both_ways(layer: nn.RNNBase, input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What both directions of all tasks need to advance together, one batched matrix product per time step.
-
-    Returns
-    -------
-    gates : Tensor, shape (tasks * 2, rows, T, gates * hidden)
-        From the input, without biases; the second direction's time runs backwards.
-    w_hidden : Tensor, shape (tasks * 2, hidden, gates * hidden)
-    bias : Tensor, shape (2, tasks * 2, 1, gates * hidden)
-        Of the input, of the hidden state.
-    """
-    w_in = torch.stack((layer.weight_ih_l0, layer.weight_ih_l0_reverse), 1).flatten(0, 1)  # (tasks * 2, G, in)
-    w_hidden = torch.stack((layer.weight_hh_l0, layer.weight_hh_l0_reverse), 1).flatten(0, 1).mT
-    b_in = torch.stack((layer.bias_ih_l0, layer.bias_ih_l0_reverse), 1)  # (tasks, 2, G)
-    b_hidden = torch.stack((layer.bias_hh_l0, layer.bias_hh_l0_reverse), 1)
-    flat = input.flatten(1, -3)  # (tasks, rows, T, in)
-    both = torch.stack((flat, flat.flip(2)), 1).flatten(0, 1)  # (tasks * 2, rows, T, in)
-    gates = torch.bmm(both.flatten(1, 2), w_in.mT).unflatten(1, flat.shape[1:3])
-    return gates, w_hidden, torch.stack((b_in, b_hidden)).flatten(1, 2).unsqueeze(2)
-
-
-def _joined(states: list[Tensor], input: Tensor) -> Tensor:
-    """T x (tasks * 2, rows, hidden), as :func:`_both_ways` has them -> (tasks, ..., T, 2 * hidden)."""
-    out = torch.stack(states, 2).unflatten(0, (-1, 2))  # (tasks, 2, rows, T, hidden)
-    out = torch.cat((out[:, 0], out[:, 1].flip(2)), -1)  # (tasks, rows, T, 2 * hidden)
-    return out.view(*input.shape[:-1], -1)
-
-
-class BiLSTM(nn.LSTM):
-    """One bidirectional LSTM layer, batch first; parameters under ``nn.LSTM``'s own names, stacked ones allowed.
-
-    With ordinary weights this is torch's fused LSTM. With stacked weights the recurrence is written out: both directions
-    of all tasks advance together. It has second derivatives, which cuDNN's does not.
+    With ordinary weights this is torch's fused layer. With stacked weights the recurrence is written out: both directions of
+    all tasks advance together, one batched matrix product per time step. It has second derivatives, which cuDNN's does not.
     """
 
     def __init__(self, input_size: int, hidden_size: int):
@@ -127,15 +89,37 @@ class BiLSTM(nn.LSTM):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., T, input_size) -> (..., T, 2 * hidden_size)."""
-        if self.weight_hh_l0.dim() == 2:
-            flat = input.flatten(0, -3)  # (rows, T, in)
-            zero = flat.new_zeros(2, flat.shape[0], self.hidden_size)
-            train = (
-                torch.is_grad_enabled()
-            )  # not dropout's mode: cuDNN has no gradient of what it computed for use alone
-            out = torch.lstm(flat, (zero, zero), _flat_weights(self), True, 1, 0.0, train, True, True)[0]
-            return out.view(*input.shape[:-1], 2 * self.hidden_size)
-        gates, w_hidden, bias = _both_ways(self, input)
+        stacked = self.weight_hh_l0.dim() == 3
+        return (self._written_out(input) if stacked else self._fused(input)).view(*input.shape[:-1], 2 * self.hidden_size)
+
+    def _fused(self, input: Tensor) -> Tensor:
+        flat = input.flatten(0, -3)  # (rows, T, in)
+        zero = flat.new_zeros(2, flat.shape[0], self.hidden_size)
+        weights = [getattr(self, name) for name in self._flat_weights_names]  # torch's list misses functional_call's
+        train = torch.is_grad_enabled()  # not dropout's mode: cuDNN has no gradient of what it computed for use alone
+        return self._torch(flat, zero, weights, True, 1, 0.0, train, True, True)
+
+    def _written_out(self, input: Tensor) -> Tensor:
+        w_in = torch.stack((self.weight_ih_l0, self.weight_ih_l0_reverse), 1).flatten(0, 1)  # (tasks * 2, G, in)
+        w_hidden = torch.stack((self.weight_hh_l0, self.weight_hh_l0_reverse), 1).flatten(0, 1).mT
+        b_in = torch.stack((self.bias_ih_l0, self.bias_ih_l0_reverse), 1)  # (tasks, 2, G)
+        b_hidden = torch.stack((self.bias_hh_l0, self.bias_hh_l0_reverse), 1)
+        bias = torch.stack((b_in, b_hidden)).flatten(1, 2).unsqueeze(2)  # (2, tasks * 2, 1, G)
+        flat = input.flatten(1, -3)  # (tasks, rows, T, in)
+        both = torch.stack((flat, flat.flip(2)), 1).flatten(0, 1)  # (tasks * 2, rows, T, in): the second runs backwards
+        gates = torch.bmm(both.flatten(1, 2), w_in.mT).unflatten(1, flat.shape[1:3])  # (tasks * 2, rows, T, G)
+        states = self._advance(gates, w_hidden, bias)  # T x (tasks * 2, rows, hidden)
+        out = torch.stack(states, 2).unflatten(0, (-1, 2))  # (tasks, 2, rows, T, hidden)
+        return torch.cat((out[:, 0], out[:, 1].flip(2)), -1)  # (tasks, rows, T, 2 * hidden)
+
+
+class BiLSTM(_BothWays, nn.LSTM):
+    """Long short-term memory, both ways: (..., T, input_size) -> (..., T, 2 * hidden_size)."""
+
+    def _torch(self, input: Tensor, zero: Tensor, *settings: Any) -> Tensor:
+        return torch.lstm(input, (zero, zero), *settings)[0]
+
+    def _advance(self, gates: Tensor, w_hidden: Tensor, bias: Tensor) -> list[Tensor]:
         gates = (gates + bias.sum(0).unsqueeze(1)).unbind(2)  # T x (tasks * 2, rows, 4H)
         hidden = cell = gates[0].new_zeros(*gates[0].shape[:2], self.hidden_size)
         states = []
@@ -144,24 +128,16 @@ class BiLSTM(nn.LSTM):
             cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
             hidden = o.sigmoid() * cell.tanh()
             states.append(hidden)
-        return _joined(states, input)
+        return states
 
 
-class BiGRU(nn.GRU):
-    """One bidirectional GRU layer, batch first; like :class:`BiLSTM`, with ``nn.GRU``'s own parameter names."""
+class BiGRU(_BothWays, nn.GRU):
+    """Gated recurrent units, both ways: (..., T, input_size) -> (..., T, 2 * hidden_size)."""
 
-    def __init__(self, input_size: int, hidden_size: int):
-        super().__init__(input_size, hidden_size, batch_first=True, bidirectional=True)
+    def _torch(self, input: Tensor, zero: Tensor, *settings: Any) -> Tensor:
+        return torch.gru(input, zero, *settings)[0]
 
-    def forward(self, input: Tensor) -> Tensor:
-        """(..., T, input_size) -> (..., T, 2 * hidden_size)."""
-        if self.weight_hh_l0.dim() == 2:
-            flat = input.flatten(0, -3)  # (rows, T, in)
-            zero = flat.new_zeros(2, flat.shape[0], self.hidden_size)
-            train = torch.is_grad_enabled()  # as above
-            out = torch.gru(flat, zero, _flat_weights(self), True, 1, 0.0, train, True, True)[0]
-            return out.view(*input.shape[:-1], 2 * self.hidden_size)
-        gates, w_hidden, bias = _both_ways(self, input)
+    def _advance(self, gates: Tensor, w_hidden: Tensor, bias: Tensor) -> list[Tensor]:
         size = 2 * self.hidden_size
         gates = gates + bias[0].unsqueeze(1)
         hidden = gates.new_zeros(*gates.shape[:2], self.hidden_size)
@@ -172,4 +148,4 @@ class BiGRU(nn.GRU):
             new = torch.addcmul(new, reset, inside[..., size:]).tanh()
             hidden = torch.lerp(new, hidden, keep)
             states.append(hidden)
-        return _joined(states, input)
+        return states

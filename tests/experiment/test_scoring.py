@@ -14,7 +14,7 @@ from dsaml.experiment.recipes import MAML_ANNOTATOR, NON_META, passes
 from dsaml.experiment.rows import AS_TRAINED, BEFORE, FINE_TUNED, HEAD_ONLY, SHIFTED, shots_label
 from dsaml.experiment.run import Experiment
 from dsaml.experiment.scoring import score_all, score_pdmer, scores_file
-from dsaml.learn.loop import Run
+from dsaml.learn.loop import TrainingOptions
 
 SHORT = dataclasses.replace(SUPERVISED, steps=4)
 PROFILE = dataclasses.replace(
@@ -90,6 +90,6 @@ def test_scores_are_kept_and_named_by_device_and_precision(experiment, monkeypat
     file.write_bytes(file.read_bytes().replace(b"0", b"1", 1))  # damaged: it is not used, but computed again
     with pytest.raises(TypeError, match="not callable"):
         score_all(experiment, [job], workers=1)
-    other = dataclasses.replace(experiment, run=Run(resume=True, precision="bf16"))
+    other = dataclasses.replace(experiment, options=TrainingOptions(resume=True, precision="bf16"))
     assert scores_file(other, job) != scores_file(experiment, job)
     assert other.checkpoint(NON_META, 0) != experiment.checkpoint(NON_META, 0)

@@ -15,11 +15,13 @@ import torch.distributed as dist
 from conftest import META, MODEL, SUPERVISED, make_store
 
 from dsaml.config import MetaConfig
+from dsaml.devices import arithmetic, choose_device
+from dsaml.distributed import processes, share
 from dsaml.errors import DsamlError
-from dsaml.learn import loop
-from dsaml.learn.distributed import processes, share
-from dsaml.learn.loop import Run, arithmetic, check_device, read_checkpoint
-from dsaml.learn.maml import Batch, BatchStatistics
+from dsaml.io import read_checkpoint
+from dsaml.learn.batch_statistics import BatchStatistics
+from dsaml.learn.loop import History, TrainingOptions
+from dsaml.learn.maml import Batch
 from dsaml.learn.training import train_maml, train_supervised
 from dsaml.model.dsaml import DSAML
 
@@ -40,12 +42,12 @@ def _train_and_die(folder: str, step: int, number: int) -> None:
     """A process that gets a signal in the middle of its training."""
     torch.set_num_threads(1)
 
-    def progress(done: int, total: int, history: loop.History) -> None:
+    def progress(done: int, total: int, history: History) -> None:
         if done == step:
             os.kill(os.getpid(), number)
 
-    run = Run(checkpoint=Path(folder) / "run.pt", resume=True, save_every=3, progress=progress)
-    train_maml(_model(), make_store(), META, seed=5, validate_every=4, run=run)
+    options = TrainingOptions(checkpoint=Path(folder) / "run.pt", resume=True, save_every=3, progress=progress)
+    train_maml(_model(), make_store(), META, seed=5, validate_every=4, options=options)
 
 
 @pytest.fixture
@@ -69,29 +71,30 @@ def test_kill_9_and_resume_give_the_same_parameters(tmp_path, one_thread):
     expected = train_maml(whole, make_store(), META, seed=5, validate_every=4)
     torch.manual_seed(999)
     history = train_maml(
-        resumed, make_store(), META, seed=5, validate_every=4, run=Run(tmp_path / "run.pt", resume=True)
+        resumed, make_store(), META, seed=5, validate_every=4, options=TrainingOptions(tmp_path / "run.pt", resume=True)
     )
     assert history == expected and _same(whole, resumed)
 
 
 def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(store, tmp_path):
-    def press(done: int, total: int, history: loop.History) -> None:
+    def press(done: int, total: int, history: History) -> None:
         if done == 5:
             signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    run = Run(tmp_path / "run.pt", save_every=100, progress=press)
+    options = TrainingOptions(tmp_path / "run.pt", save_every=100, progress=press)
     with pytest.raises(DsamlError, match=r"stopped after step \d+ of 12: saved in .*run\.pt; the same command goes on"):
-        train_maml(_model(), store, META, seed=5, validate_every=4, run=run)
+        train_maml(_model(), store, META, seed=5, validate_every=4, options=options)
     assert signal.getsignal(signal.SIGINT) is before
+    assert read_checkpoint(tmp_path / "run.pt")["step"] == 6  # the step after the one that was shown when it came
     whole, resumed = _model(), _model()
     train_maml(whole, store, META, seed=5, validate_every=4)
-    train_maml(resumed, store, META, seed=5, validate_every=4, run=Run(tmp_path / "run.pt", resume=True))
+    train_maml(resumed, store, META, seed=5, validate_every=4, options=TrainingOptions(tmp_path / "run.pt", resume=True))
     assert _same(whole, resumed)
 
 
 def test_a_full_disk_keeps_the_last_good_checkpoint(store, tmp_path, monkeypatch):
-    run = Run(tmp_path / "run.pt", save_every=3)
+    options = TrainingOptions(tmp_path / "run.pt", save_every=3)
     sync, calls = os.fsync, []
 
     def second_time_full(handle: int) -> None:
@@ -102,7 +105,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(store, tmp_path, monkeypatch
 
     monkeypatch.setattr(os, "fsync", second_time_full)
     with pytest.raises(DsamlError, match=r"run\.pt: cannot be written \(No space left on device\); what was there before is kept"):
-        train_maml(_model(), store, META, seed=0, validate_every=4, run=run)
+        train_maml(_model(), store, META, seed=0, validate_every=4, options=options)
     assert read_checkpoint(tmp_path / "run.pt")["step"] == 3
 
 
@@ -117,16 +120,16 @@ def test_a_gradient_that_is_not_finite_is_never_applied(store):
 
 def test_training_stops_early_and_stays_stopped(store, tmp_path):
     config = dataclasses.replace(SUPERVISED, steps=200, learning_rate=0.05, patience=2)
-    run = Run(tmp_path / "run.pt", resume=True)
-    history = train_supervised(_model(), store, config, seed=0, validate_every=2, run=run)
+    options = TrainingOptions(tmp_path / "run.pt", resume=True)
+    history = train_supervised(_model(), store, config, seed=0, validate_every=2, options=options)
     assert len(history.loss) == history.best_step + 4 < 200
     again = _model()
-    assert train_supervised(again, store, config, seed=0, validate_every=2, run=run) == history
+    assert train_supervised(again, store, config, seed=0, validate_every=2, options=options) == history
 
 
 def test_tensorboard_reads_the_log(store, tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    history = train_maml(_model(), store, META, seed=0, validate_every=4, run=Run(logs=tmp_path))
+    history = train_maml(_model(), store, META, seed=0, validate_every=4, options=TrainingOptions(logs=tmp_path))
     log = events.EventAccumulator(str(tmp_path)).Reload()
     assert [event.value for event in log.Scalars("loss")] == pytest.approx(history.loss)
     scores = log.Scalars("validation CCC")
@@ -137,7 +140,7 @@ def test_tensorboard_reads_the_log(store, tmp_path):
 def test_bfloat16_learns_nearly_the_same(store):
     config = dataclasses.replace(SUPERVISED, loss="mse")  # correlations of an untrained model hang on the last digits
     exact = train_supervised(_model(PLAIN), store, config, seed=0, validate_every=6)
-    rough = train_supervised(_model(PLAIN), store, config, seed=0, validate_every=6, run=Run(precision="bf16"))
+    rough = train_supervised(_model(PLAIN), store, config, seed=0, validate_every=6, options=TrainingOptions(precision="bf16"))
     assert rough.loss[0] == pytest.approx(exact.loss[0], rel=0.01)
     assert rough.loss == pytest.approx(exact.loss, rel=0.15)
     assert rough.loss != exact.loss
@@ -146,12 +149,12 @@ def test_bfloat16_learns_nearly_the_same(store):
 
 
 def test_a_device_that_is_not_there_is_one_sentence():
-    assert check_device("auto") in ("cpu", "cuda", "mps")
+    assert choose_device("auto") in ("cpu", "cuda", "mps")
     with pytest.raises(DsamlError, match="device 'tpu' is not known"):
-        check_device("tpu")
+        choose_device("tpu")
     if not torch.cuda.is_available():
         with pytest.raises(DsamlError, match="device 'cuda' is not there"):
-            check_device("cuda")
+            choose_device("cuda")
 
 
 @pytest.mark.parametrize("config", [META, EVERYTHING])
@@ -204,9 +207,9 @@ def _rank(rank: int, size: int, port: int, folder: str, config: MetaConfig) -> N
     with processes("cpu", 60) as device:
         assert device == "cpu" and dist.get_world_size() == size
         model = _model(PLAIN).double()
-        run = Run(checkpoint=Path(folder) / "run.pt", save_every=4)
+        options = TrainingOptions(checkpoint=Path(folder) / "run.pt", save_every=4)
         train_supervised(model, _exact_store(), SUPERVISED, seed=5, validate_every=4)
-        history = train_maml(model, _exact_store(), config, seed=5, validate_every=4, run=run)
+        history = train_maml(model, _exact_store(), config, seed=5, validate_every=4, options=options)
         torch.save({"model": model.state_dict(), "history": vars(history)}, Path(folder) / f"{rank}.pt")
 
 
@@ -240,6 +243,6 @@ def test_two_processes_equal_one(tmp_path, one_thread, config):
 
 
 def test_more_processes_than_tasks_are_refused(monkeypatch):
-    monkeypatch.setattr("dsaml.learn.distributed.ranks", lambda: (0, 4))
+    monkeypatch.setattr("dsaml.distributed.ranks", lambda: (0, 4))
     with pytest.raises(DsamlError, match="3 tasks per step cannot be shared by 4 processes"):
         share([1, 2, 3])

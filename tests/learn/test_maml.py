@@ -10,7 +10,7 @@ from dsaml.config import MetaConfig, ModelConfig
 from dsaml.errors import DsamlError
 from dsaml.learn import reference
 from dsaml.learn.losses import total_loss
-from dsaml.learn.maml import Batch, adapted_names, enter, inner_update, meta_loss, personalize, predict, stack
+from dsaml.learn.maml import ADAPTED, Batch, inner_update, meta_loss, personalize, precompute, predict, stack
 from dsaml.learn.reference import import_learn2learn
 from dsaml.learn.training import engine
 from dsaml.model.dsaml import DSAML
@@ -47,7 +47,7 @@ def test_both_engines_give_the_same_gradients(adapt, second_order, loss):
     gradients = {}
     for name in ("stacked", "learn2learn"):
         model = _model(torch.float64)
-        engine(name).meta_loss(model, support, query, config).sum().backward()
+        meta_loss(model, support, query, config, engine(name)).sum().backward()
         gradients[name] = {n: p.grad for n, p in model.named_parameters()}
     for name, gradient in gradients["learn2learn"].items():
         torch.testing.assert_close(gradients["stacked"][name], gradient, atol=1e-6, rtol=1e-6)
@@ -58,7 +58,7 @@ def test_the_reference_engine_is_learn2learn_as_its_manual_says():
     algorithms = import_learn2learn().algorithms
     config, support, query = _settings(adapt="all"), _batch(2, 1, 1), _batch(2, 2, 2)
     mine, theirs = _model(), _model()
-    reference.meta_loss(mine, support, query, config).sum().backward()
+    meta_loss(mine, support, query, config, reference.inner_update).sum().backward()
     maml = algorithms.MAML(theirs, lr=config.inner_lr, first_order=True)
     for task in range(2):
         learner = maml.clone()
@@ -74,10 +74,19 @@ def test_the_reference_engine_is_learn2learn_as_its_manual_says():
 @pytest.mark.parametrize("adapt", ["all", "no-adapter", "head"])
 def test_both_engines_personalize_to_the_same_weights(adapt):
     config, support = _settings(adapt=adapt), _batch(3, 1, 1)
-    mine, theirs = (engine(name).personalize(_model(), support, config) for name in ("stacked", "learn2learn"))
+    mine, theirs = (personalize(_model(), support, config, inner=engine(name)) for name in ("stacked", "learn2learn"))
     assert set(mine) == set(theirs)
     for name in mine:
         torch.testing.assert_close(mine[name], theirs[name], atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["stacked", "learn2learn"])
+def test_adaptation_goes_on_where_it_stopped(name):
+    config, support, inner = _settings(adapt="no-adapter"), _batch(3, 1, 1), engine(name)
+    first = personalize(_model(), support, config, 2, inner=inner)
+    further = personalize(_model(), support, config, 3, first, inner)
+    for key, weight in personalize(_model(), support, config, 5, inner=inner).items():
+        torch.testing.assert_close(further[key], weight, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["stacked", "learn2learn"])
@@ -88,11 +97,10 @@ def test_memory_is_flat_over_200_adaptations(name):
         gc.collect()
         return sum(isinstance(item, torch.Tensor) for item in gc.get_objects())
 
-    personalize_one = engine(name).personalize
-    personalize_one(model, support, config)
+    personalize(model, support, config, inner=engine(name))
     before = tensors()
     for _ in range(200):
-        personalize_one(model, support, config)
+        personalize(model, support, config, inner=engine(name))
     assert tensors() <= before
 
 
@@ -152,7 +160,7 @@ def test_adaptation_changes_only_what_it_names_and_never_the_base(adapt):
     before = copy.deepcopy(model.state_dict())
     config = _settings(adapt=adapt)
     weights = personalize(model, support, config)
-    assert set(weights) == set(adapted_names(model, adapt))
+    assert set(weights) == {name for name, _ in model.named_parameters() if name.startswith(ADAPTED[adapt])}
     assert any(not torch.equal(weights[name][0], weights[name][1]) for name in weights)  # tasks differ
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
@@ -171,20 +179,17 @@ def test_tasks_do_not_touch_each_other():
     model, support, query = _model(), _batch(3, 1, 10), _batch(3, 2, 11)
     config = _settings(adapt="no-adapter")
     together = predict(model, personalize(model, support, config), query, config)
-    one = Batch(support.x[1:2], support.global_embedding[1:2], support.target[1:2])
-    only = Batch(query.x[1:2], query.global_embedding[1:2], query.target[1:2])
-    torch.testing.assert_close(
-        together[1:2], predict(model, personalize(model, one, config), only, config), atol=1e-5, rtol=1e-4
-    )
+    alone = predict(model, personalize(model, support[1:2], config), query[1:2], config)
+    torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=1e-4)
 
 
 def test_inner_steps_lower_the_support_loss():
     model, support = _model(), _batch(4, 1, 12)
     config = _settings(adapt="no-adapter", inner_steps=20, inner_lr=0.1)
-    entered = enter(model, support, config.adapt)
+    ready = precompute(model, support, config.adapt)
 
     def loss(steps: int) -> torch.Tensor:
-        weights = inner_update(model, stack(model, config.adapt, 4), entered, config, steps)
+        weights = inner_update(model, stack(model, config.adapt, 4), ready, config, steps)
         return (predict(model, weights, support, config) - support.target).square().mean((1, 2, 3))
 
     assert (loss(20) < loss(0)).all()

@@ -8,8 +8,8 @@ import torch
 from conftest import META, MODEL, SUPERVISED
 
 from dsaml.errors import DsamlError
-from dsaml.io import seal
-from dsaml.learn.loop import Run, read_checkpoint
+from dsaml.io import read_checkpoint, seal
+from dsaml.learn.loop import TrainingOptions
 from dsaml.learn.training import (
     cross_song_tasks,
     mean_ccc,
@@ -43,9 +43,9 @@ def _killed_at(step: int):
 def test_a_killed_run_resumes_to_the_same_parameters(kind, config, die_at, store, tmp_path):
     whole = _model()
     expected = kind(whole, store, config, seed=5, validate_every=4)
-    run = Run(checkpoint=tmp_path / "run.pt", resume=True, save_every=3, progress=_killed_at(die_at))
+    options = TrainingOptions(checkpoint=tmp_path / "run.pt", resume=True, save_every=3, progress=_killed_at(die_at))
     with pytest.raises(Killed):
-        kind(_model(), store, config, seed=5, validate_every=4, run=run)
+        kind(_model(), store, config, seed=5, validate_every=4, options=options)
     torch.manual_seed(999)  # another process: its random state is its own
     resumed = DSAML(MODEL)
     if kind is train_maml and not (tmp_path / "run.pt").is_file():
@@ -55,7 +55,7 @@ def test_a_killed_run_resumes_to_the_same_parameters(kind, config, die_at, store
     elif kind is train_maml:
         resumed.load_state_dict(_model().state_dict())  # the adapter is not trained, so it comes from the start
     history = kind(
-        resumed, store, config, seed=5, validate_every=4, run=Run(tmp_path / "run.pt", resume=True, save_every=3)
+        resumed, store, config, seed=5, validate_every=4, options=TrainingOptions(tmp_path / "run.pt", resume=True, save_every=3)
     )
     assert history == expected
     for name, tensor in whole.state_dict().items():
@@ -63,12 +63,12 @@ def test_a_killed_run_resumes_to_the_same_parameters(kind, config, die_at, store
 
 
 def test_a_finished_run_is_read_and_not_trained_again(store, tmp_path):
-    run = Run(checkpoint=tmp_path / "run.pt", resume=True)
+    options = TrainingOptions(checkpoint=tmp_path / "run.pt", resume=True)
     first = _model()
-    history = train_supervised(first, store, SUPERVISED, seed=0, validate_every=4, run=run)
-    again = Run(checkpoint=tmp_path / "run.pt", resume=True, progress=_killed_at(SUPERVISED.steps))
+    history = train_supervised(first, store, SUPERVISED, seed=0, validate_every=4, options=options)
+    again = TrainingOptions(checkpoint=tmp_path / "run.pt", resume=True, progress=_killed_at(SUPERVISED.steps))
     second = _model()
-    assert train_supervised(second, store, SUPERVISED, seed=0, validate_every=4, run=again) == history
+    assert train_supervised(second, store, SUPERVISED, seed=0, validate_every=4, options=again) == history
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
@@ -96,9 +96,9 @@ def test_maml_leaves_a_fixed_adapter_and_trains_the_rest(store):
 
 def test_a_diverging_loss_stops_with_a_sentence_and_keeps_the_checkpoint(store, tmp_path):
     config = dataclasses.replace(SUPERVISED, learning_rate=1e30, loss="mse")
-    run = Run(checkpoint=tmp_path / "run.pt", save_every=1)
+    options = TrainingOptions(checkpoint=tmp_path / "run.pt", save_every=1)
     with pytest.raises(DsamlError, match=r"the loss is .*lower the learning rate"):
-        train_supervised(_model(), store, config, seed=0, validate_every=100, run=run)
+        train_supervised(_model(), store, config, seed=0, validate_every=100, options=options)
     assert read_checkpoint(tmp_path / "run.pt")["step"] >= 1
 
 
@@ -129,14 +129,14 @@ def test_bad_checkpoints_get_one_sentence_and_execute_nothing(content, tmp_path)
 
 def test_every_flipped_byte_of_a_checkpoint_is_noticed(store, tmp_path):
     path = tmp_path / "run.pt"
-    train_supervised(_model(), store, SUPERVISED, seed=0, validate_every=4, run=Run(path))
+    train_supervised(_model(), store, SUPERVISED, seed=0, validate_every=4, options=TrainingOptions(path))
     good = path.read_bytes()
     for place in [0, 20, 70, *np.random.default_rng(0).integers(0, len(good), 40)]:
         bad = bytearray(good)
         bad[place] ^= 1 << int(place) % 8
         path.write_bytes(bad)
         with pytest.raises(DsamlError, match=r"run\.pt: cannot be used \(its checksum does not fit"):
-            train_supervised(_model(), store, SUPERVISED, seed=0, validate_every=4, run=Run(path, resume=True))
+            train_supervised(_model(), store, SUPERVISED, seed=0, validate_every=4, options=TrainingOptions(path, resume=True))
         assert path.read_bytes() == bad
 
 
@@ -164,12 +164,12 @@ def test_a_model_is_chosen_by_what_it_is_scored_by(store, tmp_path):
     """As it is, or after adaptation to validation listeners: two checkpoints of one training."""
     config = dataclasses.replace(SUPERVISED, learning_rate=0.02, steps=24)
     inner = dataclasses.replace(META, inner_lr=0.2)
-    run = Run(checkpoint=tmp_path / "run.pt", resume=True)
+    options = TrainingOptions(checkpoint=tmp_path / "run.pt", resume=True)
     chosen = {}
     for adapted in (False, True):
         model = _model()
         history = train_supervised(
-            model, store, config, seed=0, validate_every=3, run=run, adaptation=inner, adapted=adapted
+            model, store, config, seed=0, validate_every=3, options=options, adaptation=inner, adapted=adapted
         )
         chosen[adapted] = model
     assert len(history.adapted) == len(history.validation) == 9

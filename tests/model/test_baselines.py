@@ -32,11 +32,6 @@ def _batch(model: Baseline, songs: int, seed: int) -> Batch:
     return Batch(draw(TASKS, songs, 6, *shape), draw(TASKS, songs, 1, 2), draw(TASKS, songs, 6, 2))
 
 
-def _one(batch: Batch, task: int) -> Batch:
-    part = slice(task, task + 1)
-    return Batch(batch.x[part], batch.global_embedding[part], batch.target[part])
-
-
 @pytest.mark.parametrize("mode", ["eval", "train"])
 @pytest.mark.parametrize("name", BASELINES)
 def test_tasks_at_once_are_tasks_one_by_one(name, mode, monkeypatch):
@@ -49,10 +44,11 @@ def test_tasks_at_once_are_tasks_one_by_one(name, mode, monkeypatch):
     together = personalize(model, support, config)
     predictions = predict(model, together, query, config)
     for task in range(TASKS):
-        alone = personalize(model, _one(support, task), config)
+        one = slice(task, task + 1)
+        alone = personalize(model, support[one], config)
         for key, weight in alone.items():
             torch.testing.assert_close(together[key][task], weight[0], **LINE_UP)
-        torch.testing.assert_close(predictions[task], predict(model, alone, _one(query, task), config)[0], **LINE_UP)
+        torch.testing.assert_close(predictions[task], predict(model, alone, query[one], config)[0], **LINE_UP)
     assert all(not torch.equal(weight[0], before[key]) for key, weight in together.items() if "dense" in key)
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())  # batch statistics too
 
@@ -66,8 +62,7 @@ def test_gradients_of_a_meta_step_are_those_of_its_tasks(name, second_order):
         model = _model(name)
         support, query = _batch(model, 1, 1), _batch(model, 2, 2)
         for part in sizes:
-            cut = [Batch(b.x[part], b.global_embedding[part], b.target[part]) for b in (support, query)]
-            meta_loss(model, *cut, config).sum().backward()
+            meta_loss(model, support[part], query[part], config).sum().backward()
         gradients.append({key: parameter.grad for key, parameter in model.named_parameters()})
     for key, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][key], **LINE_UP)

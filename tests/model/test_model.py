@@ -9,12 +9,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.func import functional_call
 
-from dsaml.config import ModelConfig, released
+from dsaml.config import released
 from dsaml.errors import DsamlError
 from dsaml.learn.losses import diagonal_attention_loss, mse_loss, score_loss, sequence_scores, total_loss
-from dsaml.model.dsaml import DSAML, RELEASED_NAMES, ConvBlock, band_mask, load_released, parameter_table
+from dsaml.model import DSAML, ModelConfig
+from dsaml.model.dsaml import ConvBlock, band_mask
+from dsaml.model.fast_adapter import FastBlock
 from dsaml.model.layers import BiLSTM, Dropout
+from dsaml.model.released import RELEASED_NAMES, load_released
+from dsaml.model.weights import parameter_table
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 needs_golden = pytest.mark.skipif(
@@ -210,20 +215,29 @@ def test_gradient_of_the_score_loss_is_finite_on_constant_sequences():
     assert prediction.grad.isfinite().all()
 
 
-def test_a_large_batch_gives_the_same_in_less_memory(monkeypatch):
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("large", [0, FastBlock.LARGE])
+@pytest.mark.parametrize("tasks", [0, 3])
+def test_the_fast_block_is_the_block_of_figure_3(tasks, large, training, monkeypatch):
+    """In both modes, with few activations and with many, with one set of weights and with one for each task."""
+    monkeypatch.setattr(FastBlock, "LARGE", large)
     torch.manual_seed(0)
-    block = ConvBlock(2, 4, (3, 3), (1, 1)).double().train()
-    other, x = copy.deepcopy(block), torch.randn(3, 2, 9, 8, dtype=torch.float64)
-    plain = block(x)
-    monkeypatch.setattr(ConvBlock, "LARGE", 0)
-    large = other(x)
-    torch.testing.assert_close(large, plain)
-    plain.square().sum().backward()
-    large.square().sum().backward()
-    for (name, a), b in zip(block.named_parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(a.grad, b.grad, msg=name)
-    for (name, a), b in zip(block.named_buffers(), other.buffers(), strict=True):
-        torch.testing.assert_close(a, b, msg=name)
+    plain = ConvBlock(2, 4, (3, 3), (1, 1)).double().train(training)
+    plain.norm.running_mean.normal_()
+    plain.norm.running_var.uniform_(0.5, 2)
+    fast = FastBlock(copy.deepcopy(plain)).train(training)
+    x = torch.randn(*([tasks] if tasks else []), 5, 2, 9, 8, dtype=torch.float64)
+    change = {name: torch.randn(tasks, *p.shape, dtype=torch.float64) for name, p in plain.named_parameters()}
+    results = {}
+    for block in (plain, fast):
+        own = {name: p + change[name] for name, p in block.named_parameters()} if tasks else {}
+        song = x.clone().requires_grad_()
+        out = functional_call(block, own, song)
+        (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)).sum().backward()
+        results[block] = [out, song.grad, *(p.grad for p in block.parameters()), *block.buffers()]
+    assert list(plain.state_dict()) == list(fast.state_dict())
+    for one, other in zip(*results.values(), strict=True):
+        torch.testing.assert_close(other, one)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])

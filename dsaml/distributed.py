@@ -6,7 +6,7 @@ Start it with ``torchrun --nproc-per-node N -m dsaml train …``. Alone, every f
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
@@ -92,14 +92,12 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     return value
 
 
-def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+def sum_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
     """Replace each gradient by its sum over the processes, in one message."""
     if ranks()[1] == 1:
         return
-    parameters = list(parameters)
     gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-    flat = torch.cat([g.flatten() for g in gradients])
-    dist.all_reduce(flat)
+    flat = sum_over_ranks(torch.cat([g.flatten() for g in gradients]))
     for parameter, part in zip(parameters, flat.split([g.numel() for g in gradients]), strict=True):
         parameter.grad = part.view_as(parameter)
 
@@ -113,14 +111,14 @@ def from_first(value: float, device: str = "cpu") -> float:
     return shared.item()
 
 
-def wait_for_all() -> None:
-    """Return when every process has come here."""
-    if ranks()[1] > 1:
-        dist.barrier()
-
-
 def copy_from_first(model: torch.nn.Module) -> None:
     """Give every process the first one's weights and buffers."""
     if ranks()[1] > 1:
         for tensor in model.state_dict().values():
             dist.broadcast(tensor, 0)
+
+
+def wait_for_all() -> None:
+    """Return when every process has come here."""
+    if ranks()[1] > 1:
+        dist.barrier()

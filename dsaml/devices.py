@@ -1,0 +1,42 @@
+"""Where and how exactly torch computes: the device by its name, the precision of matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+
+from dsaml.errors import DsamlError
+
+
+def choose_device(name: str = "auto") -> str:
+    """The device that a name stands for; "auto" is "cuda" where there is a GPU, else "mps" on Apple silicon, else "cpu".
+
+    Raises
+    ------
+    DsamlError
+        If this machine does not have it.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if there[device])
+    if name not in there:
+        raise DsamlError(f"device '{name}' is not known; choose one of: auto, {', '.join(there)}")
+    if not there[name]:
+        raise DsamlError(f"device '{name}' is not there, or this torch was built without it; use --device cpu")
+    return name
+
+
+@contextmanager
+def arithmetic(device: str, precision: str) -> Iterator[None]:
+    """Inside the block matrix products have this precision; weights and losses stay float32."""
+    if precision not in ("float32", "tf32", "bf16"):
+        raise DsamlError(f"precision '{precision}' is not known; choose one of: float32, tf32, bf16")
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        with torch.autocast(device.split(":")[0], torch.bfloat16) if precision == "bf16" else nullcontext():
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,77 @@
+"""Checkpoints of the authors' released code: their names, and the model that they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from dsaml.config import released
+from dsaml.errors import DsamlError
+from dsaml.model.dsaml import DSAML
+from dsaml.model.weights import load_weights
+
+RELEASED_NAMES = (  # (the released code's, ours), applied in this order
+    ("spectrogram_feature_extractor.feature_extractor.0.", "adapter.block1."),
+    ("spectrogram_feature_extractor.feature_extractor.1.", "adapter.block2."),
+    ("spectrogram_feature_extractor.conv1x1.", "adapter.conv1x1."),
+    ("fusion_model.spectrogram_feature_project.", "adapter.linear."),
+    ("fusion_model.fusion_project.", "fusion."),
+    ("multi_scale_attention.encoder.encoder.layer.", "attention.layers."),
+    (".attention.attention.distance_embedding.weight", ".distance"),
+    (".attention.attention.", "."),
+    (".attention.output.dense.", ".OUTPUT."),  # in capitals until ".output.dense." is taken by the feed-forward part
+    (".attention.output.LayerNorm.", ".norm1."),
+    (".intermediate.dense.", ".up."),
+    (".output.dense.", ".down."),
+    (".output.LayerNorm.", ".norm2."),
+    (".OUTPUT.", ".output."),
+    (".bn.", ".norm."),
+    ("sequence_predict_model.bilstm.", "predictor.lstm."),
+    ("sequence_predict_model.layers.0.", "predictor.hidden."),
+    ("sequence_predict_model.layers.2.", "predictor.output."),
+)
+
+
+def load_released(state_dict: Mapping[str, Tensor], num_heads: int) -> DSAML:
+    """Build the ``released`` variant from weights under the released code's names.
+
+    Parameters
+    ----------
+    state_dict : mapping of str to Tensor
+        D, the number of layers, the feed-forward width and the position limit are read off the shapes.
+    num_heads : int
+        The one size that no shape tells.
+
+    Returns
+    -------
+    DSAML
+        In eval mode.
+
+    Raises
+    ------
+    DsamlError
+        If weights are missing, unknown or of a wrong shape (all are listed), or ``num_heads`` does not fit.
+    """
+    weights = {}
+    for name, tensor in state_dict.items():
+        for theirs, ours in RELEASED_NAMES:
+            name = name.replace(theirs, ours)
+        weights[name] = torch.as_tensor(tensor)
+    needed = ("adapter.linear.weight", "attention.layers.0.up.weight", "attention.layers.0.distance")
+    if absent := [name for name in needed if name not in weights]:
+        raise DsamlError(
+            f"released weights: no {', '.join(absent)} among {len(weights)} names; is this a checkpoint of DSAML?"
+        )
+    dim, feed_forward = len(weights[needed[0]]), len(weights[needed[1]])
+    limit, head_dim = weights[needed[2]].shape
+    if num_heads * head_dim != dim:
+        raise DsamlError(
+            f"released weights: {num_heads} heads of {head_dim} do not make D = {dim}; num_heads is {dim // head_dim}"
+        )
+    layers = {name.split(".")[2] for name in weights if name.startswith("attention.layers.")}
+    sizes = {"dim": dim, "heads": num_heads, "layers": len(layers), "feed_forward": feed_forward}
+    model = DSAML(released(**sizes, max_positions=(limit + 1) // 2))
+    load_weights(model, weights, "released weights")
+    return model.eval()
