@@ -1,7 +1,7 @@
 # make book   set up .venv, run everything on the embedded corpus, build the book
 # make test   set up .venv, run the test suite
 # make drills kill, starve and crowd commands at random moments; the numbers have to stay the same
-# make lint   set up .venv, check the style
+# make lint   set up .venv, check the style, who imports whom, and types
 # make clean  remove what was generated, but not .venv and not results of the paper profile
 
 # The first of these that exists and is new enough; override with `make book PYTHON=/path/to/python`.
@@ -29,6 +29,8 @@ drills: $(STAMP)
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .
+	$(VENV)/bin/lint-imports
+	$(RUN) -m mypy
 
 clean:
 	rm -rf _build cache results/demo

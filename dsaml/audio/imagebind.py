@@ -156,7 +156,7 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(f"{name}{tuple(weights[name].shape)}".encode())
-        digest.update(weights[name].numpy())
+        digest.update(weights[name].numpy().data)
     return digest.hexdigest()
 
 

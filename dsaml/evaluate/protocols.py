@@ -22,7 +22,7 @@ from dsaml.evaluate.floors import CONSTANT, SONG_MEAN, SUPPORT_LAST, SUPPORT_MEA
 from dsaml.evaluate.oracles import AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE, oracle_answers
 from dsaml.evaluate.scores import UNTRAINED, Question, about_rest, about_song, scores_table
 from dsaml.learn.batches import SongStore
-from dsaml.learn.maml import mode, personalize
+from dsaml.learn.maml import adapt, mode
 from dsaml.learn.tasks import Task
 from dsaml.learn.training import chunks, cross_song_tasks, engine, predict_tasks
 from dsaml.model.dsaml import DSAML
@@ -131,7 +131,7 @@ def dmer(
 def prefix(
     store: SongStore,
     features: Mapping[str, Features],
-    model: Module,
+    model: DSAML,
     config: MetaConfig,
     method: str,
     seed: int,
@@ -148,7 +148,7 @@ def prefix(
                 songs[song] = Features(model.local_features(whole.log_mel[None])[0], whole.global_embedding)
     for part in chunks(questions, config.tasks_at_once):
         support = store.batch([question.annotator for question in part], [[question.song] for question in part])
-        weights = personalize(model, support, config, inner=engine(config.engine))
+        weights = adapt(model, support, config, inner=engine(config.engine))
         with mode(model, config.test_mode):
             for number, question in enumerate(part):
                 own = {name: weight[number] for name, weight in weights.items()}

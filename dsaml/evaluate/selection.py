@@ -43,4 +43,4 @@ def select_inner(
         for steps, predictions in predict_along(model, store, tasks, settings, stops).items():
             grid.append({"inner_lr": inner_lr, "inner_steps": steps, "ccc": mean_ccc(predictions, target)})
     best = max(grid, key=lambda row: row["ccc"])
-    return with_inner(config, best["inner_lr"], best["inner_steps"]), grid
+    return with_inner(config, best["inner_lr"], int(best["inner_steps"])), grid

@@ -270,7 +270,7 @@ def summary(structure: Structure) -> dict[str, str]:
     """The structure as text for pages: shares in percent, the rest with two digits after the point; keys end in the dimension."""
     lower = structure.annotator / structure.disagreement()
     rows = {name.replace(" ", "_"): share for name, share in zip(COMPONENTS, structure.shares(), strict=True)}
-    out = {}
+    out: dict[str, str] = {}
     for k, d in enumerate(DIMENSIONS):
         out |= {f"{name}_{d}": percent(share[k]) for name, share in rows.items()}
         out |= {f"lower_{d}": percent(max(lower[k], 0)), f"agreement_{d}": percent(structure.agreement()[k])}

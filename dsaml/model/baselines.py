@@ -249,8 +249,8 @@ class DAMFFSlices(Slices):
         self.dense = nn.Linear(channels * cells, config.of(64))
 
     def maps(self, x: Tensor) -> Tensor:
-        maps = [F.max_pool2d(scale(x).contiguous(memory_format=torch.channels_last), 2) for scale in self.scales]
-        maps = F.relu(self.norm(torch.cat(maps, 1)))  # (N, scales * channels, time / 2, mel / 2)
+        each = [F.max_pool2d(scale(x).contiguous(memory_format=torch.channels_last), 2) for scale in self.scales]
+        maps = F.relu(self.norm(torch.cat(each, 1)))  # (N, scales * channels, time / 2, mel / 2)
         pooled = torch.stack((maps.mean((2, 3)), maps.amax((2, 3))))  # (2, N, channels)
         maps = maps * self.excite(F.relu(self.squeeze(pooled))).sum(0).sigmoid()[..., None, None]
         maps = maps * self.spatial(torch.stack((maps.mean(1), maps.amax(1)), 1)).sigmoid()

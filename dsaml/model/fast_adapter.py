@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from dsaml.model.layers import BatchNorm2d, Conv2d
 
 
 class FastBlock(nn.Module):
@@ -23,7 +27,10 @@ class FastBlock(nn.Module):
 
     LARGE = 2**24  # activations of one layer; more of them are not kept
 
-    def __init__(self, block: nn.Module):
+    conv: Conv2d
+    norm: BatchNorm2d
+
+    def __init__(self, block: Any):
         super().__init__()
         self.conv, self.norm = block.conv, block.norm
 

@@ -7,6 +7,7 @@ are torch's own layers, and activations have no ``tasks`` dimension.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -84,8 +85,19 @@ class _BothWays(nn.RNNBase):
     all tasks advance together, one batched matrix product per time step. It has second derivatives, which cuDNN's does not.
     """
 
+    weight_ih_l0: Tensor
+    weight_ih_l0_reverse: Tensor
+    weight_hh_l0: Tensor
+    weight_hh_l0_reverse: Tensor
+    bias_ih_l0: Tensor
+    bias_ih_l0_reverse: Tensor
+    bias_hh_l0: Tensor
+    bias_hh_l0_reverse: Tensor
+    _torch: Callable[..., Tensor]  # the fused layer
+    _advance: Callable[[Tensor, Tensor, Tensor], list[Tensor]]  # the recurrence
+
     def __init__(self, input_size: int, hidden_size: int):
-        super().__init__(input_size, hidden_size, batch_first=True, bidirectional=True)
+        super().__init__(input_size, hidden_size, batch_first=True, bidirectional=True)  # type: ignore[call-arg, arg-type]
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., T, input_size) -> (..., T, 2 * hidden_size)."""
@@ -120,10 +132,10 @@ class BiLSTM(_BothWays, nn.LSTM):
         return torch.lstm(input, (zero, zero), *settings)[0]
 
     def _advance(self, gates: Tensor, w_hidden: Tensor, bias: Tensor) -> list[Tensor]:
-        gates = (gates + bias.sum(0).unsqueeze(1)).unbind(2)  # T x (tasks * 2, rows, 4H)
-        hidden = cell = gates[0].new_zeros(*gates[0].shape[:2], self.hidden_size)
+        gates = gates + bias.sum(0).unsqueeze(1)  # (tasks * 2, rows, T, 4H)
+        hidden = cell = gates.new_zeros(*gates.shape[:2], self.hidden_size)
         states = []
-        for gate in gates:
+        for gate in gates.unbind(2):
             i, f, g, o = torch.baddbmm(gate, hidden, w_hidden).chunk(4, -1)
             cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
             hidden = o.sigmoid() * cell.tanh()

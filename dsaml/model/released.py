@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import torch
@@ -71,7 +72,7 @@ def load_released(state_dict: Mapping[str, Tensor], num_heads: int) -> DSAML:
             f"released weights: {num_heads} heads of {head_dim} do not make D = {dim}; num_heads is {dim // head_dim}"
         )
     layers = {name.split(".")[2] for name in weights if name.startswith("attention.layers.")}
-    sizes = {"dim": dim, "heads": num_heads, "layers": len(layers), "feed_forward": feed_forward}
-    model = DSAML(released(**sizes, max_positions=(limit + 1) // 2))
+    settings = dataclasses.replace(released(), dim=dim, heads=num_heads, layers=len(layers), feed_forward=feed_forward)
+    model = DSAML(dataclasses.replace(settings, max_positions=(limit + 1) // 2))
     load_weights(model, weights, "released weights")
     return model.eval()
