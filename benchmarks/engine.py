@@ -17,7 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.common import Progress, machine, peak_memory, seconds, take_turns
 from dsaml.config import CLIP_STEPS, DEMO, PAPER, MetaConfig, ModelConfig
 from dsaml.experiment.recipes import baseline_name
-from dsaml.learn.maml import Batch, meta_loss, personalize, predict
+from dsaml.learn import maml
+from dsaml.learn.maml import Batch, meta_loss, predict
 from dsaml.learn.training import engine
 from dsaml.model.baselines import BASELINES, BaselineConfig, make_baseline
 from dsaml.model.dsaml import DSAML, ConvBlock, DualScaleAttention, band_mask, sinusoidal_positions
@@ -141,9 +142,9 @@ def one_listener(model_config: ModelConfig, meta: MetaConfig, rounds: int, progr
     for adapt in ADAPT:
         progress(f"D = {model_config.dim}, one listener, adapt {adapt}")
         config = dataclasses.replace(meta, adapt=adapt)
-        weights = personalize(model, support, config)
+        weights = maml.adapt(model, support, config)
         rows[adapt] = {
-            "adapt_seconds": seconds(lambda config=config: personalize(model, support, config), rounds),
+            "adapt_seconds": seconds(lambda config=config: maml.adapt(model, support, config), rounds),
             "predict_seconds": seconds(
                 lambda config=config, weights=weights: predict(model, weights, support, config), rounds
             ),

@@ -1,3 +1,55 @@
-"""DSAML: personalized dynamic music emotion recognition with dual-scale attention and meta-learning."""
+"""DSAML: how pleasant and how intense a song feels from half second to half second, to one listener, after one annotated song.
+
+The rooms of the package; each imports from those below it and from no other::
+
+    cli         python -m dsaml COMMAND
+    listen      one's own music: predict, personalize; the listening study
+    experiment  recipes, trained models, tables, claims: whatever ends in a result file
+    evaluate    scores, protocols, floors, intervals        (beside it: plots, the figures)
+    learn       tasks (Eq. 5, 6), losses (Eq. 3), MAML (Eq. 4), the training loop
+    model       DSAML as in Figures 2 and 3, the baselines  (beside it: data, songs and labels)
+    audio       slices, log-mels, global encoders, the feature cache
+
+``model`` and ``learn`` are the paper and can be read beside it. What to call first, at a small size and on random numbers:
+
+>>> import dsaml, torch
+>>> model = dsaml.DSAML(dsaml.ModelConfig(dim=64, heads=4, layers=1, feed_forward=64))
+>>> settings = dsaml.MetaConfig(inner_steps=2, adapt="no-adapter")
+>>> def songs(count):  # one listener's: log-mels of 30 s, a global embedding, and the labels (arousal, valence)
+...     return dsaml.Batch(torch.randn(1, count, 60, 51, 128), torch.randn(1, count, 1, 64), torch.rand(1, count, 60, 2))
+>>> weights = dsaml.adapt(model, songs(1), settings)  # the inner loop of MAML: one annotated song
+>>> dsaml.predict(model, weights, songs(3), settings).shape  # the listener's curves of three other songs
+torch.Size([1, 3, 60, 2])
+
+Real songs come from ``dsaml.load_dataset("deam", "path/to/DEAM")``; a trained model and one's own music from
+``dsaml.load("model.safetensors").predict("song.mp3")``; everything else from ``python -m dsaml --help``.
+"""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_HOMES = {  # where each name lives; imported when it is asked for, so that a light command does not wait for torch
+    "DSAML": "dsaml.model.dsaml",
+    "ModelConfig": "dsaml.config",
+    "MetaConfig": "dsaml.config",
+    "Batch": "dsaml.learn.maml",
+    "adapt": "dsaml.learn.maml",
+    "predict": "dsaml.learn.maml",
+    "load_dataset": "dsaml.data.base",
+    "load": "dsaml.listen.personal",
+    "score": "dsaml.evaluate.metrics",
+    "DsamlError": "dsaml.errors",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dsaml' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.table import Table
 
-from dsaml.audio.encoder_windows import GlobalEncoder
 from dsaml.audio.encoders import make_encoder
-from dsaml.config import DIMENSIONS, Profile, get_profile
-from dsaml.data.checks import check
-from dsaml.data.checks.training import stop_on_errors
+from dsaml.config import DIMENSIONS, get_profile
 from dsaml.devices import choose_device
 from dsaml.distributed import processes, ranks
 from dsaml.errors import DsamlError
@@ -24,18 +21,12 @@ from dsaml.evaluate.oracles import best_spread
 from dsaml.evaluate.selection import select_inner
 from dsaml.experiment import recipes
 from dsaml.experiment.model_files import load_model, save_model
-from dsaml.experiment.prepare import prepare
-from dsaml.experiment.progress import counter
+from dsaml.experiment.prepare import check_data, prepare
 from dsaml.experiment.results import provenance, write_result
 from dsaml.learn.loop import TrainingOptions
 from dsaml.learn.training import cross_song_tasks
 
 MODELS = {"dmer": recipes.NON_META, "pdmer": recipes.MAML_ANNOTATOR}
-
-
-def encoder_factory(imagebind: Path | None) -> Callable[[Profile], GlobalEncoder]:
-    """From a profile to its global encoder; ImageBind's weights come from the given file."""
-    return lambda profile: make_encoder(profile, imagebind)
 
 
 def train(
@@ -65,9 +56,7 @@ def train(
     if out.suffix != ".safetensors":
         raise DsamlError(f"{out}: a model file ends in .safetensors; change --out")
     chosen = choose_device(options.device)
-    with counter("checking the data", "file") as progress:
-        found = check(dataset, root, profile=profile, mode=mode, memory=cache / "checked-audio.json", progress=progress)
-    stop_on_errors(root, found.problems, found.obstacles, accept)
+    check_data(dataset, root, profile, mode, cache, accept)
     with processes(chosen) as device:
         options = dataclasses.replace(options, device=device)
         experiment = prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))

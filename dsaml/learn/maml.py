@@ -136,9 +136,9 @@ def meta_loss(
     """
     with mode(model, config.query_mode):
         if support.stage != FIRST_STAGE[config.adapt]:  # what adaptation leaves alone: all songs in one pass
-            songs, pairs = support.x.shape[1], ((support.x, query.x), (support.global_embedding, query.global_embedding))
-            every = Batch(*(torch.cat(pair, 1) for pair in pairs), query.target, query.stage)
-            every = precompute(model, every, config.adapt)
+            songs, x = support.x.shape[1], torch.cat((support.x, query.x), 1)
+            embedding = torch.cat((support.global_embedding, query.global_embedding), 1)
+            every = precompute(model, Batch(x, embedding, query.target, query.stage), config.adapt)
             support = replace(support, x=every.x[:, :songs], stage=every.stage)
             query = replace(query, x=every.x[:, songs:], stage=every.stage)
         if not config.second_order:
@@ -148,7 +148,7 @@ def meta_loss(
         return total_loss(forward_tasks(model, weights, query), query.target, config.loss, model.config)
 
 
-def personalize(
+def adapt(
     model: DSAML,
     support: Batch,
     config: MetaConfig,

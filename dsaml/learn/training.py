@@ -19,7 +19,7 @@ from dsaml.learn.batch_statistics import BatchStatistics
 from dsaml.learn.batches import SongStore
 from dsaml.learn.loop import History, TrainingOptions, fit
 from dsaml.learn.losses import sequence_scores, total_loss
-from dsaml.learn.maml import InnerUpdate, meta_loss, mode, personalize, predict
+from dsaml.learn.maml import InnerUpdate, adapt, meta_loss, mode, predict
 from dsaml.learn.tasks import Task, TaskSampler
 from dsaml.model.dsaml import DSAML
 
@@ -204,7 +204,8 @@ def cross_song_tasks(store: SongStore, part: str, supports: int, songs_per_suppo
 
     Songs count with their first ``store.steps`` labels; shorter ones and annotators without a query song are left out.
     """
-    dataset, tasks = store.dataset, []
+    dataset = store.dataset
+    tasks: list[Task] = []
     for who in dataset.split.annotators[part]:
         tracks = dataset.tracks.get(who, {})
         songs = [s for s in dataset.split.songs[part] if s in tracks and len(tracks[s]) >= store.steps]
@@ -245,7 +246,7 @@ def predict_along(
         support, query = store.support(chosen), store.query(chosen)
         weights, before = None, 0
         for stop in sorted(stops):
-            weights = personalize(model, support, config, stop - before, weights, engine(config.engine))
+            weights = adapt(model, support, config, stop - before, weights, engine(config.engine))
             before = stop
             out = predict(model, weights, query, config).cpu()
             predictions[stop] |= dict(zip(part, out, strict=True))

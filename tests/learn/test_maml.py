@@ -8,9 +8,9 @@ import torch
 
 from dsaml.config import MetaConfig, ModelConfig
 from dsaml.errors import DsamlError
-from dsaml.learn import reference
+from dsaml.learn import maml, reference
 from dsaml.learn.losses import total_loss
-from dsaml.learn.maml import ADAPTED, Batch, inner_update, meta_loss, personalize, precompute, predict, stack
+from dsaml.learn.maml import ADAPTED, Batch, inner_update, meta_loss, precompute, predict, stack
 from dsaml.learn.reference import import_learn2learn
 from dsaml.learn.training import engine
 from dsaml.model.dsaml import DSAML
@@ -74,7 +74,7 @@ def test_the_reference_engine_is_learn2learn_as_its_manual_says():
 @pytest.mark.parametrize("adapt", ["all", "no-adapter", "head"])
 def test_both_engines_personalize_to_the_same_weights(adapt):
     config, support = _settings(adapt=adapt), _batch(3, 1, 1)
-    mine, theirs = (personalize(_model(), support, config, inner=engine(name)) for name in ("stacked", "learn2learn"))
+    mine, theirs = (maml.adapt(_model(), support, config, inner=engine(name)) for name in ("stacked", "learn2learn"))
     assert set(mine) == set(theirs)
     for name in mine:
         torch.testing.assert_close(mine[name], theirs[name], atol=1e-6, rtol=1e-6)
@@ -83,9 +83,9 @@ def test_both_engines_personalize_to_the_same_weights(adapt):
 @pytest.mark.parametrize("name", ["stacked", "learn2learn"])
 def test_adaptation_goes_on_where_it_stopped(name):
     config, support, inner = _settings(adapt="no-adapter"), _batch(3, 1, 1), engine(name)
-    first = personalize(_model(), support, config, 2, inner=inner)
-    further = personalize(_model(), support, config, 3, first, inner)
-    for key, weight in personalize(_model(), support, config, 5, inner=inner).items():
+    first = maml.adapt(_model(), support, config, 2, inner=inner)
+    further = maml.adapt(_model(), support, config, 3, first, inner)
+    for key, weight in maml.adapt(_model(), support, config, 5, inner=inner).items():
         torch.testing.assert_close(further[key], weight, atol=1e-6, rtol=1e-6)
 
 
@@ -97,10 +97,10 @@ def test_memory_is_flat_over_200_adaptations(name):
         gc.collect()
         return sum(isinstance(item, torch.Tensor) for item in gc.get_objects())
 
-    personalize(model, support, config, inner=engine(name))
+    maml.adapt(model, support, config, inner=engine(name))
     before = tensors()
     for _ in range(200):
-        personalize(model, support, config, inner=engine(name))
+        maml.adapt(model, support, config, inner=engine(name))
     assert tensors() <= before
 
 
@@ -159,7 +159,7 @@ def test_adaptation_changes_only_what_it_names_and_never_the_base(adapt):
     model, support = _model(), _batch(2, 1, 7)
     before = copy.deepcopy(model.state_dict())
     config = _settings(adapt=adapt)
-    weights = personalize(model, support, config)
+    weights = maml.adapt(model, support, config)
     assert set(weights) == {name for name, _ in model.named_parameters() if name.startswith(ADAPTED[adapt])}
     assert any(not torch.equal(weights[name][0], weights[name][1]) for name in weights)  # tasks differ
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
@@ -169,7 +169,7 @@ def test_adaptation_changes_only_what_it_names_and_never_the_base(adapt):
 def test_zero_steps_is_the_base_model(adapt):
     model, support, query = _model(), _batch(2, 1, 8), _batch(2, 3, 9)
     config = _settings(adapt=adapt)
-    weights = personalize(model, support, config, steps=0)
+    weights = maml.adapt(model, support, config, steps=0)
     with torch.no_grad():
         plain = model(query.x[1], query.global_embedding[1]).prediction
     torch.testing.assert_close(predict(model, weights, query, config)[1], plain, atol=1e-6, rtol=1e-5)
@@ -178,8 +178,8 @@ def test_zero_steps_is_the_base_model(adapt):
 def test_tasks_do_not_touch_each_other():
     model, support, query = _model(), _batch(3, 1, 10), _batch(3, 2, 11)
     config = _settings(adapt="no-adapter")
-    together = predict(model, personalize(model, support, config), query, config)
-    alone = predict(model, personalize(model, support[1:2], config), query[1:2], config)
+    together = predict(model, maml.adapt(model, support, config), query, config)
+    alone = predict(model, maml.adapt(model, support[1:2], config), query[1:2], config)
     torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=1e-4)
 
 
@@ -199,6 +199,6 @@ def test_dropout_is_off_at_test_whatever_the_model_was_in():
     torch.manual_seed(0)
     model = DSAML(ModelConfig(**{**vars(CONFIG), "dropout": 0.5})).train()
     support, query = _batch(1, 1, 13), _batch(1, 2, 14)
-    first, second = (predict(model, personalize(model, support, META), query, META) for _ in range(2))
+    first, second = (predict(model, maml.adapt(model, support, META), query, META) for _ in range(2))
     assert torch.equal(first, second)
     assert model.training

@@ -13,7 +13,8 @@ from dsaml.cli.main import app
 from dsaml.config import DEMO, ModelConfig
 from dsaml.errors import DsamlError
 from dsaml.experiment.model_files import load_model, save_model
-from dsaml.listen.personal import read_curve
+from dsaml.listen.curves import read_curve
+from dsaml.listen.personal import load
 from dsaml.model.dsaml import DSAML
 
 PROFILE = dataclasses.replace(DEMO, model=ModelConfig(dim=16, heads=2, layers=1, feed_forward=16, slice_shape=(13, 64)))
@@ -122,19 +123,9 @@ def _points(first, last):
     ],
 )
 def test_a_bad_curve_gets_one_sentence(folder, content, words):
-    from dsaml.experiment.workflow import encoder_factory
-    from dsaml.listen.personal import personalize_file
-
     (folder / "bad.csv").write_text(content)
     with pytest.raises(DsamlError, match=words):
-        personalize_file(
-            folder / "song.wav",
-            folder / "bad.csv",
-            folder / "base.safetensors",
-            folder / "x.safetensors",
-            encoder_factory(None),
-        )
-    assert not (folder / "x.safetensors").exists()
+        load(folder / "base.safetensors").personalize(folder / "song.wav", folder / "bad.csv")
 
 
 def test_columns_are_found_by_name_and_a_larger_gap_can_be_allowed(folder):

@@ -7,7 +7,7 @@ import torch
 from torch.func import functional_call
 
 from dsaml.config import MetaConfig
-from dsaml.learn.maml import Batch, meta_loss, personalize, predict
+from dsaml.learn.maml import Batch, adapt, meta_loss, predict
 from dsaml.model.baselines import BASELINES, Baseline, BaselineConfig, make_baseline
 from dsaml.model.layers import BiGRU, BiLSTM
 
@@ -41,11 +41,11 @@ def test_tasks_at_once_are_tasks_one_by_one(name, mode, monkeypatch):
     model = _model(name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     support, query = _batch(model, 1, 1), _batch(model, 2, 2)
-    together = personalize(model, support, config)
+    together = adapt(model, support, config)
     predictions = predict(model, together, query, config)
     for task in range(TASKS):
         one = slice(task, task + 1)
-        alone = personalize(model, support[one], config)
+        alone = adapt(model, support[one], config)
         for key, weight in alone.items():
             torch.testing.assert_close(together[key][task], weight[0], **LINE_UP)
         torch.testing.assert_close(predictions[task], predict(model, alone, query[one], config)[0], **LINE_UP)

@@ -1,0 +1,36 @@
+"""What a newcomer calls: the names of the package, its help page, and the example on it."""
+
+import doctest
+import pydoc
+import subprocess
+import sys
+
+import pytest
+
+import dsaml
+
+
+def test_the_example_on_the_help_page_runs():
+    found = doctest.testmod(dsaml)
+    assert found.attempted >= 5 and found.failed == 0
+
+
+def test_the_help_page_names_what_to_call():
+    page = pydoc.plain(pydoc.render_doc(dsaml))
+    assert page.index("dsaml.load_dataset(") < page.index("PACKAGE CONTENTS")
+    assert all(name in page for name in dsaml.__all__)
+
+
+@pytest.mark.parametrize("name", dsaml.__all__)
+def test_every_name_is_there_and_documented(name):
+    assert getattr(dsaml, name).__doc__.strip()
+
+
+def test_another_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'maml'"):
+        dsaml.maml  # noqa: B018
+
+
+def test_the_package_is_imported_without_torch():
+    done = subprocess.run([sys.executable, "-c", "import dsaml, sys; sys.exit('torch' in sys.modules)"], timeout=60)
+    assert done.returncode == 0
