@@ -30,5 +30,9 @@ ImagebindOption = Annotated[
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Replace an existing file that is not what this command writes; never an input.")
 ]
+AcceptOption = Annotated[
+    list[str] | None,
+    typer.Option("--accept", help="Train in spite of one kind of error; check names it in [ ]. Can be repeated."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 SaveOption = Annotated[Path | None, typer.Option("--save", help="Also merge the numbers into this JSON file.")]

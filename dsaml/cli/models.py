@@ -10,6 +10,7 @@ import typer
 from dsaml import config
 from dsaml.cli.common import (
     SEEDS,
+    AcceptOption,
     CacheOption,
     CheckpointOption,
     DatasetOption,
@@ -48,10 +49,7 @@ def train(
     save_every: Annotated[int, typer.Option("--save-every", help="Steps between checkpoints.", min=1)] = 50,
     logs: Annotated[Path | None, typer.Option("--logs", help="Folder of TensorBoard event files.")] = None,
     force: ForceOption = False,
-    accept: Annotated[
-        list[str] | None,
-        typer.Option("--accept", help="Train in spite of one kind of error; check names it in [ ]. Can be repeated."),
-    ] = None,
+    accept: AcceptOption = None,
 ) -> None:
     """Train DSAML and write one model file; stopped at any time, the same command goes on where it was.
 
@@ -99,11 +97,11 @@ def predict(
     force: ForceOption = False,
 ) -> None:
     """Predict the arousal and valence of a song at 2 Hz."""
-    from dsaml.experiment.workflow import encoder_factory
-    from dsaml.listen.personal import predict_file, write_curve
+    from dsaml.listen.curves import write_curve
+    from dsaml.listen.personal import load
 
     check_output(out, holds_prediction, (song, checkpoint, imagebind), force=force)
-    curve = predict_file(song, checkpoint, encoder_factory(imagebind), start)
+    curve = load(checkpoint, imagebind).predict(song, start)
     write_curve(out, curve)
     typer.echo(f"{out}: {len(curve)} steps")
 
@@ -121,11 +119,12 @@ def personalize(
     force: ForceOption = False,
 ) -> None:
     """Make a model one's own from one annotated song; then use it with predict."""
-    from dsaml.experiment.workflow import encoder_factory
-    from dsaml.listen.personal import personalize_file
+    from dsaml.listen.personal import load
 
     check_output(out, holds_model, (song, curve, checkpoint, imagebind), force=force)
-    done = personalize_file(song, curve, checkpoint, out, encoder_factory(imagebind), largest_gap)
+    own = load(checkpoint, imagebind).personalize(song, curve, largest_gap)
+    own.save(out)
+    done = own.about
     typer.echo(
         f"{out}: {done['steps']} steps; RMSE on this song {done['before']:.3f} before, {done['after']:.3f} after"
     )
@@ -148,8 +147,11 @@ def reproduce(
     ] = None,
     cache: Annotated[Path, typer.Option("--cache", help="Corpus, features, checkpoints, scores.")] = Path("cache"),
     imagebind: ImagebindOption = None,
+    accept: AcceptOption = None,
 ) -> None:
     """From data to the paper's tables and the claims, with several seeds; stopped, it goes on where it was.
+
+    What check calls an error of your own data stops it before any work.
 
     On 2 cores and the embedded corpus, estimated: all about 90 minutes, book 25, stress 15. Then: book --no-compute.
     """
@@ -159,7 +161,8 @@ def reproduce(
     settings, folder = config.get_profile(profile), results or Path("results") / profile
     check_results(folder)
     check_folder(cache)
-    for title, rows in run_reproduce(what, settings, dataset, root, range(seeds), folder, cache, imagebind).items():
+    done = run_reproduce(what, settings, dataset, root, range(seeds), folder, cache, imagebind, accept or ())
+    for title, rows in done.items():
         console.print(workflow.terminal_table(rows, title))
 
 

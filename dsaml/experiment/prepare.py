@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from dsaml.audio.features import FeatureCache, Features
 from dsaml.closure import code_digest
 from dsaml.config import Profile
 from dsaml.data import Dataset, Split, load_dataset
+from dsaml.data.checks import check
+from dsaml.data.checks.training import stop_on_errors
 from dsaml.data.synthetic import corpus as synthetic
 from dsaml.data.synthetic.population import STRESS, TWO_SIGNS
 from dsaml.errors import DsamlError
@@ -57,6 +59,30 @@ def prepare(
     log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
     name = f"{content_digest(data, features)[:8]}-{code_digest('dsaml.experiment.run')[:8]}"
     return Experiment(profile, data, features, cache / "runs" / name)
+
+
+def check_data(
+    dataset: str, root: Path, profile: Profile, mode: str | None, cache: Path, accept: Iterable[str] = ()
+) -> None:
+    """What ``check`` says of a data set, before anything is computed on it.
+
+    Parameters
+    ----------
+    mode : {"dmer", "pdmer"} or None
+        The training that has to be possible; None: what the labels allow.
+    cache : Path
+        Keeps what was found in audio files, so that nothing is decoded twice.
+    accept : iterable of str
+        Kinds of errors to go on in spite of.
+
+    Raises
+    ------
+    DsamlError
+        If there is an error of another kind, or anything that would stop training.
+    """
+    with counter("checking the data", "file") as progress:
+        found = check(dataset, root, profile=profile, mode=mode, memory=cache / "checked-audio.json", progress=progress)
+    stop_on_errors(root, found.problems, found.obstacles, accept)
 
 
 def embedded_corpus(dataset: str, cache: Path, workers: int = 2) -> Path:

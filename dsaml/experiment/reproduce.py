@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from dsaml.evaluate import bootstrap, protocols
 from dsaml.evaluate.oracles import best_spread
 from dsaml.experiment import exhibits, figure4
 from dsaml.experiment.claims import judge_all
-from dsaml.experiment.prepare import EMBEDDED, prepare
+from dsaml.experiment.prepare import EMBEDDED, check_data, prepare
 from dsaml.experiment.recipes import MAML_ANNOTATOR, MAML_MEAN, NO_ATTENTION_LOSS, NON_META
 from dsaml.experiment.results import provenance, read_result, write_result
 from dsaml.experiment.rows import order_rows
@@ -135,6 +135,7 @@ def reproduce(
     results: Path,
     cache: Path,
     imagebind: Path | None = None,
+    accept: Iterable[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """What the command ``reproduce`` does: from data to result files.
 
@@ -153,6 +154,8 @@ def reproduce(
         Folders, as in :func:`demo_results`.
     imagebind : Path, optional
         ImageBind's weights, where the profile needs them.
+    accept : iterable of str
+        Kinds of errors of ``check`` to go on in spite of, on a data set that is not made here.
 
     Returns
     -------
@@ -162,7 +165,7 @@ def reproduce(
     Raises
     ------
     DsamlError
-        If the folder is missing, or ``what`` cannot be computed on this data set.
+        If the folder is missing, ``check`` finds an error that is not accepted, or ``what`` cannot be computed on this data set.
     """
     seeds, embedded = tuple(seeds), dataset == "synthetic"
     if dataset not in EMBEDDED and root is None:
@@ -176,6 +179,8 @@ def reproduce(
         demo_results(profile, results, cache, seeds, jobs_of(wanted, seeds))
         shown["PDMER, one support song"] = read_result(results / "pdmer.json")
     elif what != "stress":
+        if dataset not in EMBEDDED:
+            check_data(dataset, root, profile, "dmer" if what in ("table1", "table3") else None, cache, accept)
         experiment = prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
         if not experiment.dataset.tracks:  # labels of single annotators are not in every data set
             wanted = [name for name in wanted if name in ("table1", "table3")]

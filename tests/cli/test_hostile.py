@@ -44,6 +44,7 @@ DEAM = "--dataset deam --root in/DEAM"
 MINE = "--dataset folder --root in/mine"
 CORPUS = "--dataset synthetic --root in/corpus"
 TRAIN = "train --out out.safetensors --cache cache"
+REPRODUCE = "reproduce table1 --cache cache --results out"
 
 
 def put(name: str, content: bytes | str):
@@ -474,6 +475,12 @@ ON_DEAM += [
 ]
 ON_DEAM += [
     case(
+        f"reproduce: audio {n}", f"{REPRODUCE} {DEAM}", "'check' finds errors", lambda f, d=d: d(one_wav(f / "DEAM"))
+    )
+    for n, (d, _) in AUDIO.items()
+]
+ON_DEAM += [
+    case(
         f"{command.split()[0]}: averaged table is a {name}",
         command,
         "arousal.csv",
@@ -550,6 +557,9 @@ ON_FOLDER += [
         "scale",
         lambda f: rescale(f / "mine", lambda v: 10 * v, "anna"),
     ),
+    case("reproduce: scale 1-9", f"{REPRODUCE} {MINE}", "scale", lambda f: rescale(f / "mine", lambda v: 5 + 4 * v)),
+    case("reproduce: songs below the clip length", f"{REPRODUCE} {MINE}", "training would stop", lambda f: None),
+    case("reproduce: an unknown kind", f"{REPRODUCE} {MINE} --accept everything", "no such kind", lambda f: None),
     case("train: 1e308", f"{TRAIN} {MINE}", "scale", lambda f: rescale(f / "mine", lambda v: 1e308, "anna")),
     case(
         "train: accepted, and still impossible",
