@@ -19,7 +19,7 @@ from dsaml.config import DIMENSIONS
 from dsaml.evaluate.bootstrap import correct
 from dsaml.evaluate.oracles import AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE
 from dsaml.experiment import figure4, recipes
-from dsaml.experiment.recipes import FIRST_STAGE, MAML_ANNOTATOR, MAML_MEAN, NON_META, NON_META_LONG, baseline_name
+from dsaml.experiment.recipes import DMER_MODEL, MAML_ANNOTATOR, MAML_MEAN, NON_META, NON_META_LONG, baseline_name
 from dsaml.experiment.rows import BEFORE, FINE_TUNED, label_of
 from dsaml.model.baselines import BASELINES
 
@@ -79,13 +79,13 @@ CLAIMS = (
         "C2",
         "DSAML predicts averaged curves better than CRNN, DNN, MCRNN and DAMFF",
         "Table 1",
-        _against("table1", FIRST_STAGE, _BASELINES),
+        _against("table1", DMER_MODEL, _BASELINES),
     ),
     Claim(
         "C3",
         "all four parts help where a song's emotion depends on what was heard 8 to 15 s before",
         "the text on Table 1: long-term dependencies",
-        _against("table3-long-range", FIRST_STAGE, recipes.ABLATIONS),
+        _against("table3-long-range", DMER_MODEL, recipes.ABLATIONS),
     ),
     Claim(
         "C4",
@@ -100,7 +100,7 @@ CLAIMS = (
         tuple(Comparison("table2", plain, meta) for plain, meta in zip(_BASELINES, _META, strict=True)),
     ),
     *(
-        Claim(id, f"{what} helps", evidence, _against("table3", FIRST_STAGE, (name,)))
+        Claim(id, f"{what} helps", evidence, _against("table3", DMER_MODEL, (name,)))
         for id, what, evidence, name in (
             ("C6", "local attention", "Figure 2, Table 3", recipes.NO_LOCAL),
             ("C7", "global attention", "Figure 2, Table 3", recipes.NO_GLOBAL),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dsaml.evaluate import bootstrap
-from dsaml.experiment.recipes import FIRST_STAGE, NO_ATTENTION_LOSS
+from dsaml.experiment.recipes import DMER_MODEL, NO_ATTENTION_LOSS
 from dsaml.experiment.results import rounded
 from dsaml.experiment.run import Experiment
 from dsaml.learn.batches import SongStore
@@ -23,7 +23,7 @@ from dsaml.learn.maml import mode
 from dsaml.model.dsaml import DSAML
 
 BLOCK, SEPARATION = "figure4", "separation"  # the block of the claims, and its one cell
-METHODS = (FIRST_STAGE, NO_ATTENTION_LOSS)  # with and without Eq. 3
+METHODS = (DMER_MODEL, NO_ATTENTION_LOSS)  # with and without Eq. 3
 
 
 def songs_shown(store: SongStore) -> list[str]:

@@ -17,7 +17,7 @@ from dsaml.config import MetaConfig, ModelConfig, Profile, SupervisedConfig
 from dsaml.model.baselines import BASELINES, Baseline, BaselineConfig, make_baseline
 from dsaml.model.dsaml import DSAML
 
-FIRST_STAGE = "DSAML"  # on averaged labels; Tables 1 and 3 show it, and what follows starts from it where a profile says so
+DMER_MODEL = "DSAML"  # on averaged labels; Tables 1 and 3 show it, and what follows starts from it where a profile says so
 NON_META = "non-meta model"  # second stage without MAML: supervised steps on averaged labels where MAML takes meta-steps
 MAML_MEAN, MAML_ANNOTATOR = "MAML, mean-label tasks (Eq. 5)", "MAML, annotator tasks (Eq. 6)"
 ANNOTATOR_LABELS = "non-meta model on annotators' labels"
@@ -76,8 +76,8 @@ def recipes(profile: Profile) -> dict[str, Recipe]:
     where MAML leaves it alone; these do not stop early.
     """
     first_stage = profile.warm_start or profile.supervised
-    start = FIRST_STAGE if profile.warm_start else None
-    out = {FIRST_STAGE: Recipe(profile.model, first_stage)}
+    start = DMER_MODEL if profile.warm_start else None
+    out = {DMER_MODEL: Recipe(profile.model, first_stage)}
     for name, change in VARIANTS.items():
         out[name] = Recipe(dataclasses.replace(profile.model, **change), first_stage)
     plain, meta = profile.supervised, dataclasses.replace(profile.meta, tasks="annotator")

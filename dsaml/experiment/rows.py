@@ -89,7 +89,7 @@ def order_rows(scores: pd.DataFrame) -> pd.DataFrame:
         *(row for n in map(baseline_name, BASELINES) for row in (n, label_of(n), f"{n}, MAML")),
         *(NON_META, SHIFTED, FINE_TUNED, *(row for name in plain for row in (name, label_of(name)))),
         *(MAML_MEAN, BEFORE, HEAD_ONLY, AS_TRAINED, MAML_ANNOTATOR, *(shots_label(n) for n in SHOTS[1:])),
-        *(*recipes.ABLATIONS, recipes.FIRST_STAGE, *ORACLES),
+        *(*recipes.ABLATIONS, recipes.DMER_MODEL, *ORACLES),
     ]
     place = {name: k for k, name in enumerate(order)}
     return scores.sort_values("method", key=lambda names: names.map(place), kind="stable").reset_index(drop=True)

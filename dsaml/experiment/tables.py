@@ -15,17 +15,17 @@ import pandas as pd
 from dsaml.evaluate import bootstrap
 from dsaml.experiment import recipes, rows
 from dsaml.experiment.claims import wanted
-from dsaml.experiment.recipes import FIRST_STAGE, MAML_ANNOTATOR, MAML_MEAN, NON_META, baseline_name
+from dsaml.experiment.recipes import DMER_MODEL, MAML_ANNOTATOR, MAML_MEAN, NON_META, baseline_name
 from dsaml.experiment.scoring import Job
 from dsaml.model.baselines import BASELINES
 
 _BASELINES = [baseline_name(name) for name in reversed(BASELINES)]
 _BOTH = [(name, *note) for name in reversed(BASELINES) for note in ((" (trained with MAML)", True), ("", False))]
 PAPER_ROWS = {  # of each table: the paper's rows, with their notes, and ours
-    "table1": {"Ours": FIRST_STAGE} | {name: name for name in _BASELINES},
+    "table1": {"Ours": DMER_MODEL} | {name: name for name in _BASELINES},
     "table2": {"Ours": MAML_ANNOTATOR}
     | {f"{baseline_name(name)}{note}": baseline_name(name, meta) for name, note, meta in _BOTH},
-    "table3": {"Ours": FIRST_STAGE} | {f"Ours {name}": name for name in recipes.ABLATIONS},
+    "table3": {"Ours": DMER_MODEL} | {f"Ours {name}": name for name in recipes.ABLATIONS},
     "table4": {
         "Ours": MAML_ANNOTATOR,
         "Ours (trained without MAML)": recipes.ANNOTATOR_LABELS,
@@ -39,7 +39,7 @@ OTHER_WAYS = (rows.BEFORE, rows.HEAD_ONLY, rows.AS_TRAINED, *map(rows.shots_labe
 
 _ARGUMENT = [("pdmer", name) for name in (NON_META, MAML_MEAN, MAML_ANNOTATOR)]  # what Table 4 is about
 JOBS = {  # what each table is computed from: kind of score and model, for every seed
-    "book": [("dmer", FIRST_STAGE), ("dmer", recipes.NO_ATTENTION_LOSS), *_ARGUMENT],  # no model is trained for a table alone
+    "book": [("dmer", DMER_MODEL), ("dmer", recipes.NO_ATTENTION_LOSS), *_ARGUMENT],  # no model is trained for a table alone
     "table1": [("dmer", name) for name in PAPER_ROWS["table1"].values()],
     "table3": [("dmer", name) for name in (*PAPER_ROWS["table3"].values(), recipes.RELEASED_POSITIONS)],
     "table4": [("pdmer", name) for name in (*PAPER_ROWS["table4"].values(), *LONG)],
@@ -90,7 +90,8 @@ def block_payload(block: Block, scores: pd.DataFrame, long_range: frozenset[str]
     -------
     dict
         ``rows`` and ``paired`` (see ``summarize`` and ``compare`` in :mod:`dsaml.evaluate.bootstrap`), ``differences`` that the
-        claims ask for, ``seeds`` of each row, ``unit``, and how many annotators and songs were scored.
+        claims ask for, ``seeds`` of each row, the mean CCC of each seed (``by_seed``), ``unit``, and how many annotators
+        and songs were scored.
     """
     paper_rows = PAPER_ROWS[block.table]
     known = {*paper_rows.values(), *block.extra, *rows.FLOORS, *rows.ORACLES}
@@ -114,6 +115,7 @@ def block_payload(block: Block, scores: pd.DataFrame, long_range: frozenset[str]
         "paired": bootstrap.compare(scores, ours, others) if ours in methods else {},
         "differences": differences,
         "seeds": scores.groupby("method").seed.nunique().to_dict(),
+        "by_seed": bootstrap.seed_means(scores),
         "unit": unit,
         "table": block.table,
         "protocol": block.protocol,

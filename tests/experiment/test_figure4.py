@@ -12,7 +12,7 @@ from conftest import MODEL, STEPS, make_store
 
 from dsaml.config import DEMO
 from dsaml.experiment import claims, figure4
-from dsaml.experiment.recipes import FIRST_STAGE, NO_ATTENTION_LOSS
+from dsaml.experiment.recipes import DMER_MODEL, NO_ATTENTION_LOSS
 from dsaml.learn.loop import History
 from dsaml.model.dsaml import DSAML
 
@@ -34,7 +34,7 @@ def _experiment(narrow: int, wide: int) -> SimpleNamespace:
 
     def model(name: str, seed: int) -> tuple[DSAML, History]:
         torch.manual_seed(seed)
-        local = narrow if name == FIRST_STAGE else wide
+        local = narrow if name == DMER_MODEL else wide
         return DSAML(replace(MODEL, context_local=local, context_global=wide)).eval(), History(validation=[(1, 0.5)])
 
     return SimpleNamespace(store=store, profile=DEMO, model=model)
@@ -46,18 +46,18 @@ def test_separation_is_paired_by_song_and_seed() -> None:
     table = pd.concat([figure4.attention_separation(experiment, seed) for seed in (0, 1)])
     assert list(table.columns) == ["method", "seed", "song", "separation"] and len(table) == 2 * 2 * len(songs)
     assert (table[table.method == NO_ATTENTION_LOSS].separation.abs() < 1e-6).all()
-    apart = table[table.method == FIRST_STAGE]
-    maps = figure4.last_maps(experiment.model(FIRST_STAGE, 1)[0], experiment.store)
+    apart = table[table.method == DMER_MODEL]
+    maps = figure4.last_maps(experiment.model(DMER_MODEL, 1)[0], experiment.store)
     assert maps["local"].shape == (len(songs), STEPS, STEPS)
     known = figure4.separation(maps, SECONDS)
     assert apart[apart.seed == 1].separation.tolist() == pytest.approx(known.tolist()) and apart.separation.min() > 0.5
 
     block = figure4.separation_block(table)
-    assert block["seeds"] == {FIRST_STAGE: 2, NO_ATTENTION_LOSS: 2} and block["songs"] == len(songs)
-    (cell,) = block["differences"][f"{FIRST_STAGE} | {NO_ATTENTION_LOSS}"].values()
+    assert block["seeds"] == {DMER_MODEL: 2, NO_ATTENTION_LOSS: 2} and block["songs"] == len(songs)
+    (cell,) = block["differences"][f"{DMER_MODEL} | {NO_ATTENTION_LOSS}"].values()
     assert cell["mean"] == pytest.approx(apart.separation.mean(), abs=1e-6)
     assert cell["low"] < cell["mean"] < cell["high"]
-    assert block["rows"][FIRST_STAGE]["separation"]["mean"] == pytest.approx(apart.separation.mean())
+    assert block["rows"][DMER_MODEL]["separation"]["mean"] == pytest.approx(apart.separation.mean())
 
 
 def test_the_claim_of_figure_4_is_judged_on_the_separation() -> None:
@@ -71,7 +71,7 @@ def test_the_claim_of_figure_4_is_judged_on_the_separation() -> None:
 def _swapped() -> SimpleNamespace:
     """With Eq. 3 the scales are the same, without it they differ."""
     experiment = _experiment(1, STEPS)
-    other = {FIRST_STAGE: NO_ATTENTION_LOSS, NO_ATTENTION_LOSS: FIRST_STAGE}
+    other = {DMER_MODEL: NO_ATTENTION_LOSS, NO_ATTENTION_LOSS: DMER_MODEL}
     return SimpleNamespace(
         store=experiment.store, profile=DEMO, model=lambda name, seed: experiment.model(other[name], seed)
     )
@@ -82,7 +82,7 @@ def test_the_maps_on_show_have_diagonals_beside_their_targets_and_the_same_separ
     shown, table = figure4.attention_maps(experiment, 0), figure4.attention_separation(experiment, 0)
     assert shown["targets"] == {"local": DEMO.model.alpha, "global": DEMO.model.beta}
     means = table.groupby("method").separation.mean()
-    for label, name in (("with", FIRST_STAGE), ("without", NO_ATTENTION_LOSS)):
+    for label, name in (("with", DMER_MODEL), ("without", NO_ATTENTION_LOSS)):
         assert shown[label]["separation_seconds"] == pytest.approx(means[name], abs=1e-6)
         apart = [shown[label][scale]["mean_distance_seconds"] for scale in ("global", "local")]
         assert apart[0] - apart[1] == pytest.approx(means[name], abs=1e-6)

@@ -22,7 +22,7 @@ from dsaml.experiment import claims, figure4, rows, tables, workflow
 from dsaml.experiment.recipes import (
     ABLATIONS,
     ANNOTATOR_LABELS_LONG,
-    FIRST_STAGE,
+    DMER_MODEL,
     MAML_ANNOTATOR,
     MAML_MEAN,
     NON_META,
@@ -122,15 +122,15 @@ def test_one_averaged_curve_per_song_is_resampled_by_songs_and_seeds():
     parts = [
         pd.DataFrame({"method": name, "seed": seed, "annotator": "all", "song": songs, "dimension": d, "protocol": "dmer"})
         .assign(ccc=level + gain + rng.normal(0, 0.02, 30), pcc=0.5 + level, rmse=0.2)
-        for name, gain, seeds in ((FIRST_STAGE, 0.1, range(3)), ("CRNN", 0.0, [0]), ("support mean", -0.2, [UNTRAINED]))
+        for name, gain, seeds in ((DMER_MODEL, 0.1, range(3)), ("CRNN", 0.0, [0]), ("support mean", -0.2, [UNTRAINED]))
         for seed in seeds
         for d in DIMENSIONS
     ]
     block = tables.payload_of(pd.concat(parts, ignore_index=True), frozenset())["table1"]
     one, floor = (block["paired"][name]["arousal"] for name in ("CRNN", "support mean"))
     assert one["seeds"] == "unknown" and one["low"] > 0 and one["mean"] == pytest.approx(0.1, abs=0.02)
-    assert floor["seeds"] == "several" and block["rows"][FIRST_STAGE]["arousal"]["ccc"]["seeds"] == "several"
-    width = block["rows"][FIRST_STAGE]["arousal"]["ccc"]
+    assert floor["seeds"] == "several" and block["rows"][DMER_MODEL]["arousal"]["ccc"]["seeds"] == "several"
+    width = block["rows"][DMER_MODEL]["arousal"]["ccc"]
     assert width["high"] - width["low"] == pytest.approx(2 * 1.96 * 0.1 / np.sqrt(30), rel=0.4)  # songs, not one cell
 
 
@@ -249,9 +249,9 @@ def test_jobs_are_what_the_tables_need():
     every = recipes(DEMO)
     jobs = tables.jobs_of(["table1", "table2", "table3", "table4"], range(3))
     assert {name for _, name, _ in jobs} <= set(every)
-    assert ("dmer", FIRST_STAGE, 2) in jobs and ("pdmer", "CRNN, MAML", 2) in jobs
+    assert ("dmer", DMER_MODEL, 2) in jobs and ("pdmer", "CRNN, MAML", 2) in jobs
     assert len(jobs) == len(set(jobs))
-    assert {name for _, name, _ in tables.jobs_of(["table3"], [0])} == {FIRST_STAGE, *ABLATIONS, RELEASED_POSITIONS}
+    assert {name for _, name, _ in tables.jobs_of(["table3"], [0])} == {DMER_MODEL, *ABLATIONS, RELEASED_POSITIONS}
 
 
 @pytest.mark.parametrize("profile", [DEMO, PAPER], ids=lambda profile: profile.name)
@@ -259,7 +259,7 @@ def test_every_row_of_a_table_is_trained(profile):
     every = recipes(profile)
     models = {name for _, name, _ in tables.jobs_of(["table1", "table2", "table3", "table4"], [0])}
     assert models <= set(every)
-    first = every[FIRST_STAGE].training
+    first = every[DMER_MODEL].training
     assert all(every[name].training == first for name in ABLATIONS)  # an ablation differs in the model alone
 
 
@@ -279,7 +279,7 @@ def test_the_long_non_meta_models_make_as_many_song_passes_as_maml(profile):
 
 def test_recipes_know_what_they_start_from():
     demo, paper = recipes(DEMO), recipes(PAPER)
-    assert demo[MAML_ANNOTATOR].start == FIRST_STAGE and paper[MAML_ANNOTATOR].start is None
+    assert demo[MAML_ANNOTATOR].start == DMER_MODEL and paper[MAML_ANNOTATOR].start is None
     assert demo["CRNN, MAML"].start == "CRNN"
     assert demo["CRNN, MAML"].training.tasks_at_once == DEMO.baseline_tasks
     assert len({digest(demo, name) for name in demo}) == len(demo)
