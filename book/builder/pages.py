@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from book.builder import claims_page, notebooks, prose
+from book.builder import claims_page, notebooks, prose, reference
 from dsaml import workers
 from dsaml.errors import DsamlError
 from dsaml.experiment.results import read_result
@@ -128,8 +128,13 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
 
     if all_real(results):
         (target / "book/_banner.md").write_text("```{note}\nComputed on real data.\n```\n", encoding="utf-8")
-    values = prose.numbers(results) | prose.facts(root / "data") | claims_page.words()
-    prose.fill(target / "book", values, prose.makers(root, results, target / "book/_figures"))
+    run = root / "data" / "reference" / results.name
+    shown = reference.choose(results, run, target.parent / "shown")
+    values = prose.numbers(shown) | prose.facts(root / "data") | claims_page.words()
+    made = prose.makers(root, shown, target / "book/_figures") | {
+        "reference": lambda name: reference.comparison(results, run)
+    }
+    prose.fill(target / "book", values, made)
     shutil.copy(root / "_toc.yml", target / "_toc.yml")
     _configure(root / "_config.yml", target / "_config.yml", script is not None)
 

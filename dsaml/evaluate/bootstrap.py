@@ -145,7 +145,7 @@ def interval(values: np.ndarray, other: np.ndarray | None = None, replicates: in
     signed = list(zip((1, -1), sides, strict=False))
     mean = float(sum(sign * np.nanmean(side) for sign, side in signed))
     means = sum(sign * bootstrap(side, replicates, k) for k, (sign, side) in enumerate(signed))  # (replicates,)
-    freedom = _degrees_of_freedom(sides, sum(sign * _mean(side, 0) for sign, side in signed))
+    freedom = _degrees_of_freedom(sides, np.sum([sign * _mean(side, 0) for sign, side in signed], 0))
     error = float(np.nanstd(means))
     reach = error * float(stats.t.ppf(0.975, freedom))
     p = 2 * float(stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
@@ -172,6 +172,15 @@ def summarize(scores: pd.DataFrame) -> dict[str, Any]:
     return {
         method: {d: {metric: cell(method, d, metric) for metric in METRICS} for d in DIMENSIONS}
         for method in scores.method.unique()
+    }
+
+
+def seed_means(scores: pd.DataFrame, metric: str = "ccc") -> dict[str, dict[str, list[float]]]:
+    """The mean score of every training seed, of every trained method: ``{method: {dimension: [score of each seed]}}``."""
+    trained = [method for method in scores.method.unique() if seeds_of(scores, method)]
+    return {
+        method: {d: _mean(crossed_scores(scores, method, d, metric), (1, 2)).tolist() for d in DIMENSIONS}
+        for method in trained
     }
 
 

@@ -1,0 +1,101 @@
+"""The reference run: complete results with three training seeds, in ``data/reference``, and how this build's own compare.
+
+The book's build trains one seed and a part of the rows. So tables, claims and the numbers of the prose come from the reference
+run, unless this machine has results with as many training seeds of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from book.builder import markdown
+from dsaml.config import DIMENSIONS
+from dsaml.errors import DsamlError
+from dsaml.experiment.results import read_result, stamp_line
+
+FILES = ("tables-*.json", "claims-*.json", "numbers.json")
+"""What the pages show; everything else (curves, maps, sounds) is always this build's own."""
+LIVE = "tables-synthetic.json"  # what is compared
+
+
+def choose(results: Path, reference: Path, target: Path) -> Path:
+    """Lay out what the pages show: of each file the one with more training seeds, this build's own where both have as many.
+
+    Returns
+    -------
+    Path
+        ``target``, which is written anew.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for pattern in FILES:
+        for folder in (reference, results):  # the second one stands where both have as many seeds
+            for file in sorted(folder.glob(pattern)):
+                there = target / file.name
+                if not there.is_file() or _seeds(file) >= _seeds(there):
+                    shutil.copy(file, there)
+    return target
+
+
+def _seeds(file: Path) -> int:
+    return len(read_result(file)["provenance"]["seeds"])
+
+
+def _rows(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str, list[float]]]:
+    """Block, row, dimension, and the CCC of each seed."""
+    for name, block in document["blocks"].items():
+        for row, cells in block.get("by_seed", {}).items():
+            for d in DIMENSIONS:
+                yield name, row, d, cells[d]
+
+
+def expected(values: list[float]) -> tuple[float, float]:
+    """Between what the score of one more training seed lies with 95 %: Student's prediction interval.
+
+    Raises
+    ------
+    DsamlError
+        If there are fewer than two seeds.
+    """
+    count = len(values)
+    if count < 2:
+        raise DsamlError("the reference run has one training seed, which says nothing about another; run it with three")
+    reach = stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) * np.sqrt(1 + 1 / count)
+    return float(np.mean(values) - reach), float(np.mean(values) + reach)
+
+
+def comparison(results: Path, reference: Path) -> str:
+    """Every row that this build trained, beside the reference run: is its CCC one that another seed could have given?"""
+    ours, theirs = results / LIVE, reference / LIVE
+    if not ours.is_file() or not theirs.is_file():
+        missing = ours if not ours.is_file() else theirs
+        return f"*{missing.name} is missing here, so nothing can be compared.*"
+    own, run = read_result(ours), read_result(theirs)
+    known = {(block, row, d): values for block, row, d, values in _rows(run)}
+    lines, outside = [], 0
+    for block, row, d, values in _rows(own):
+        if (block, row, d) not in known:
+            continue
+        low, high = expected(known[block, row, d])
+        value = float(np.mean(values))
+        inside = low <= value <= high
+        outside += not inside
+        verdict = "inside" if inside else '<span style="color:#b00020">**outside**</span>'
+        seeds = ", ".join(f"{v:.3f}" for v in known[block, row, d])
+        lines.append([block, row, d, f"{value:.3f}", seeds, f"[{low:.3f}, {high:.3f}]", verdict])
+    if not lines:
+        return "*This build trained no row of the reference run.*"
+    said = f"{len(lines) - outside} of {len(lines)} scores lie where another training seed of the reference run could lie."
+    if outside:
+        said = f'<span style="color:#b00020">**{outside} of {len(lines)} scores lie outside.**</span> ' + said
+    header = ("table", "row", "", "this build", "reference, by seed", "95 % of one more seed", "")
+    table = markdown.folded("Every row", markdown.table(header, lines))
+    return "\n\n".join(
+        [said, table, f"<small>This build: {stamp_line(own)}</small>", f"<small>Reference: {stamp_line(run)}</small>"]
+    )
