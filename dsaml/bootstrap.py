@@ -182,6 +182,12 @@ def summarize(table: pd.DataFrame) -> dict[str, Any]:
     return out
 
 
+def seed_means(table: pd.DataFrame, metric: str = "ccc") -> dict[str, dict[str, list[float]]]:
+    """The mean score of every training seed, of every trained method: ``{method: {dimension: [score of each seed]}}``."""
+    trained = [method for method in table.method.unique() if seeds_of(table, method)]
+    return {method: {d: _mean(cube(table, method, d, metric), (1, 2)).tolist() for d in DIMENSIONS} for method in trained}
+
+
 def _sides(
     table: pd.DataFrame, method: str, other: str, dimension: str, metric: str
 ) -> tuple[np.ndarray, np.ndarray | None, str]:

@@ -152,7 +152,7 @@ def block_payload(block: Block, scores: pd.DataFrame, songs: frozenset[str] = fr
     if block.only_long_range:
         table = table[table.song.isin(songs)]
     if table.empty:
-        empty: dict[str, Any] = {"rows": {}, "paired": {}, "differences": {}, "seeds": {}}
+        empty: dict[str, Any] = {"rows": {}, "paired": {}, "differences": {}, "seeds": {}, "by_seed": {}}
         return empty | about | {"annotators": 0, "songs": 0}
     counts = about | {"annotators": table.annotator.nunique(), "songs": table.song.nunique()}
     if block.protocol == "dmer":  # one curve per song: songs are what is resampled
@@ -173,6 +173,7 @@ def block_payload(block: Block, scores: pd.DataFrame, songs: frozenset[str] = fr
         "paired": paired,
         "differences": differences,
         "seeds": seeds,
+        "by_seed": bootstrap.seed_means(table),
         "unit": block.unit,
     }
     return out | counts

@@ -215,7 +215,7 @@ def reproduce(
     for data in shown + ["stress"] * (what is What.all and dataset is DatasetName.synthetic):
         payload = read_result(folder / f"tables-{data}.json")
         for name, block in payload["blocks"].items():
-            if block["rows"]:
+            if block["rows"] and name != "figure4":  # distances, not scores
                 console.print(table(block, f"{name} ({data}): CCC [95 % interval], PCC, RMSE"))
 
 
