@@ -47,26 +47,26 @@ def write_all(experiment: rp.Experiment, payload: Mapping[str, Any], seed: int, 
     """
     started = time.perf_counter()
 
-    def stamp() -> dict[str, Any]:
+    def stamp(seeds: list[int]) -> dict[str, Any]:
         seconds = time.perf_counter() - started
-        return provenance(experiment.profile, experiment.dataset, seeds=[seed], seconds=seconds)
+        return provenance(experiment.profile, experiment.dataset, seeds=seeds, seconds=seconds)
 
     training = training_histories(experiment, seed)
-    write_result(results / "training.json", training, stamp())
+    write_result(results / "training.json", training, stamp([seed]))
     maps = attention_maps(experiment, seed)
-    write_result(results / "attention.json", maps, stamp())
+    write_result(results / "attention.json", maps, stamp([seed]))
     predictions = personal_predictions(experiment, payload, seed)
     curves = example_curves(experiment, predictions)
-    write_result(results / "curves.json", curves, stamp())
-    write_result(results / "errors.json", errors(predictions), stamp())
-    write_result(results / "player.json", player.write(experiment, predictions, results / "player"), stamp())
-    write_result(results / "study_curves.json", study_curves(experiment, predictions), stamp())
+    write_result(results / "curves.json", curves, stamp([seed]))
+    write_result(results / "errors.json", errors(predictions), stamp([seed]))
+    write_result(results / "player.json", player.write(experiment, predictions, results / "player"), stamp([seed]))
+    write_result(results / "study_curves.json", study_curves(experiment, predictions), stamp([seed]))
     spread = structure.calibration(experiment.dataset)
     write_result(
-        results / "corpus.json", {"spread": spread.to_dict("index"), "songs": corpus_counts(experiment)}, stamp()
+        results / "corpus.json", {"spread": spread.to_dict("index"), "songs": corpus_counts(experiment)}, stamp([seed])
     )
     words = numbers(experiment, payload) | {"figure4_finding": attention.finding(maps)}
-    write_result(results / "numbers.json", words, stamp())
+    write_result(results / "numbers.json", words, stamp([int(s) for s in payload["selection"]]))
     write_opening(experiment, curves, results / "index")
     write_slides(payload, curves, training, results / "index")
 
