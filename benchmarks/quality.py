@@ -63,7 +63,8 @@ def adapted(experiment: Experiment, model: DSAML, adapt: str) -> dict[str, Any]:
 
 def intervals(scores: pd.DataFrame, method: str) -> dict[str, dict[str, float]]:
     """Mean CCC and its interval, by dimension."""
-    return {d: bootstrap.interval(bootstrap.crossed_scores(scores, method, d, "ccc")) for d in DIMENSIONS}
+    crossed = bootstrap.CrossedScores(scores)
+    return {d: bootstrap.interval(crossed.of(method, d, "ccc")) for d in DIMENSIONS}
 
 
 def measure(cache: Path, progress: Progress = lambda what: None) -> dict[str, Any]:

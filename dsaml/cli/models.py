@@ -153,7 +153,7 @@ def reproduce(
 
     What check calls an error of your own data stops it before any work.
 
-    On 2 cores and the embedded corpus, estimated: all about 90 minutes, book 25, stress 15. Then: book --no-compute.
+    On 2 cores and the embedded corpus: all about 90 minutes, stress 13; book, estimated, 25. Then: book --no-compute.
     """
     from dsaml.experiment import workflow
     from dsaml.experiment.reproduce import reproduce as run_reproduce

@@ -43,29 +43,49 @@ REPLICATES = 20_000
 P_FLOOR = 2 / REPLICATES  # a smaller p-value is not told apart from it
 
 
-def crossed_scores(scores: pd.DataFrame, method: str, dimension: str, metric: str) -> np.ndarray:
-    """One method's scores as (seeds, annotators, songs); NaN where an annotator did not rate a song.
+class CrossedScores:
+    """A scores table as arrays, made once for all that is computed from it.
 
-    Raises
-    ------
-    DsamlError
-        If the scores table has no such rows.
+    Attributes
+    ----------
+    methods : list of str
+        In the order of the table.
     """
-    rows = scores[(scores.method == method) & (scores.dimension == dimension)]
-    if rows.empty:
-        raise DsamlError(
-            f"no scores for method '{method}' in {dimension}; the table has {sorted(scores.method.unique())}"
-        )
-    units = {"seed": rows, "annotator": scores, "song": scores}  # whose units are an axis each, sorted
-    axes = [pd.Categorical(rows[key], categories=sorted(of[key].unique())) for key, of in units.items()]
-    out = np.full([len(axis.categories) for axis in axes], np.nan)
-    out[tuple(axis.codes for axis in axes)] = rows[metric]
-    return out
+
+    def __init__(self, scores: pd.DataFrame):
+        self.methods: list[str] = list(scores.method.unique())
+        self._values = {metric: scores[metric].to_numpy() for metric in METRICS}
+        people, self._people = pd.factorize(scores.annotator, sort=True)
+        songs, self._songs = pd.factorize(scores.song, sort=True)
+        self._cells: dict[tuple[str, str], tuple[np.ndarray, ...]] = {}  # rows of the table, and their places in the arrays
+        self._seeds: dict[str, tuple[int, ...]] = {}
+        for (method, dimension), rows in scores.groupby(["method", "dimension"], sort=False).indices.items():
+            seeds, places = np.unique(scores.seed.to_numpy()[rows], return_inverse=True)
+            self._cells[method, dimension] = rows, places, people[rows], songs[rows]
+            self._seeds[method] = tuple(seeds[seeds != UNTRAINED].tolist())
+
+    def of(self, method: str, dimension: str, metric: str) -> np.ndarray:
+        """One method's scores as (seeds, annotators, songs); NaN where an annotator did not rate a song.
+
+        Raises
+        ------
+        DsamlError
+            If the scores table has no such rows.
+        """
+        if (method, dimension) not in self._cells:
+            raise DsamlError(f"no scores for method '{method}' in {dimension}; the table has {sorted(self.methods)}")
+        rows, seeds, people, songs = self._cells[method, dimension]
+        out = np.full((seeds.max() + 1, len(self._people), len(self._songs)), np.nan)
+        out[seeds, people, songs] = self._values[metric][rows]
+        return out
+
+    def seeds(self, method: str) -> tuple[int, ...]:
+        """The training seeds of a method, in the order of :meth:`of`; none if nothing is trained."""
+        return self._seeds.get(method, ())
 
 
-def seeds_of(scores: pd.DataFrame, method: str) -> tuple[int, ...]:
-    """The training seeds of a method, in the order of :func:`crossed_scores`; none if nothing is trained."""
-    return tuple(sorted(set(scores[scores.method == method].seed.unique().tolist()) - {UNTRAINED}))
+def _crossed(scores: pd.DataFrame | CrossedScores) -> CrossedScores:
+    return scores if isinstance(scores, CrossedScores) else CrossedScores(scores)
 
 
 @lru_cache(maxsize=16)
@@ -162,25 +182,27 @@ def _degrees_of_freedom(sides: list[np.ndarray], pooled: np.ndarray) -> float:
     return float(shares.sum() ** 2 / (shares**2 / freedoms).sum()) if shares.any() else np.inf
 
 
-def summarize(scores: pd.DataFrame) -> dict[str, Any]:
+def summarize(scores: pd.DataFrame | CrossedScores) -> dict[str, Any]:
     """Every method of a scores table: ``{method: {dimension: {metric: {mean, low, high, seeds}}}}``."""
+    crossed = _crossed(scores)
 
     def cell(method: str, dimension: str, metric: str) -> dict[str, Any]:
-        found = interval(crossed_scores(scores, method, dimension, metric))
-        return {key: found[key] for key in ("mean", "low", "high")} | {"seeds": _what_became_of(seeds_of(scores, method))}
+        found = interval(crossed.of(method, dimension, metric))
+        return {key: found[key] for key in ("mean", "low", "high")} | {"seeds": _what_became_of(crossed.seeds(method))}
 
     return {
         method: {d: {metric: cell(method, d, metric) for metric in METRICS} for d in DIMENSIONS}
-        for method in scores.method.unique()
+        for method in crossed.methods
     }
 
 
-def seed_means(scores: pd.DataFrame, metric: str = "ccc") -> dict[str, dict[str, list[float]]]:
+def seed_means(scores: pd.DataFrame | CrossedScores, metric: str = "ccc") -> dict[str, dict[str, list[float]]]:
     """The mean score of every training seed, of every trained method: ``{method: {dimension: [score of each seed]}}``."""
-    trained = [method for method in scores.method.unique() if seeds_of(scores, method)]
+    crossed = _crossed(scores)
     return {
-        method: {d: _mean(crossed_scores(scores, method, d, metric), (1, 2)).tolist() for d in DIMENSIONS}
-        for method in trained
+        method: {d: _mean(crossed.of(method, d, metric), (1, 2)).tolist() for d in DIMENSIONS}
+        for method in crossed.methods
+        if crossed.seeds(method)
     }
 
 
@@ -190,11 +212,11 @@ def _what_became_of(seeds: Sequence[int]) -> str:
 
 
 def _paired_scores(
-    scores: pd.DataFrame, method: str, other: str, dimension: str, metric: str
+    crossed: CrossedScores, method: str, other: str, dimension: str, metric: str
 ) -> tuple[np.ndarray, np.ndarray | None, str]:
     """What :func:`interval` takes for ``method - other``, and what becomes of the seeds."""
-    mine, theirs = (crossed_scores(scores, name, dimension, metric) for name in (method, other))
-    trained = [seeds for seeds in (seeds_of(scores, method), seeds_of(scores, other)) if seeds]
+    mine, theirs = (crossed.of(name, dimension, metric) for name in (method, other))
+    trained = [seeds for seeds in (crossed.seeds(method), crossed.seeds(other)) if seeds]
     if len(set(trained)) < 2:  # the same seeds, or a row without training: it is the same under each seed
         return mine - theirs, None, _what_became_of(trained[0] if trained else ())
     if min(map(len, trained)) == 1:
@@ -202,7 +224,9 @@ def _paired_scores(
     return mine, theirs, "unpaired"
 
 
-def compare(scores: pd.DataFrame, method: str, others: Sequence[str], metric: str = "ccc") -> dict[str, Any]:
+def compare(
+    scores: pd.DataFrame | CrossedScores, method: str, others: Sequence[str], metric: str = "ccc"
+) -> dict[str, Any]:
     """Paired differences ``method - other`` with intervals, effect sizes and Holm-corrected p-values.
 
     Returns
@@ -218,11 +242,11 @@ def compare(scores: pd.DataFrame, method: str, others: Sequence[str], metric: st
     DsamlError
         If a method is not in the scores table, or nothing can be compared.
     """
-    result: dict[str, Any] = {other: {} for other in others}
+    crossed, result = _crossed(scores), {other: {} for other in others}
     sign = 1 if HIGHER_IS_BETTER[metric] else -1
     for other in others:
         for d in DIMENSIONS:
-            first, second, seeds = _paired_scores(scores, method, other, d, metric)
+            first, second, seeds = _paired_scores(crossed, method, other, d, metric)
             pooled = _mean(first, 0) if second is None else _mean(first, 0) - _mean(second, 0)
             persons = _mean(pooled, 1)
             persons = persons[~np.isnan(persons)]
@@ -239,8 +263,9 @@ def compare(scores: pd.DataFrame, method: str, others: Sequence[str], metric: st
 
 def summarize_against(scores: pd.DataFrame, method: str) -> dict[str, Any]:
     """Every method, and what ``method`` has above each of the others: for a result file."""
-    rows = summarize(scores)
-    against = compare(scores, method, [name for name in rows if name != method])
+    crossed = CrossedScores(scores)
+    rows = summarize(crossed)
+    against = compare(crossed, method, [name for name in rows if name != method])
     return {"rows": rows, "paired": {"method": method, "metric": "ccc", "against": against}}
 
 

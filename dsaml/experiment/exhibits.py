@@ -54,8 +54,10 @@ def write_all(experiment: Experiment, payload: Mapping[str, Any], seed: int, res
         "numbers": numbers(experiment, payload, corpus) | {"figure4_finding": figure4.finding(maps)},
     }
     seconds = time.perf_counter() - started
-    stamp = provenance(experiment.profile, experiment.dataset, seeds=[seed], seconds=seconds)
+    every = [int(of_seed) for of_seed in payload["selection"]]  # what the numbers of the prose come from
     for name, document in documents.items():
+        seeds = every if name == "numbers" else [seed]
+        stamp = provenance(experiment.profile, experiment.dataset, seeds=seeds, seconds=seconds)
         write_result(results / f"{name}.json", document, stamp)
     write_pictures(experiment, payload, curves, training, results / "index")
 

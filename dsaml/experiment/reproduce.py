@@ -193,6 +193,11 @@ def reproduce(
         stress_results(profile, results, cache, seeds)
         names.append("stress")
     for name in names:
-        blocks = read_result(results / f"tables-{name}.json")["blocks"]
-        shown |= {f"{block} ({name})": payload for block, payload in blocks.items() if payload["rows"]}
+        shown |= tables_of_scores(results, name)
     return shown
+
+
+def tables_of_scores(results: Path, name: str) -> dict[str, dict[str, Any]]:
+    """The blocks of ``tables-<name>.json`` that have rows of scores, by a title: Figure 4 has distances instead."""
+    blocks = read_result(results / f"tables-{name}.json")["blocks"]
+    return {f"{key} ({name})": block for key, block in blocks.items() if block["rows"] and key != figure4.BLOCK}

@@ -103,19 +103,20 @@ def block_payload(block: Block, scores: pd.DataFrame, long_range: frozenset[str]
     if block.protocol == "dmer":  # one curve per song: songs are what is resampled
         scores, unit = scores.assign(annotator=scores.song, song=""), "songs and training seeds as crossed units"
     scores = rows.order_rows(scores)
-    methods, ours = list(scores.method.unique()), paper_rows["Ours"]
+    crossed, ours = bootstrap.CrossedScores(scores), paper_rows["Ours"]
+    methods = crossed.methods
     others = [name for name in methods if name != ours]
     differences = {
-        f"{better} | {worse}": bootstrap.compare(scores, better, [worse])[worse]
+        f"{better} | {worse}": bootstrap.compare(crossed, better, [worse])[worse]
         for better, worse in wanted(block.name)
         if better in methods and worse in methods
     }
     return {
-        "rows": bootstrap.summarize(scores),
-        "paired": bootstrap.compare(scores, ours, others) if ours in methods else {},
+        "rows": bootstrap.summarize(crossed),
+        "paired": bootstrap.compare(crossed, ours, others) if ours in methods else {},
         "differences": differences,
         "seeds": scores.groupby("method").seed.nunique().to_dict(),
-        "by_seed": bootstrap.seed_means(scores),
+        "by_seed": bootstrap.seed_means(crossed),
         "unit": unit,
         "table": block.table,
         "protocol": block.protocol,

@@ -238,4 +238,4 @@ def test_holm_is_that_of_statsmodels(size):
 
 def test_unknown_method_gets_one_sentence():
     with pytest.raises(DsamlError, match="no scores for method 'x'"):
-        bs.crossed_scores(_table({"mine": np.zeros((1, 2, 2))}), "x", "arousal", "ccc")
+        bs.CrossedScores(_table({"mine": np.zeros((1, 2, 2))})).of("x", "arousal", "ccc")
