@@ -165,7 +165,7 @@ def interval(values: np.ndarray, other: np.ndarray | None = None, replicates: in
     signed = list(zip((1, -1), sides, strict=False))
     mean = float(sum(sign * np.nanmean(side) for sign, side in signed))
     means = sum(sign * bootstrap(side, replicates, k) for k, (sign, side) in enumerate(signed))  # (replicates,)
-    freedom = _degrees_of_freedom(sides, np.sum([sign * _mean(side, 0) for sign, side in signed], 0))
+    freedom = _degrees_of_freedom(sides, sum((sign * _mean(side, 0) for sign, side in signed), np.zeros(())))
     error = float(np.nanstd(means))
     reach = error * float(stats.t.ppf(0.975, freedom))
     p = 2 * float(stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
