@@ -242,7 +242,8 @@ def compare(
     DsamlError
         If a method is not in the scores table, or nothing can be compared.
     """
-    crossed, result = _crossed(scores), {other: {} for other in others}
+    crossed = _crossed(scores)
+    result: dict[str, Any] = {other: {} for other in others}
     sign = 1 if HIGHER_IS_BETTER[metric] else -1
     for other in others:
         for d in DIMENSIONS:

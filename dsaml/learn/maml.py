@@ -26,7 +26,7 @@ FIRST_STAGE = {"all": "audio", "no-adapter": "local", "head": "context"}
 """The stage at which these parts of the model begin; what comes before is computed once for all tasks."""
 
 Weights = dict[str, Tensor]
-"""Adapted parameters by name, each (K, *its usual shape): one set for each of K tasks."""
+"""Adapted parameters by name, each with its usual shape behind a leading K: one set for each of K tasks."""
 
 
 @dataclass
