@@ -3,22 +3,29 @@
 The rooms of the package; each imports from those below it and from no other::
 
     cli         python -m dsaml COMMAND
-    listen      one's own music: predict, personalize; the listening study
-    experiment  recipes, trained models, tables, claims: whatever ends in a result file
-    evaluate    scores, protocols, floors, intervals        (beside it: plots, the figures)
-    learn       tasks (Eq. 5, 6), losses (Eq. 3), MAML (Eq. 4), the training loop
-    model       DSAML as in Figures 2 and 3, the baselines  (beside it: data, songs and labels)
-    audio       slices, log-mels, global encoders, the feature cache
+    listen      one's own music: predict, personalize; the study
+    experiment  recipes, trained models, tables, claims
+    evaluate    scores, protocols, floors, intervals
+                (beside it: plots, the figures)
+    learn       tasks (Eq. 5, 6), losses (Eq. 3), MAML (Eq. 4)
+    model       DSAML as in Figures 2 and 3, the baselines
+                (beside it: data, songs and labels)
+    audio       slices, log-mels, encoders, the feature cache
 
 ``model`` and ``learn`` are the paper and can be read beside it. What to call first, at a small size and on random numbers:
 
 >>> import dsaml, torch
->>> model = dsaml.DSAML(dsaml.ModelConfig(dim=64, heads=4, layers=1, feed_forward=64))
+>>> size = dsaml.ModelConfig(dim=64, heads=4, layers=1, feed_forward=64)
+>>> model = dsaml.DSAML(size)
 >>> settings = dsaml.MetaConfig(inner_steps=2, adapt="no-adapter")
->>> def songs(count):  # one listener's: log-mels of 30 s, a global embedding, and the labels (arousal, valence)
-...     return dsaml.Batch(torch.randn(1, count, 60, 51, 128), torch.randn(1, count, 1, 64), torch.rand(1, count, 60, 2))
->>> weights = dsaml.adapt(model, songs(1), settings)  # the inner loop of MAML: one annotated song
->>> dsaml.predict(model, weights, songs(3), settings).shape  # the listener's curves of three other songs
+>>> def songs(count):  # one listener's: log-mels of 30 s, global, labels
+...     mel = torch.randn(1, count, 60, 51, 128)
+...     embedding = torch.randn(1, count, 1, 64)
+...     return dsaml.Batch(mel, embedding, torch.rand(1, count, 60, 2))
+>>> # the inner loop of MAML on one annotated song
+>>> weights = dsaml.adapt(model, songs(1), settings)
+>>> # the listener's arousal and valence in three other songs
+>>> dsaml.predict(model, weights, songs(3), settings).shape
 torch.Size([1, 3, 60, 2])
 
 Real songs come from ``dsaml.load_dataset("deam", "path/to/DEAM")``; a trained model and one's own music from
