@@ -113,7 +113,7 @@ def numbers(name: str, folder: Path) -> str:
     elif name == "features":
         found = {p.name: tensors_digest(*read_tensors(p)) for p in (folder / "cache").glob("*.safetensors")}
     elif name == "train":
-        found = {"weights": tensors_digest(read_tensors(folder / "model.safetensors")[0], {})}
+        found = {p.name: tensors_digest(read_tensors(p)[0], {}) for p in folder.glob("model.safetensors")}
     elif name == "reproduce":
         for path in (folder / "results").glob("*.json"):
             found[path.name] = json.loads(path.read_text())
