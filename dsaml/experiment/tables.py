@@ -102,6 +102,8 @@ def block_payload(block: Block, scores: pd.DataFrame, long_range: frozenset[str]
     unit = "listeners, songs and training seeds as crossed units"
     if block.protocol == "dmer":  # one curve per song: songs are what is resampled
         scores, unit = scores.assign(annotator=scores.song, song=""), "songs and training seeds as crossed units"
+    if scores.annotator.nunique() * scores.song.nunique() < 2:
+        scores = scores[:0]  # one listener and one song tell nothing about others: no rows
     scores = rows.order_rows(scores)
     crossed, ours = bootstrap.CrossedScores(scores), paper_rows["Ours"]
     methods = crossed.methods

@@ -126,7 +126,9 @@ def test_one_averaged_curve_per_song_is_resampled_by_songs_and_seeds():
         for seed in seeds
         for d in DIMENSIONS
     ]
-    block = tables.payload_of(pd.concat(parts, ignore_index=True), frozenset())["table1"]
+    blocks = tables.payload_of(pd.concat(parts, ignore_index=True), frozenset(["s0"]))
+    assert blocks["table3-long-range"]["rows"] == {}  # one song tells nothing about others
+    block = blocks["table1"]
     one, floor = (block["paired"][name]["arousal"] for name in ("CRNN", "support mean"))
     assert one["seeds"] == "unknown" and one["low"] > 0 and one["mean"] == pytest.approx(0.1, abs=0.02)
     assert floor["seeds"] == "several" and block["rows"][DMER_MODEL]["arousal"]["ccc"]["seeds"] == "several"
