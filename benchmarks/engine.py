@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import Progress, machine, peak_memory, seconds, take_turns
+from dsaml.baselines import BASELINES, BaselineConfig, make_baseline
 from dsaml.config import CLIP_STEPS, DEMO, PAPER, MetaConfig, ModelConfig
 from dsaml.experiment.recipes import baseline_name
 from dsaml.learn import maml
 from dsaml.learn.maml import Batch, meta_loss, predict
 from dsaml.learn.training import engine
-from dsaml.model.baselines import BASELINES, BaselineConfig, make_baseline
 from dsaml.model.dsaml import DSAML, ConvBlock, DualScaleAttention, band_mask, sinusoidal_positions
 
 ADAPT = ("all", "no-adapter", "head")

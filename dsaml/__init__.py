@@ -8,7 +8,8 @@ The rooms of the package; each imports from those below it and from no other::
     evaluate    scores, protocols, floors, intervals
                 (beside it: plots, the figures)
     learn       tasks (Eq. 5, 6), losses (Eq. 3), MAML (Eq. 4)
-    model       DSAML as in Figures 2 and 3, the baselines
+                (beside it: baselines, four other models)
+    model       DSAML as in Figures 2 and 3
                 (beside it: data, songs and labels)
     audio       slices, log-mels, encoders, the feature cache
 

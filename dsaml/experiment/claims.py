@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dsaml.baselines import BASELINES
 from dsaml.config import DIMENSIONS
 from dsaml.evaluate.bootstrap import correct
 from dsaml.evaluate.oracles import AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE
 from dsaml.experiment import figure4, recipes
 from dsaml.experiment.recipes import DMER_MODEL, MAML_ANNOTATOR, MAML_MEAN, NON_META, NON_META_LONG, baseline_name
 from dsaml.experiment.rows import BEFORE, FINE_TUNED, label_of
-from dsaml.model.baselines import BASELINES
 
 HOLDS, FAILS, UNDECIDED, NOT_RUN = "holds", "does not hold", "not decided", "not run"
 LEVEL = 0.05  # of all differences of a claim together

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
+from dsaml.baselines import BASELINES, Baseline, BaselineConfig, make_baseline
 from dsaml.config import MetaConfig, ModelConfig, Profile, SupervisedConfig
-from dsaml.model.baselines import BASELINES, Baseline, BaselineConfig, make_baseline
 from dsaml.model.dsaml import DSAML
 
 DMER_MODEL = "DSAML"  # on averaged labels; Tables 1 and 3 show it, and what follows starts from it where a profile says so

@@ -22,6 +22,7 @@ import torch
 from joblib import Parallel, delayed
 
 from dsaml.audio.features import Features, raw_slices
+from dsaml.baselines import WAVEFORM_RATE, Baseline, BaselineConfig
 from dsaml.config import AudioConfig, MetaConfig, Profile, SupervisedConfig
 from dsaml.data import Dataset
 from dsaml.experiment.progress import training_bar
@@ -29,7 +30,6 @@ from dsaml.experiment.recipes import Recipe, digest, passes, recipes
 from dsaml.learn.batches import SongStore
 from dsaml.learn.loop import History, TrainingOptions
 from dsaml.learn.training import train_maml, train_supervised
-from dsaml.model.baselines import WAVEFORM_RATE, Baseline, BaselineConfig
 from dsaml.model.dsaml import DSAML
 from dsaml.workers import end_with_parent
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pandas as pd
 
+from dsaml.baselines import BASELINES
 from dsaml.evaluate import bootstrap
 from dsaml.experiment import recipes, rows
 from dsaml.experiment.claims import wanted
 from dsaml.experiment.recipes import DMER_MODEL, MAML_ANNOTATOR, MAML_MEAN, NON_META, baseline_name
 from dsaml.experiment.scoring import Job
-from dsaml.model.baselines import BASELINES
 
 _BASELINES = [baseline_name(name) for name in reversed(BASELINES)]
 _BOTH = [(name, *note) for name in reversed(BASELINES) for note in ((" (trained with MAML)", True), ("", False))]

@@ -1,4 +1,4 @@
-"""The networks: DSAML as in Figures 2 and 3, its layers, the four baselines, the released code's checkpoints."""
+"""The network: DSAML as in Figures 2 and 3, its layers, the released code's checkpoints."""
 
 from dsaml.config import ModelConfig as ModelConfig
 from dsaml.model.dsaml import DSAML as DSAML

@@ -14,6 +14,7 @@ from scipy import stats
 
 from book.builder import claims_page, markdown, tables_page
 from dsaml.audio.features import Features
+from dsaml.baselines import BASELINES, BaselineConfig, make_baseline
 from dsaml.config import DEMO, DIMENSIONS, PAPER, SupervisedConfig
 from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap, oracles, protocols
@@ -35,7 +36,6 @@ from dsaml.experiment.recipes import (
 from dsaml.experiment.results import provenance, write_result
 from dsaml.learn.batches import SongStore
 from dsaml.learn.training import cross_song_tasks, train_maml, train_supervised
-from dsaml.model.baselines import BASELINES, BaselineConfig, make_baseline
 
 PUBLISHED = json.loads((Path(__file__).parents[2] / "data" / "paper_tables.json").read_text())
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.func import functional_call
 
+from dsaml.baselines import BASELINES, Baseline, BaselineConfig, make_baseline
 from dsaml.config import MetaConfig
 from dsaml.learn.maml import Batch, adapt, meta_loss, predict
-from dsaml.model.baselines import BASELINES, Baseline, BaselineConfig, make_baseline
 from dsaml.model.layers import BiGRU, BiLSTM
 
 META = MetaConfig(inner_steps=3, inner_lr=0.05, query_mode="eval", adapt="all", loss="mse")
