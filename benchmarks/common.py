@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from dsaml.experiment.results import PACKAGES, installed_version
-from dsaml.workers import end_with_parent
+from dsaml.runtime.workers import end_with_parent
 
 Progress = Callable[[str], None]  # is told what is measured next
 

@@ -25,10 +25,10 @@ from dsaml.audio.windows import predict_song
 from dsaml.config import DEMO, MetaConfig, ModelConfig
 from dsaml.data.annotations import MEAN, Annotation
 from dsaml.data.base import Dataset, Song, Split
-from dsaml.distributed import processes
 from dsaml.learn.batches import SongStore
 from dsaml.learn.tasks import TaskSampler
 from dsaml.learn.training import train_maml
+from dsaml.runtime.distributed import processes
 
 META = dataclasses.replace(DEMO.meta, query_mode="eval")
 RANK_STEPS = 6  # meta-steps timed with several processes

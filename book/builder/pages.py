@@ -18,10 +18,10 @@ from pathlib import Path
 import yaml
 
 from book.builder import claims_page, notebooks, prose, reference
-from dsaml import workers
 from dsaml.errors import DsamlError
 from dsaml.experiment.results import read_result
 from dsaml.io import write_bytes_atomically
+from dsaml.runtime import workers
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from dsaml.experiment import workflow
 from dsaml.experiment.results import read_result
 from dsaml.experiment.run import use_one_core
 from dsaml.experiment.workflow import MODELS
-from dsaml.workers import end_with_parent
+from dsaml.runtime.workers import end_with_parent
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,6 @@ import torch
 from dsaml.audio.encoder_windows import GlobalEncoder
 from dsaml.audio.encoders import make_encoder
 from dsaml.audio.features import FeatureCache, Features
-from dsaml.closure import code_digest
 from dsaml.config import Profile
 from dsaml.data import Dataset, Split, load_dataset
 from dsaml.data.checks import check
@@ -28,6 +27,7 @@ from dsaml.data.synthetic.population import STRESS, TWO_SIGNS
 from dsaml.errors import DsamlError
 from dsaml.experiment.progress import counter
 from dsaml.experiment.run import Experiment
+from dsaml.runtime.closure import code_digest
 
 log = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from dsaml.learn.batches import SongStore
 from dsaml.learn.loop import History, TrainingOptions
 from dsaml.learn.training import train_maml, train_supervised
 from dsaml.model.dsaml import DSAML
-from dsaml.workers import end_with_parent
+from dsaml.runtime.workers import end_with_parent
 
 log = logging.getLogger(__name__)
 

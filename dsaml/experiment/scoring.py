@@ -18,7 +18,6 @@ from typing import Any
 import pandas as pd
 from joblib import delayed
 
-from dsaml.closure import code_digest
 from dsaml.evaluate import protocols
 from dsaml.evaluate.selection import select_inner
 from dsaml.experiment.rows import BASELINE_MODELS, rows_of
@@ -26,6 +25,7 @@ from dsaml.experiment.run import Experiment, parallel, train_all, use_one_core
 from dsaml.io import seal, unseal, write_bytes_atomically
 from dsaml.learn.batches import SongStore
 from dsaml.model.dsaml import DSAML
+from dsaml.runtime.closure import code_digest
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,6 @@ from rich.table import Table
 
 from dsaml.audio.encoders import make_encoder
 from dsaml.config import DIMENSIONS, get_profile
-from dsaml.devices import choose_device
-from dsaml.distributed import processes, ranks
 from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap, protocols
 from dsaml.evaluate.oracles import best_spread
@@ -25,6 +23,8 @@ from dsaml.experiment.prepare import check_data, prepare
 from dsaml.experiment.results import provenance, write_result
 from dsaml.learn.loop import TrainingOptions
 from dsaml.learn.training import cross_song_tasks
+from dsaml.runtime.devices import choose_device
+from dsaml.runtime.distributed import processes, ranks
 
 MODELS = {"dmer": recipes.NON_META, "pdmer": recipes.MAML_ANNOTATOR}
 

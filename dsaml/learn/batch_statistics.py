@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from dsaml.config import MetaConfig
-from dsaml.distributed import sum_over_ranks
 from dsaml.learn.maml import Batch, mode
 from dsaml.model.dsaml import DSAML
+from dsaml.runtime.distributed import sum_over_ranks
 
 
 class BatchStatistics:

@@ -7,8 +7,7 @@ moved goes on to exactly the numbers of an uninterrupted one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,12 +17,13 @@ import torch
 from torch import Tensor
 
 from dsaml.config import MetaConfig, SupervisedConfig
-from dsaml.devices import arithmetic
-from dsaml.distributed import copy_from_first, from_first, ranks, sum_gradients, sum_over_ranks, wait_for_all
 from dsaml.errors import DsamlError
 from dsaml.io import read_checkpoint, write_checkpoint
 from dsaml.model.dsaml import DSAML
-from dsaml.workers import interruptible
+from dsaml.runtime.devices import arithmetic
+from dsaml.runtime.distributed import copy_from_first, from_first, ranks, sum_gradients, sum_over_ranks, wait_for_all
+from dsaml.runtime.events import event_log
+from dsaml.runtime.workers import interruptible
 
 
 @dataclass
@@ -57,20 +57,6 @@ class TrainingOptions:
     logs: Path | None = None  # folder of TensorBoard event files
     device: str = "cpu"  # "cpu", "cuda", "cuda:1", "mps"
     precision: Literal["float32", "tf32", "bf16"] = "float32"  # of matrix products; bf16 is autocast
-
-
-@contextmanager
-def _event_log(folder: Path | None, start: int) -> Iterator[Callable[[str, float, int], None]]:
-    """A function that writes (name, value, step) where TensorBoard reads it; nothing without a folder."""
-    if folder is None or ranks()[0]:
-        yield lambda name, value, step: None
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise DsamlError(f"{folder}: logs need the package tensorboard; install it or leave --logs out") from error
-    with SummaryWriter(str(folder), purge_step=start or None) as writer:
-        yield writer.add_scalar
 
 
 def fit(
@@ -129,7 +115,7 @@ def fit(
         return step >= total or 0 < config.patience * validate_every <= waited
 
     computing = arithmetic(options.device, options.precision)
-    with computing, interruptible() as interrupted, _event_log(options.logs, step) as event:
+    with computing, interruptible() as interrupted, event_log(options.logs, step) as event:
         if not history.validation:
             validate()
         while not ends():

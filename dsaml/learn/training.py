@@ -12,7 +12,6 @@ from torch import Tensor
 
 from dsaml.config import MetaConfig, SupervisedConfig
 from dsaml.data.annotations import MEAN
-from dsaml.distributed import share
 from dsaml.errors import DsamlError
 from dsaml.learn import maml, reference
 from dsaml.learn.batch_statistics import BatchStatistics
@@ -22,6 +21,7 @@ from dsaml.learn.losses import sequence_scores, total_loss
 from dsaml.learn.maml import InnerUpdate, adapt, meta_loss, mode, predict
 from dsaml.learn.tasks import Task, TaskSampler
 from dsaml.model.dsaml import DSAML
+from dsaml.runtime.distributed import share
 
 T = TypeVar("T")
 

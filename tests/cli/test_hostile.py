@@ -31,8 +31,8 @@ from dsaml.data.annotations import Annotation
 from dsaml.data.checks import check
 from dsaml.data.checks.training import obstacles, stop_on_errors
 from dsaml.data.folder import write_template
-from dsaml.distributed import processes
 from dsaml.errors import DsamlError
+from dsaml.runtime.distributed import processes
 
 ROOT = Path(__file__).parents[2]
 PREDICT = "predict in/song.wav --checkpoint in/model.safetensors --out out.csv"

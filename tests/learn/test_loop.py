@@ -15,8 +15,6 @@ import torch.distributed as dist
 from conftest import META, MODEL, SUPERVISED, make_store
 
 from dsaml.config import MetaConfig
-from dsaml.devices import arithmetic, choose_device
-from dsaml.distributed import processes, share
 from dsaml.errors import DsamlError
 from dsaml.io import read_checkpoint
 from dsaml.learn.batch_statistics import BatchStatistics
@@ -24,6 +22,8 @@ from dsaml.learn.loop import History, TrainingOptions
 from dsaml.learn.maml import Batch
 from dsaml.learn.training import train_maml, train_supervised
 from dsaml.model.dsaml import DSAML
+from dsaml.runtime.devices import arithmetic, choose_device
+from dsaml.runtime.distributed import processes, share
 
 PLAIN = dataclasses.replace(MODEL, dropout=0.0, positions="sinusoidal")
 EVERYTHING = dataclasses.replace(META, adapt="all", train_adapter=True)  # as in the paper
@@ -243,6 +243,6 @@ def test_two_processes_equal_one(tmp_path, one_thread, config):
 
 
 def test_more_processes_than_tasks_are_refused(monkeypatch):
-    monkeypatch.setattr("dsaml.distributed.ranks", lambda: (0, 4))
+    monkeypatch.setattr("dsaml.runtime.distributed.ranks", lambda: (0, 4))
     with pytest.raises(DsamlError, match="3 tasks per step cannot be shared by 4 processes"):
         share([1, 2, 3])

@@ -21,7 +21,6 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from dsaml.audio.recording import encode
-from dsaml.closure import code_digest
 from dsaml.config import DIMENSIONS, LABEL_START, STEP_SECONDS
 from dsaml.data import deam
 from dsaml.data.annotations import MEAN
@@ -42,7 +41,8 @@ from dsaml.data.synthetic.population import (
 from dsaml.data.synthetic.sound import SAMPLE_RATE, render
 from dsaml.errors import DsamlError
 from dsaml.io import write_bytes_atomically
-from dsaml.workers import end_with_parent
+from dsaml.runtime.closure import code_digest
+from dsaml.runtime.workers import end_with_parent
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dsaml.closure import PACKAGE, closure, code_digest
+from dsaml.runtime.closure import PACKAGE, closure, code_digest
 
 DRIVER = """
 import dataclasses, json, sys
