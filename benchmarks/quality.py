@@ -37,8 +37,8 @@ def trained(experiment: Experiment, seed: int = 0) -> tuple[DSAML, float]:
     torch.manual_seed(seed)
     model = DSAML(MODEL)
     file = experiment.checkpoints / f"bench-quality-{seed}.pt"
-    options = TrainingOptions(checkpoint=file, resume=True, save_every=20)
-    history = train_supervised(model, experiment.store, TRAINING, seed=seed, validate_every=20, options=options)
+    options = TrainingOptions(checkpoint=file, resume=True, save_every=20, seed=seed, validate_every=20)
+    history = train_supervised(model, experiment.store, TRAINING, options)
     return model.eval(), max(score for _, score in history.validation)
 
 

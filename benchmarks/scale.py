@@ -26,6 +26,7 @@ from dsaml.config import DEMO, MetaConfig, ModelConfig
 from dsaml.data.annotations import MEAN, Annotation
 from dsaml.data.base import Dataset, Song, Split
 from dsaml.learn.batches import SongStore
+from dsaml.learn.loop import TrainingOptions
 from dsaml.learn.tasks import TaskSampler
 from dsaml.learn.training import train_maml
 from dsaml.runtime.distributed import processes
@@ -113,9 +114,9 @@ def _rank(rank: int, size: int, port: int, out: str) -> None:
         store = tiny_data_set(40, 10, 12, DEMO.model.dim)
         config = dataclasses.replace(META, steps=RANK_STEPS, train_adapter=False, tasks_at_once=META.tasks_per_step)
         model = make_model(DEMO.model)
-        train_maml(model, store, dataclasses.replace(config, steps=1), seed=0, validate_every=99)  # warm
+        train_maml(model, store, dataclasses.replace(config, steps=1), TrainingOptions(validate_every=99))  # warm
         start = time.perf_counter()
-        train_maml(model, store, config, seed=0, validate_every=99)
+        train_maml(model, store, config, TrainingOptions(validate_every=99))
         Path(f"{out}/{rank}").write_text(str(time.perf_counter() - start))
 
 

@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -46,14 +46,14 @@ class Experiment:
     checkpoints : Path
         Their folder, named by labels, features and code: see :func:`prepare`.
     options : TrainingOptions
-        Device, precision, logs of every training.
+        Device, precision, logs of every training; seed and validations are each recipe's and the profile's.
     """
 
     profile: Profile
     dataset: Dataset
     features: Mapping[str, Features]
     checkpoints: Path
-    options: TrainingOptions = field(default_factory=lambda: TrainingOptions(resume=True))
+    options: TrainingOptions = TrainingOptions(resume=True)
 
     @cached_property
     def recipes(self) -> dict[str, Recipe]:
@@ -109,9 +109,11 @@ class Experiment:
         )
         file = self.checkpoint(name, seed)
         with training_bar(f"{name}, seed {seed}", per_step, unit) as progress:
-            options = dataclasses.replace(self.options, checkpoint=file, progress=progress)
-            store, every = self.store_for(name), self.profile.validate_every
-            history = train(model, store, config, seed=seed, validate_every=every, options=options)
+            every = self.profile.validate_every
+            options = dataclasses.replace(
+                self.options, checkpoint=file, progress=progress, seed=seed, validate_every=every
+            )
+            history = train(model, self.store_for(name), config, options)
         return model, history
 
 

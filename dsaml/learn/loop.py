@@ -46,9 +46,9 @@ class History:
         return best
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainingOptions:
-    """Where a training computes, where it keeps its checkpoint, and whom it tells about progress."""
+    """From which seed and where a training computes, where it keeps its checkpoint, whom it tells about progress."""
 
     checkpoint: Path | None = None  # written every ``save_every`` steps; None keeps everything in memory
     resume: bool = False  # continue from the checkpoint if there is one
@@ -57,6 +57,8 @@ class TrainingOptions:
     logs: Path | None = None  # folder of TensorBoard event files
     device: str = "cpu"  # "cpu", "cuda", "cuda:1", "mps"
     precision: Literal["float32", "tf32", "bf16"] = "float32"  # of matrix products; bf16 is autocast
+    seed: int = 0  # of songs, tasks and dropout
+    validate_every: int = 50  # steps
 
 
 def fit(
@@ -64,10 +66,8 @@ def fit(
     step_losses: Callable[[int], Iterable[Tensor]],
     scores: Mapping[str, Callable[[], float]],
     config: SupervisedConfig | MetaConfig,
-    *,
-    seed: int,
-    validate_every: int,
     options: TrainingOptions,
+    *,
     best_by: str = "validation",
     shared: bool = True,
 ) -> History:
@@ -81,8 +81,6 @@ def fit(
     scores : mapping of str to callable
         "validation", and "adapted" where a model is also scored after adaptation to a listener. Higher is better; the best
         weights by each are kept, and the model ends with those by ``best_by``.
-    validate_every : int
-        Steps.
     shared : bool
         Whether several processes share each step's losses; otherwise each computes all of them, and they end with the first
         one's weights.
@@ -112,7 +110,7 @@ def fit(
 
     def ends() -> bool:
         waited = step - max(history.best_step, history.best_adapted)
-        return step >= total or 0 < config.patience * validate_every <= waited
+        return step >= total or 0 < config.patience * options.validate_every <= waited
 
     computing = arithmetic(options.device, options.precision)
     with computing, interruptible() as interrupted, event_log(options.logs, step) as event:
@@ -120,7 +118,7 @@ def fit(
             validate()
         while not ends():
             rank = ranks()[0] if shared else 0
-            torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]) >> 1)
+            torch.manual_seed(int(np.random.SeedSequence([options.seed, step, rank]).generate_state(1, np.uint64)[0]) >> 1)
             if config.schedule == "cosine":
                 for group in optimizer.param_groups:
                     group["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / total))
@@ -128,7 +126,7 @@ def fit(
             history.loss.append(_descend(step, step_losses, optimizer, parameters, config.clip_norm, shared))
             step += 1
             event("loss", history.loss[-1], step)
-            if step % validate_every == 0 or step == total:
+            if step % options.validate_every == 0 or step == total:
                 validate()
                 event("validation CCC", history.validation[-1][1], step)
             stop = interrupted()

@@ -46,10 +46,8 @@ def train_supervised(
     model: DSAML,
     store: SongStore,
     config: SupervisedConfig,
+    options: TrainingOptions = TrainingOptions(),
     *,
-    seed: int,
-    validate_every: int,
-    options: TrainingOptions | None = None,
     adaptation: MetaConfig | None = None,
     adapted: bool = False,
 ) -> History:
@@ -59,10 +57,6 @@ def train_supervised(
     ----------
     model : DSAML
         Trained in place, on ``options.device``.
-    seed : int
-        Of songs and dropout.
-    validate_every : int
-        Steps.
     adaptation : MetaConfig, optional
         How the model will adapt to a listener: it is then also validated as MAML is. With ``adapted`` it ends with the weights
         that were best by this second score.
@@ -72,7 +66,6 @@ def train_supervised(
     DsamlError
         See :func:`dsaml.learn.loop.fit`.
     """
-    options = options or TrainingOptions()
     model, audio = model.to(options.device), store.to(options.device)
     dataset, split = store.dataset, store.dataset.split
     pairs = [(MEAN, song) for song in split.songs["train"]]
@@ -87,7 +80,7 @@ def train_supervised(
         truth = query_labels(audio, tasks)
 
         def step_losses(step: int) -> Iterator[Tensor]:
-            order = np.random.default_rng([seed, step]).permutation(len(pairs))
+            order = np.random.default_rng([options.seed, step]).permutation(len(pairs))
             people, songs = zip(*(pairs[i] for i in order[: config.batch_size]), strict=True)
             batch = store.batch(people, [[song] for song in songs])  # one song in each row
             output = model(batch.x.squeeze(1), batch.global_embedding.squeeze(1), store.stage)
@@ -107,22 +100,14 @@ def train_supervised(
             step_losses,
             {"validation": validate} | ({"adapted": validate_adapted} if tasks else {}),
             config,
-            seed=seed,
-            validate_every=validate_every,
-            options=options,
+            options,
             best_by="adapted" if adapted and tasks else "validation",
             shared=False,
         )
 
 
 def train_maml(
-    model: DSAML,
-    store: SongStore,
-    config: MetaConfig,
-    *,
-    seed: int,
-    validate_every: int,
-    options: TrainingOptions | None = None,
+    model: DSAML, store: SongStore, config: MetaConfig, options: TrainingOptions = TrainingOptions()
 ) -> History:
     """Meta-training (Eq. 4) on annotator tasks (Eq. 6) or random tasks on averaged labels (Eq. 5).
 
@@ -134,17 +119,12 @@ def train_maml(
     ----------
     model : DSAML
         Trained in place, on ``options.device``.
-    seed : int
-        Of tasks and dropout.
-    validate_every : int
-        Steps.
 
     Raises
     ------
     DsamlError
         If annotators have too few songs for a task, no validation annotator has two songs, or see :func:`dsaml.learn.loop.fit`.
     """
-    options = options or TrainingOptions()
     model, store = model.to(options.device), store.to(options.device)
     dataset, split = store.dataset, store.dataset.split
     rated = {MEAN: dataset.mean}
@@ -152,7 +132,7 @@ def train_maml(
         rated = {who: dataset.tracks[who] for who in split.annotators["train"] if who in dataset.tracks}
     songs = set(split.songs["train"])
     tracks = {who: {song: track for song, track in every.items() if song in songs} for who, every in rated.items()}
-    sampler = TaskSampler(tracks, config.tasks, config.support_songs, config.query_songs, seed)
+    sampler = TaskSampler(tracks, config.tasks, config.support_songs, config.query_songs, options.seed)
     inner = engine(config.engine)
     held_out = validation_tasks(store, config)
     if not held_out:
@@ -174,8 +154,7 @@ def train_maml(
         def validate() -> float:
             return mean_ccc(predict_tasks(model, store, held_out, config), truth)
 
-        scores = {"validation": validate}
-        return fit(model, step_losses, scores, config, seed=seed, validate_every=validate_every, options=options)
+        return fit(model, step_losses, {"validation": validate}, config, options)
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from dsaml.experiment.recipes import (
 )
 from dsaml.experiment.results import provenance, write_result
 from dsaml.learn.batches import SongStore
+from dsaml.learn.loop import TrainingOptions
 from dsaml.learn.training import cross_song_tasks, train_maml, train_supervised
 
 PUBLISHED = json.loads((Path(__file__).parents[2] / "data" / "paper_tables.json").read_text())
@@ -311,13 +312,13 @@ def test_baselines_train_plainly_and_with_maml(name, store):
     wide = {s: Features(torch.randn(12, 16, 64), torch.zeros(1, 0)) for s in store.dataset.songs}
     store = SongStore(store.dataset, wide, 12)
     model = make_baseline(config)
-    plain = train_supervised(model, store, SupervisedConfig(steps=2, batch_size=3), seed=0, validate_every=2)
+    plain = train_supervised(model, store, SupervisedConfig(steps=2, batch_size=3), TrainingOptions(validate_every=2))
     assert len(plain.loss) == 2
     meta = replace(META, adapt="all", train_adapter=True, tasks_at_once=1, steps=2)
     trained = []
     for engine in ("stacked", "learn2learn"):
         own = copy.deepcopy(model)
-        history = train_maml(own, store, replace(meta, engine=engine, query_mode="eval"), seed=0, validate_every=2)
+        history = train_maml(own, store, replace(meta, engine=engine, query_mode="eval"), TrainingOptions(validate_every=2))
         trained.append((history.loss, own.state_dict()))
     assert trained[0][0] == pytest.approx(trained[1][0], abs=1e-5)
     for name, tensor in trained[0][1].items():

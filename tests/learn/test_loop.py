@@ -46,8 +46,8 @@ def _train_and_die(folder: str, step: int, number: int) -> None:
         if done == step:
             os.kill(os.getpid(), number)
 
-    options = TrainingOptions(checkpoint=Path(folder) / "run.pt", resume=True, save_every=3, progress=progress)
-    train_maml(_model(), make_store(), META, seed=5, validate_every=4, options=options)
+    options = TrainingOptions(Path(folder) / "run.pt", resume=True, save_every=3, seed=5, validate_every=4)
+    train_maml(_model(), make_store(), META, dataclasses.replace(options, progress=progress))
 
 
 @pytest.fixture
@@ -68,10 +68,10 @@ def test_kill_9_and_resume_give_the_same_parameters(tmp_path, one_thread):
     assert process.exitcode == -signal.SIGKILL
     assert read_checkpoint(tmp_path / "run.pt")["step"] == 6
     whole, resumed = _model(), _model()
-    expected = train_maml(whole, make_store(), META, seed=5, validate_every=4)
+    expected = train_maml(whole, make_store(), META, TrainingOptions(seed=5, validate_every=4))
     torch.manual_seed(999)
     history = train_maml(
-        resumed, make_store(), META, seed=5, validate_every=4, options=TrainingOptions(tmp_path / "run.pt", resume=True)
+        resumed, make_store(), META, TrainingOptions(tmp_path / "run.pt", resume=True, seed=5, validate_every=4)
     )
     assert history == expected and _same(whole, resumed)
 
@@ -82,19 +82,19 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(store, tmp_path):
             signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    options = TrainingOptions(tmp_path / "run.pt", save_every=100, progress=press)
+    options = TrainingOptions(tmp_path / "run.pt", save_every=100, progress=press, seed=5, validate_every=4)
     with pytest.raises(DsamlError, match=r"stopped after step \d+ of 12: saved in .*run\.pt; the same command goes on"):
-        train_maml(_model(), store, META, seed=5, validate_every=4, options=options)
+        train_maml(_model(), store, META, options)
     assert signal.getsignal(signal.SIGINT) is before
     assert read_checkpoint(tmp_path / "run.pt")["step"] == 6  # the step after the one that was shown when it came
     whole, resumed = _model(), _model()
-    train_maml(whole, store, META, seed=5, validate_every=4)
-    train_maml(resumed, store, META, seed=5, validate_every=4, options=TrainingOptions(tmp_path / "run.pt", resume=True))
+    train_maml(whole, store, META, TrainingOptions(seed=5, validate_every=4))
+    train_maml(resumed, store, META, TrainingOptions(tmp_path / "run.pt", resume=True, seed=5, validate_every=4))
     assert _same(whole, resumed)
 
 
 def test_a_full_disk_keeps_the_last_good_checkpoint(store, tmp_path, monkeypatch):
-    options = TrainingOptions(tmp_path / "run.pt", save_every=3)
+    options = TrainingOptions(tmp_path / "run.pt", save_every=3, validate_every=4)
     sync, calls = os.fsync, []
 
     def second_time_full(handle: int) -> None:
@@ -105,7 +105,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(store, tmp_path, monkeypatch
 
     monkeypatch.setattr(os, "fsync", second_time_full)
     with pytest.raises(DsamlError, match=r"run\.pt: cannot be written \(No space left on device\); what was there before is kept"):
-        train_maml(_model(), store, META, seed=0, validate_every=4, options=options)
+        train_maml(_model(), store, META, options)
     assert read_checkpoint(tmp_path / "run.pt")["step"] == 3
 
 
@@ -114,22 +114,22 @@ def test_a_gradient_that_is_not_finite_is_never_applied(store):
     model.predictor.output.weight.register_hook(lambda gradient: gradient * float("nan"))
     start = {name: value.clone() for name, value in model.named_parameters()}
     with pytest.raises(DsamlError, match=r"step 1: the gradient's norm is nan"):
-        train_supervised(model, store, SUPERVISED, seed=0, validate_every=4)
+        train_supervised(model, store, SUPERVISED, TrainingOptions(validate_every=4))
     assert all(torch.equal(start[name], value) for name, value in model.named_parameters())
 
 
 def test_training_stops_early_and_stays_stopped(store, tmp_path):
     config = dataclasses.replace(SUPERVISED, steps=200, learning_rate=0.05, patience=2)
-    options = TrainingOptions(tmp_path / "run.pt", resume=True)
-    history = train_supervised(_model(), store, config, seed=0, validate_every=2, options=options)
+    options = TrainingOptions(tmp_path / "run.pt", resume=True, validate_every=2)
+    history = train_supervised(_model(), store, config, options)
     assert len(history.loss) == history.best_step + 4 < 200
     again = _model()
-    assert train_supervised(again, store, config, seed=0, validate_every=2, options=options) == history
+    assert train_supervised(again, store, config, options) == history
 
 
 def test_tensorboard_reads_the_log(store, tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    history = train_maml(_model(), store, META, seed=0, validate_every=4, options=TrainingOptions(logs=tmp_path))
+    history = train_maml(_model(), store, META, TrainingOptions(logs=tmp_path, validate_every=4))
     log = events.EventAccumulator(str(tmp_path)).Reload()
     assert [event.value for event in log.Scalars("loss")] == pytest.approx(history.loss)
     scores = log.Scalars("validation CCC")
@@ -139,8 +139,8 @@ def test_tensorboard_reads_the_log(store, tmp_path):
 
 def test_bfloat16_learns_nearly_the_same(store):
     config = dataclasses.replace(SUPERVISED, loss="mse")  # correlations of an untrained model hang on the last digits
-    exact = train_supervised(_model(PLAIN), store, config, seed=0, validate_every=6)
-    rough = train_supervised(_model(PLAIN), store, config, seed=0, validate_every=6, options=TrainingOptions(precision="bf16"))
+    exact = train_supervised(_model(PLAIN), store, config, TrainingOptions(validate_every=6))
+    rough = train_supervised(_model(PLAIN), store, config, TrainingOptions(precision="bf16", validate_every=6))
     assert rough.loss[0] == pytest.approx(exact.loss[0], rel=0.01)
     assert rough.loss == pytest.approx(exact.loss, rel=0.15)
     assert rough.loss != exact.loss
@@ -163,7 +163,7 @@ def test_tasks_at_once_change_time_and_not_the_result(config):
     for at_once in (1, 2, 3):
         model = _model(PLAIN).double()
         changed = dataclasses.replace(config, tasks_at_once=at_once)
-        train_maml(model, _exact_store(), changed, seed=0, validate_every=12)
+        train_maml(model, _exact_store(), changed, TrainingOptions(validate_every=12))
         results.append(model)
     for other in results[1:]:
         for (name, a), b in zip(results[0].state_dict().items(), other.state_dict().values(), strict=True):
@@ -207,9 +207,9 @@ def _rank(rank: int, size: int, port: int, folder: str, config: MetaConfig) -> N
     with processes("cpu", 60) as device:
         assert device == "cpu" and dist.get_world_size() == size
         model = _model(PLAIN).double()
-        options = TrainingOptions(checkpoint=Path(folder) / "run.pt", save_every=4)
-        train_supervised(model, _exact_store(), SUPERVISED, seed=5, validate_every=4)
-        history = train_maml(model, _exact_store(), config, seed=5, validate_every=4, options=options)
+        options = TrainingOptions(checkpoint=Path(folder) / "run.pt", save_every=4, seed=5, validate_every=4)
+        train_supervised(model, _exact_store(), SUPERVISED, TrainingOptions(seed=5, validate_every=4))
+        history = train_maml(model, _exact_store(), config, options)
         torch.save({"model": model.state_dict(), "history": vars(history)}, Path(folder) / f"{rank}.pt")
 
 
@@ -230,8 +230,8 @@ def test_two_processes_equal_one(tmp_path, one_thread, config):
         process.join(120)
     assert [process.exitcode for process in ranks] == [0, 0]
     alone = _model(PLAIN).double()
-    train_supervised(alone, _exact_store(), SUPERVISED, seed=5, validate_every=4)
-    history = train_maml(alone, _exact_store(), config, seed=5, validate_every=4)
+    train_supervised(alone, _exact_store(), SUPERVISED, TrainingOptions(seed=5, validate_every=4))
+    history = train_maml(alone, _exact_store(), config, TrainingOptions(seed=5, validate_every=4))
     for rank in range(2):
         state = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert state["history"]["loss"] == pytest.approx(history.loss, abs=1e-6)

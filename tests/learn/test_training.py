@@ -42,10 +42,10 @@ def _killed_at(step: int):
 @pytest.mark.parametrize("die_at", [1, 7, 8])
 def test_a_killed_run_resumes_to_the_same_parameters(kind, config, die_at, store, tmp_path):
     whole = _model()
-    expected = kind(whole, store, config, seed=5, validate_every=4)
-    options = TrainingOptions(checkpoint=tmp_path / "run.pt", resume=True, save_every=3, progress=_killed_at(die_at))
+    expected = kind(whole, store, config, TrainingOptions(seed=5, validate_every=4))
+    options = TrainingOptions(tmp_path / "run.pt", resume=True, save_every=3, seed=5, validate_every=4)
     with pytest.raises(Killed):
-        kind(_model(), store, config, seed=5, validate_every=4, options=options)
+        kind(_model(), store, config, dataclasses.replace(options, progress=_killed_at(die_at)))
     torch.manual_seed(999)  # another process: its random state is its own
     resumed = DSAML(MODEL)
     if kind is train_maml and not (tmp_path / "run.pt").is_file():
@@ -54,26 +54,24 @@ def test_a_killed_run_resumes_to_the_same_parameters(kind, config, die_at, store
         resumed = _model()
     elif kind is train_maml:
         resumed.load_state_dict(_model().state_dict())  # the adapter is not trained, so it comes from the start
-    history = kind(
-        resumed, store, config, seed=5, validate_every=4, options=TrainingOptions(tmp_path / "run.pt", resume=True, save_every=3)
-    )
+    history = kind(resumed, store, config, options)
     assert history == expected
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
 def test_a_finished_run_is_read_and_not_trained_again(store, tmp_path):
-    options = TrainingOptions(checkpoint=tmp_path / "run.pt", resume=True)
+    options = TrainingOptions(checkpoint=tmp_path / "run.pt", resume=True, validate_every=4)
     first = _model()
-    history = train_supervised(first, store, SUPERVISED, seed=0, validate_every=4, options=options)
+    history = train_supervised(first, store, SUPERVISED, options)
     again = TrainingOptions(checkpoint=tmp_path / "run.pt", resume=True, progress=_killed_at(SUPERVISED.steps))
     second = _model()
-    assert train_supervised(second, store, SUPERVISED, seed=0, validate_every=4, options=again) == history
+    assert train_supervised(second, store, SUPERVISED, again) == history
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
 def test_the_best_validated_weights_are_kept(store):
-    history = train_supervised(_model(), store, SUPERVISED, seed=0, validate_every=3)
+    history = train_supervised(_model(), store, SUPERVISED, TrainingOptions(validate_every=3))
     assert history.best_step == max(history.validation, key=lambda pair: pair[1])[0]
     assert [step for step, _ in history.validation] == [0, 3, 6, 9, 12]
     assert len(history.loss) == SUPERVISED.steps
@@ -81,13 +79,13 @@ def test_the_best_validated_weights_are_kept(store):
 
 def test_training_learns(store):
     config = dataclasses.replace(SUPERVISED, steps=150, learning_rate=1e-2, loss="mse")
-    history = train_supervised(_model(), store, config, seed=0, validate_every=50)
+    history = train_supervised(_model(), store, config, TrainingOptions(validate_every=50))
     assert sum(history.loss[-10:]) < 0.6 * sum(history.loss[:10])
 
 
 def test_maml_leaves_a_fixed_adapter_and_trains_the_rest(store):
     model, start = _model(), _model()
-    train_maml(model, store, META, seed=0, validate_every=6)
+    train_maml(model, store, META, TrainingOptions(validate_every=6))
     for name, parameter in model.named_parameters():
         same = torch.equal(parameter, dict(start.named_parameters())[name])
         assert same == name.startswith("adapter."), name
@@ -96,9 +94,9 @@ def test_maml_leaves_a_fixed_adapter_and_trains_the_rest(store):
 
 def test_a_diverging_loss_stops_with_a_sentence_and_keeps_the_checkpoint(store, tmp_path):
     config = dataclasses.replace(SUPERVISED, learning_rate=1e30, loss="mse")
-    options = TrainingOptions(checkpoint=tmp_path / "run.pt", save_every=1)
+    options = TrainingOptions(checkpoint=tmp_path / "run.pt", save_every=1, validate_every=100)
     with pytest.raises(DsamlError, match=r"the loss is .*lower the learning rate"):
-        train_supervised(_model(), store, config, seed=0, validate_every=100, options=options)
+        train_supervised(_model(), store, config, options)
     assert read_checkpoint(tmp_path / "run.pt")["step"] >= 1
 
 
@@ -129,14 +127,14 @@ def test_bad_checkpoints_get_one_sentence_and_execute_nothing(content, tmp_path)
 
 def test_every_flipped_byte_of_a_checkpoint_is_noticed(store, tmp_path):
     path = tmp_path / "run.pt"
-    train_supervised(_model(), store, SUPERVISED, seed=0, validate_every=4, options=TrainingOptions(path))
+    train_supervised(_model(), store, SUPERVISED, TrainingOptions(path, validate_every=4))
     good = path.read_bytes()
     for place in [0, 20, 70, *np.random.default_rng(0).integers(0, len(good), 40)]:
         bad = bytearray(good)
         bad[place] ^= 1 << int(place) % 8
         path.write_bytes(bad)
         with pytest.raises(DsamlError, match=r"run\.pt: cannot be used \(its checksum does not fit"):
-            train_supervised(_model(), store, SUPERVISED, seed=0, validate_every=4, options=TrainingOptions(path, resume=True))
+            train_supervised(_model(), store, SUPERVISED, TrainingOptions(path, resume=True, validate_every=4))
         assert path.read_bytes() == bad
 
 
@@ -150,26 +148,26 @@ def test_cross_song_tasks_spread_the_support_songs(store):
 
 def test_step_0_is_a_candidate_and_wins_where_training_only_harms(store):
     model = _model()
-    train_supervised(model, store, dataclasses.replace(SUPERVISED, learning_rate=0.02), seed=0, validate_every=3)
+    train_supervised(model, store, dataclasses.replace(SUPERVISED, learning_rate=0.02), TrainingOptions(validate_every=3))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     harmful = dataclasses.replace(SUPERVISED, learning_rate=30.0)
-    history = train_supervised(model, store, harmful, seed=0, validate_every=4)
+    history = train_supervised(model, store, harmful, TrainingOptions(validate_every=4))
     assert history.best_step == 0 and [step for step, _ in history.validation] == [0, 4, 8, 12]
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     harmless = dataclasses.replace(META, learning_rate=0.0)
-    assert train_maml(_model(), store, harmless, seed=0, validate_every=4).best_step == 0
+    assert train_maml(_model(), store, harmless, TrainingOptions(validate_every=4)).best_step == 0
 
 
 def test_a_model_is_chosen_by_what_it_is_scored_by(store, tmp_path):
     """As it is, or after adaptation to validation listeners: two checkpoints of one training."""
     config = dataclasses.replace(SUPERVISED, learning_rate=0.02, steps=24)
     inner = dataclasses.replace(META, inner_lr=0.2)
-    options = TrainingOptions(checkpoint=tmp_path / "run.pt", resume=True)
+    options = TrainingOptions(checkpoint=tmp_path / "run.pt", resume=True, validate_every=3)
     chosen = {}
     for adapted in (False, True):
         model = _model()
         history = train_supervised(
-            model, store, config, seed=0, validate_every=3, options=options, adaptation=inner, adapted=adapted
+            model, store, config, options, adaptation=inner, adapted=adapted
         )
         chosen[adapted] = model
     assert len(history.adapted) == len(history.validation) == 9
@@ -181,7 +179,7 @@ def test_a_model_is_chosen_by_what_it_is_scored_by(store, tmp_path):
         assert not adapted or score == pytest.approx(max(s for _, s in history.adapted), abs=1e-6)
     assert history.best_adapted != history.best_step  # here the two differ, so the models do
     assert not torch.equal(chosen[False].predictor.output.weight, chosen[True].predictor.output.weight)
-    alone = train_supervised(_model(), store, config, seed=0, validate_every=3)
+    alone = train_supervised(_model(), store, config, TrainingOptions(validate_every=3))
     assert alone.validation == history.validation and alone.adapted == []
 
 
@@ -190,7 +188,7 @@ def test_an_adapter_that_is_left_alone_stays_as_it_came(store):
     before = {name: p.clone() for name, p in model.adapter.named_parameters()}
     head = model.predictor.output.weight.clone()
     config = dataclasses.replace(SUPERVISED, train_adapter=False, learning_rate=0.02, steps=24)
-    train_supervised(model, store, config, seed=0, validate_every=3, adaptation=META)
+    train_supervised(model, store, config, TrainingOptions(validate_every=3), adaptation=META)
     assert not torch.equal(head, model.predictor.output.weight)
     assert all(torch.equal(before[name], p) for name, p in model.adapter.named_parameters())
     assert all(p.requires_grad for p in model.parameters())

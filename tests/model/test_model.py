@@ -13,12 +13,12 @@ from torch.func import functional_call
 
 from dsaml.config import released
 from dsaml.errors import DsamlError
+from dsaml.experiment.released import RELEASED_NAMES, load_released
 from dsaml.learn.losses import diagonal_attention_loss, mse_loss, score_loss, sequence_scores, total_loss
 from dsaml.model import DSAML, ModelConfig
 from dsaml.model.dsaml import ConvBlock, band_mask
 from dsaml.model.fast_adapter import FastBlock
 from dsaml.model.layers import BiLSTM, Dropout
-from dsaml.model.released import RELEASED_NAMES, load_released
 from dsaml.model.weights import parameter_table
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
