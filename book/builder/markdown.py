@@ -16,11 +16,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], numbers: bool
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
+def save(figure: Figure, file: Path, **settings: Any) -> None:
+    """Write a figure and close it; the same figure gives the same bytes, so that an unchanged page is not rendered again."""
+    with pyplot.rc_context({"svg.hashsalt": file.name}):
+        figure.savefig(file, metadata={"Date": None}, **settings)
+    pyplot.close(figure)
+
+
 def picture(figure: Figure, file: Path, alt: str) -> str:
     """Save a figure in a folder beside the page that shows it; the text that puts it there."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, metadata={"Date": None}, facecolor="white", bbox_inches="tight")
-    pyplot.close(figure)
+    save(figure, file, facecolor="white", bbox_inches="tight")
     return f"```{{image}} {file.parent.name}/{file.name}\n:alt: {alt}\n:width: 100%\n```"
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from book.builder import claims_page, notebooks, prose, reference
+from book.builder import claims_page, notebooks, pictures, prose, reference
 from dsaml.errors import DsamlError
 from dsaml.experiment.results import read_result
 from dsaml.io import write_bytes_atomically
@@ -101,7 +101,7 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
     executed : Path
         Executed notebooks.
     results : Path
-        ``numbers.json`` and, under ``index/``, the figure and the clip of the first page.
+        The pages' numbers, tables, pictures and sounds.
     """
     shutil.rmtree(target, ignore_errors=True)
     ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "builder")
@@ -114,9 +114,9 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
 
     extra = target / "_extra"  # copied as it is to the top of the built book
     extra.mkdir()
-    if (results / "index").is_dir():
-        shutil.copytree(results / "index", target / "book/_media")
-        shutil.copytree(results / "index", extra / "media")  # sounds: Sphinx copies only what is an image
+    pictures.draw(results, target / "book/_media")
+    for folder in filter(Path.is_dir, (results / "index", target / "book/_media")):
+        shutil.copytree(folder, extra / "media", dirs_exist_ok=True)  # sounds too: Sphinx copies only what is an image
     script = from_npm(*MATHJAX, root / "cache")
     if script:
         (extra / "mathjax").mkdir()

@@ -1,4 +1,4 @@
-"""What the book shows besides the tables: training histories, attention maps, cases, numbers, the opening figure and its sound.
+"""What the book shows besides the tables: training histories, attention maps, cases, numbers, the sound of the opening figure.
 
 Everything is computed here once and written as result files; notebooks and pages only read them.
 """
@@ -20,7 +20,7 @@ from dsaml.experiment.cases import errors, example_curves, predicted_cases, stud
 from dsaml.experiment.claims import headline
 from dsaml.experiment.recipes import MAML_ANNOTATOR, MAML_MEAN
 from dsaml.experiment.results import provenance, write_result
-from dsaml.experiment.rows import BEFORE, FINE_TUNED, SHOTS, shots_label
+from dsaml.experiment.rows import FINE_TUNED
 from dsaml.experiment.run import Experiment
 from dsaml.experiment.tables import JOBS
 
@@ -59,7 +59,7 @@ def write_all(experiment: Experiment, payload: Mapping[str, Any], seed: int, res
         seeds = every if name == "numbers" else [seed]
         stamp = provenance(experiment.profile, experiment.dataset, seeds=seeds, seconds=seconds)
         write_result(results / f"{name}.json", document, stamp)
-    write_pictures(experiment, payload, curves, training, results / "index")
+    write_clip(experiment, curves["disagreement"]["song"], results / "index")
 
 
 def training_histories(experiment: Experiment, seed: int) -> dict[str, Any]:
@@ -101,28 +101,8 @@ def numbers(experiment: Experiment, payload: Mapping[str, Any], corpus: Mapping[
     return out
 
 
-def write_pictures(
-    experiment: Experiment,
-    payload: Mapping[str, Any],
-    curves: Mapping[str, Any],
-    training: Mapping[str, Any],
-    folder: Path,
-) -> None:
-    """The figure of the book's first page (``hero.svg``), the song it shows (``clip.mp3``), and four figures for slides."""
-    from dsaml.plots import curves as figures  # only the book needs what they are drawn with
-    from dsaml.plots.errors import with_more_songs
-
+def write_clip(experiment: Experiment, song: str, folder: Path) -> None:
+    """The beginning of the opening figure's song (``clip.mp3``)."""
     folder.mkdir(parents=True, exist_ok=True)
-    figures.disagreement(curves, only_pair=True).savefig(folder / "hero.svg", metadata={"Date": None})
-    song = experiment.dataset.songs[curves["disagreement"]["song"]]
-    encode(folder / "clip.mp3", *excerpt(song.audio, experiment.profile.audio.label_start, CLIP_SECONDS))
-    middle = curves["personalization"][1]  # the median case, not the best one
-    shots = {0: BEFORE} | {songs: shots_label(songs) for songs in SHOTS}
-    drawn = {
-        "before_after": figures.before_after(middle, curves["times"], BEFORE, MAML_ANNOTATOR),
-        "forest": figures.forest(payload["rows"]),
-        "more_songs": with_more_songs(payload["rows"], shots),
-        "histories": figures.histories(training, [MAML_ANNOTATOR, MAML_MEAN]),
-    }
-    for name, figure in drawn.items():
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None}, facecolor="white", bbox_inches="tight")
+    audio = experiment.dataset.songs[song].audio
+    encode(folder / "clip.mp3", *excerpt(audio, experiment.profile.audio.label_start, CLIP_SECONDS))
