@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dsaml.errors import DsamlError, check_replaceable
+from dsaml.errors import DsamlError, check_replaceable, require_file
 
 KEY = "sha256"
 _SEAL = b"dsaml sha256 "  # of a sealed file's first line
@@ -62,6 +62,24 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write a JSON document, as :func:`write_bytes_atomically` does."""
     write_bytes_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def read_json(path: Path, what: str, advice: str) -> dict[str, Any]:
+    """The object in a JSON file; ``what`` and ``advice`` as in :func:`dsaml.errors.require_file`.
+
+    Raises
+    ------
+    DsamlError
+        If it is missing, no plain file, or holds anything else.
+    """
+    require_file(path, what, advice)
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(document, dict):
+            raise ValueError(f"a {type(document).__name__}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise DsamlError(f"{path}: not a {what}, for it is no JSON object ({error}); {advice}") from error
+    return document
 
 
 def document_digest(document: Mapping[str, Any]) -> str:

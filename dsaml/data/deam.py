@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -14,6 +13,8 @@ from dsaml.data.base import PARTS, Dataset, Split
 from dsaml.data.findings import Findings, by_number
 from dsaml.data.label_tables import Wide, read_wide, require
 from dsaml.data.splits import committed, select_annotators
+from dsaml.errors import DsamlError
+from dsaml.io import read_json
 
 MARKER = "corpus.json"  # of an embedded corpus
 CORPUS_NAMES = {"two-signs": "synthetic", "continuous": "stress"}  # the data set's name by its population
@@ -295,10 +296,10 @@ def read_marker(root: Path) -> tuple[str, Split | None]:
     """
     name = CORPUS_NAMES["two-signs"]
     try:
-        description = json.loads((root / MARKER).read_text(encoding="utf-8"))
+        description = read_json(root / MARKER, "corpus", "write one")
         name = CORPUS_NAMES.get(description["config"].get("population"), name)
         parts = [{part: description[kind][part] for part in PARTS} for kind in ("songs", "annotators")]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (DsamlError, KeyError, TypeError, AttributeError):
         return name, None
     if not all(isinstance(ids, list) and all(isinstance(i, str) for i in ids) for p in parts for ids in p.values()):
         return name, None

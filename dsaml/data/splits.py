@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -11,7 +10,8 @@ from pathlib import Path
 from dsaml.data.annotations import Annotation
 from dsaml.data.base import PARTS
 from dsaml.data.findings import Findings
-from dsaml.errors import DsamlError, require_file
+from dsaml.errors import DsamlError
+from dsaml.io import read_json
 
 SALT = "dsaml-1"
 VALIDATION_SONGS = 10  # % of the songs that are not test songs
@@ -58,17 +58,14 @@ def read_split(path: Path) -> dict[str, dict[str, tuple[str, ...]]]:
         If it is no such file, or an id is in two parts.
     """
     shape = '{"songs": {"train": [ids], "validation": [ids], "test": [ids]}, "annotators": {the same three}}'
-    require_file(path, "split file", "write one, or leave it out")
+    content = read_json(path, "split file", f"it holds {shape}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         kinds = {kind: content[kind] for kind in ("songs", "annotators") if kind == "songs" or kind in content}
         split = {
             kind: {part: tuple(str(i) for i in ids.get(part, ())) for part in PARTS} for kind, ids in kinds.items()
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise DsamlError(f"{path}: not a split file ({type(error).__name__}); it holds {shape}") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise DsamlError(f"{path}: no JSON ({error}); it holds {shape}") from error
     for kind, parts in split.items():
         counts = Counter(i for ids in parts.values() for i in ids)
         if twice := [name for name, count in counts.items() if count > 1]:

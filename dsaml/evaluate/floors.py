@@ -20,11 +20,11 @@ from rich.table import Table
 from dsaml.config import DIMENSIONS, METRICS
 from dsaml.data.annotations import Annotation
 from dsaml.data.base import PARTS, Dataset
-from dsaml.errors import DsamlError, require_file
+from dsaml.errors import DsamlError
 from dsaml.evaluate import metrics
 from dsaml.evaluate.metrics import Scores
 from dsaml.evaluate.scores import Answer, Question, about_rest, about_song
-from dsaml.io import write_bytes_atomically
+from dsaml.io import read_json, write_json
 
 CONSTANT, ZERO, SONG_MEAN = "constant (training mean)", "zero", "the song's own mean (oracle)"
 SUPPORT_MEAN, SUPPORT_LAST = "support mean", "last support value"
@@ -206,23 +206,9 @@ def merge_facts(document: Mapping[str, Any], path: Path) -> None:
     """
     facts = read_facts(path) if path.exists() else {}
     rounded = json.loads(json.dumps(document), parse_float=lambda text: round(float(text), 5))
-    merged = dict(sorted((facts | rounded).items()))
-    write_bytes_atomically(path, (json.dumps(merged, indent=1) + "\n").encode())
+    write_json(path, dict(sorted((facts | rounded).items())))
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Read a facts file.
-
-    Raises
-    ------
-    DsamlError
-        If it is missing or no JSON object.
-    """
-    require_file(path, "facts file", "check the file out again")
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DsamlError(f"{path}: cannot be read ({type(error).__name__}); check the file out again") from error
-    if not isinstance(facts, dict):
-        raise DsamlError(f"{path}: must hold a JSON object; check the file out again")
-    return facts
+    """Read a facts file; errors as in :func:`dsaml.io.read_json`."""
+    return read_json(path, "facts file", "check the file out again")

@@ -15,8 +15,8 @@ import numpy as np
 from dsaml import __version__
 from dsaml.config import Profile
 from dsaml.data.base import Dataset
-from dsaml.errors import DsamlError, require_file
-from dsaml.io import DAMAGED, KEY, document_digest, write_bytes_atomically
+from dsaml.errors import DsamlError
+from dsaml.io import DAMAGED, KEY, document_digest, read_json, write_json
 
 PACKAGES = ("torch", "torchaudio", "numpy", "pandas", "statsmodels", "learn2learn")
 
@@ -99,7 +99,7 @@ def write_result(path: str | Path, payload: dict[str, Any], stamp: dict[str, Any
     path = Path(path)
     document = _plain(payload | {"provenance": stamp})
     document["provenance"] = {**document["provenance"], KEY: document_digest(document)}
-    write_bytes_atomically(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
+    write_json(path, document)
     return path
 
 
@@ -112,12 +112,8 @@ def read_result(path: str | Path) -> dict[str, Any]:
         If it is missing, is not JSON, carries no stamp, or is not as it was written.
     """
     path = Path(path)
-    require_file(path, "result", "run 'make book' or 'python -m dsaml reproduce' first")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DsamlError(f"{path}: not a result file ({error}); delete it and compute it again") from error
-    if not isinstance(document, dict) or not isinstance(document.get("provenance"), dict):
+    document = read_json(path, "result file", "compute it with 'make book' or 'python -m dsaml reproduce'")
+    if not isinstance(document.get("provenance"), dict):
         raise DsamlError(f"{path}: carries no provenance stamp; delete it and compute it again")
     written = document["provenance"].pop(KEY, None)
     if written != document_digest(document):

@@ -20,7 +20,7 @@ def _write_results(folder: Path) -> None:
     case["curves"] = dict.fromkeys(("truth", BEFORE, MAML_ANNOTATOR), curve)
     curves = {"disagreement": {"song": "2001", "pair": ["a", "b"], "listeners": listeners, "mean": curve}}
     curves |= {"times": np.arange(6) / 2, "personalization": [case] * 3}
-    rows = dict.fromkeys((BEFORE, *map(shots_label, SHOTS)), {d: {"ccc": cell} for d in ("arousal", "valence")})
+    rows = {name: {d: {"ccc": cell} for d in ("arousal", "valence")} for name in (BEFORE, *map(shots_label, SHOTS))}
     history = {"loss": [1.0] * 30, "validation": [[0, 0.1], [30, 0.2]]}
     documents = {"curves": curves, "pdmer": {"rows": rows}, "training": dict.fromkeys((MAML_ANNOTATOR, MAML_MEAN), history)}
     for name, document in documents.items():

@@ -100,7 +100,7 @@ def test_saving_merges(tmp_path, corpus):
     floors.merge_facts(floors.score_floors(load_dataset("deam", corpus)), path)
     assert set(floors.read_facts(path)) == {"other", "synthetic"}
     path.write_text("[")
-    with pytest.raises(DsamlError, match="cannot be read"):
+    with pytest.raises(DsamlError, match="not a facts file"):
         floors.merge_facts({}, path)
 
 

@@ -89,7 +89,7 @@ def test_what_is_no_file_is_never_replaced(kind, tmp_path):
 
 @pytest.mark.parametrize(
     "content, words",
-    [(None, "no such result"), ("{", "not a result file"), ("{}", "no provenance"), ("[1]", "no provenance")],
+    [(None, "no such result"), ("{", "not a result file"), ("{}", "no provenance"), ("[1]", "not a result file")],
 )
 def test_bad_result_files_get_one_sentence(tmp_path, content, words):
     if content is not None:

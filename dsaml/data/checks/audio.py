@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from dsaml.audio.recording import Stream
 from dsaml.config import STEP_SECONDS
 from dsaml.data.findings import Findings
 from dsaml.errors import DsamlError
-from dsaml.io import write_bytes_atomically
+from dsaml.io import read_json, write_json
 
 BLOCK = 1 << 16  # frames read at once
 
@@ -46,15 +45,15 @@ def check_audio(found: Findings, progress: Callable[[int, int], None], memory: P
             progress(done, len(found.audio))
     found.counts["audio, hours that decode"] = round(seconds / 3600, 3)
     if memory:
-        write_bytes_atomically(memory, json.dumps(known).encode())
+        write_json(memory, known)
 
 
 def _recall(memory: Path | None) -> dict[str, tuple[float, str | None]]:
     """What :func:`check_audio` remembers; nothing where the file is missing or damaged."""
     try:
-        known = json.loads(memory.read_text(encoding="utf-8")) if memory and memory.is_file() else {}
-        return {str(key): (float(seconds), wrong and str(wrong)) for key, (seconds, wrong) in known.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        known = read_json(memory, "memory", "check again") if memory else {}
+        return {key: (float(seconds), wrong and str(wrong)) for key, (seconds, wrong) in known.items()}
+    except (DsamlError, ValueError, TypeError):
         return {}
 
 

@@ -40,7 +40,7 @@ from dsaml.data.synthetic.population import (
 )
 from dsaml.data.synthetic.sound import SAMPLE_RATE, render
 from dsaml.errors import DsamlError
-from dsaml.io import write_bytes_atomically
+from dsaml.io import read_json, write_json
 from dsaml.runtime.closure import code_digest
 from dsaml.runtime.workers import end_with_parent
 
@@ -110,7 +110,7 @@ def synthesize(
         if _check_own(root) == description:
             return root
         _remove_own(root)
-        _write_description(root, description | {"complete": False})
+        write_json(root / MARKER, description | {"complete": False})
         audio = root / AUDIO
         audio.mkdir(parents=True, exist_ok=True)
         _write_labels(root, config, plans)
@@ -122,12 +122,8 @@ def synthesize(
                     progress(done, len(plans))
             finally:
                 pool.shutdown(cancel_futures=True)  # after Ctrl-C or a full disk: what has not begun never does
-        _write_description(root, description)
+        write_json(root / MARKER, description)
     return root
-
-
-def _write_description(root: Path, description: dict) -> None:
-    write_bytes_atomically(root / MARKER, (json.dumps(description, indent=1) + "\n").encode())
 
 
 def _files(plans: list[Plan]) -> list[str]:
@@ -165,10 +161,10 @@ def _alone(root: Path) -> Iterator[None]:
 def _read_own(root: Path) -> dict | None:
     """The marker's content, which names the files that an earlier run wrote; None without a marker of this module's making."""
     try:
-        description = json.loads((root / MARKER).read_text(encoding="utf-8"))
+        description = read_json(root / MARKER, "corpus", "write one")
         files = description["files"]
         mine = description["synthetic"] is True and isinstance(description["config"], dict) and isinstance(files, list)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (DsamlError, KeyError):
         return None
     return description if mine and all(isinstance(f, str) and _OWN_FILE.fullmatch(f) for f in files) else None
 
