@@ -30,6 +30,7 @@ from dsaml.data.annotations import Annotation
 from dsaml.data.synthetic.population import (
     CorpusConfig,
     Listener,
+    Plan,
     hear_and_rate,
     make_controls,
     make_listeners,
@@ -103,6 +104,21 @@ def decompose(songs: Curves) -> Structure:
         If no two songs have two listeners in common: nothing tells annotator and annotator x song apart then.
     """
     songs = {song: people for song, people in songs.items() if len(people) > 1}
+    song, annotator, annotator_song = _levels(songs)
+    shared, own, correlation = zip(*map(_dynamics, songs.values()), strict=True)
+    return Structure(
+        song=song,
+        annotator=annotator,
+        annotator_song=annotator_song,
+        shared_dynamics=np.mean(shared, 0),
+        own=np.mean(own, 0),
+        correlation=np.nanmean(correlation, 0),
+        tracks=sum(map(len, songs.values())),
+    )
+
+
+def _levels(songs: Curves) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Variances, (2,) each, of song, annotator and annotator x song: of the tracks' means over time."""
     column = {who: k for k, who in enumerate(dict.fromkeys(who for people in songs.values() for who in people))}
     levels, there = np.zeros((2, len(songs), len(column))), np.zeros((len(songs), len(column)))
     for row, people in enumerate(songs.values()):
@@ -124,24 +140,16 @@ def decompose(songs: Curves) -> Structure:
     weight = 1 / count[:, None] + 1 / count[None]
     gaps = (means[:, :, None] - means[:, None]) ** 2 / 2
     listeners = within_song[:, None, None] * weight / 2 - annotator[:, None, None] * both / np.outer(count, count)
-    song = (gaps - listeners)[:, pair].mean(1)
-    shared, own, correlation = [], [], []
-    for people in songs.values():
-        moved = np.stack([v - v.mean(0) for v in people.values()])  # (annotators, T, 2)
-        size, steps = moved.shape[:2]
-        total = (moved**2).sum((0, 1)) / steps
-        shared.append(((moved.sum(0) ** 2).sum(0) / steps - total) / (size * (size - 1)))
-        own.append(total / size - shared[-1])
-        correlation.append([_mean_correlation(moved[..., d]) for d in (0, 1)])
-    return Structure(
-        song=song,
-        annotator=annotator,
-        annotator_song=within_song - annotator,
-        shared_dynamics=np.mean(shared, 0),
-        own=np.mean(own, 0),
-        correlation=np.nanmean(correlation, 0),
-        tracks=int(count.sum()),
-    )
+    return (gaps - listeners)[:, pair].mean(1), annotator, within_song - annotator
+
+
+def _dynamics(people: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of one song: variances of shared and of own movement around the levels, and the listeners' mean correlation, (2,) each."""
+    moved = np.stack([v - v.mean(0) for v in people.values()])  # (annotators, T, 2)
+    size, steps = moved.shape[:2]
+    total = (moved**2).sum((0, 1)) / steps
+    shared = ((moved.sum(0) ** 2).sum(0) / steps - total) / (size * (size - 1))
+    return shared, total / size - shared, np.array([_mean_correlation(moved[..., d]) for d in (0, 1)])
 
 
 def _mean_correlation(moved: np.ndarray) -> float:
@@ -185,13 +193,23 @@ def simulate(config: CorpusConfig, part: str = "test") -> tuple[Curves, Curves, 
     """
     rated, heard, lasting = {}, {}, {}
     people = {person.id: person for person in make_listeners(config, part)}
-    for plan in make_plans(config):
-        if plan.part == part:
-            song = str(plan.song_id)
-            heard[song], rated[song] = hear_and_rate(config, plan)
-            world = make_controls(config, plan.song_id, plan.steps, plan.flat)
-            lasting[song] = {who: true_curve(config, *world, people[who]) for who in heard[song]}
+    for plan in _plans(config, part):
+        song = str(plan.song_id)
+        heard[song], rated[song] = hear_and_rate(config, plan)
+        lasting[song] = _heard_by(people, heard[song], config, plan)
     return rated, heard, lasting
+
+
+def _plans(config: CorpusConfig, part: str) -> list[Plan]:
+    return [plan for plan in make_plans(config) if plan.part == part]
+
+
+def _heard_by(
+    people: Mapping[str, Listener], names: Iterable[str], config: CorpusConfig, plan: Plan
+) -> dict[str, np.ndarray]:
+    """What listeners hear in a song when they are in no mood: curves (T, 2) by name."""
+    world = make_controls(config, plan.song_id, plan.steps, plan.flat)
+    return {who: true_curve(config, *world, people[who]) for who in names}
 
 
 def two_signs(config: CorpusConfig, part: str = "test") -> dict[str, np.ndarray]:
@@ -216,15 +234,13 @@ def two_signs(config: CorpusConfig, part: str = "test") -> dict[str, np.ndarray]
     lag = (config.shortest_lag + config.longest_lag) / 2
     people = {p.id: Listener(p.id, tuple(np.sign(p.z)), (1.0, 1.0), (0.0, 0.0), lag) for p in make_listeners(config, part)}
     left, between, scores = np.zeros(2), np.zeros(2), []
-    for plan in make_plans(config):
-        if plan.part == part:
-            song = str(plan.song_id)
-            world = make_controls(config, plan.song_id, plan.steps, plan.flat)
-            curves = np.stack([true_curve(config, *world, people[who]) for who in heard[song]])
-            true = np.stack(list(heard[song].values()))
-            left += ((true - curves) ** 2).mean((0, 1))
-            between += ((true - true.mean(0)) ** 2).mean((0, 1))
-            scores += [score(c, y) for c, y in zip(curves, rated[song].values(), strict=True)]
+    for plan in _plans(config, part):
+        song = str(plan.song_id)
+        curves = np.stack(list(_heard_by(people, heard[song], config, plan).values()))
+        true = np.stack(list(heard[song].values()))
+        left += ((true - curves) ** 2).mean((0, 1))
+        between += ((true - true.mean(0)) ** 2).mean((0, 1))
+        scores += [score(c, y) for c, y in zip(curves, rated[song].values(), strict=True)]
     ccc = mean_scores(scores)
     return {"variance": 1 - left / between, "ccc": np.array([ccc[d]["ccc"] for d in DIMENSIONS])}
 
@@ -243,8 +259,8 @@ def knowable(
         For each number of other songs, (arousal, valence).
     """
     config = replace(config, test_listeners=listeners, test_songs=songs, long_songs=0)
-    plans = [plan for plan in make_plans(config) if plan.part == "test"]
-    ratings = np.stack([np.stack(list(hear_and_rate(config, plan)[1].values())) for plan in plans])  # (songs, listeners, 60, 2)
+    rated = [hear_and_rate(config, plan)[1] for plan in _plans(config, "test")]
+    ratings = np.stack([np.stack(list(people.values())) for people in rated])  # (songs, listeners, 60, 2)
     ratings -= ratings.mean(1, keepdims=True)
     coarse = ratings.reshape(songs, listeners, 5, 12, 2).mean(3)
     total, out = (ratings**2).sum((0, 1, 2)), {}
