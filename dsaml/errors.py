@@ -15,6 +15,12 @@ class DsamlError(Exception):
     """
 
 
+def printable(text: str) -> str:
+    """One line that every terminal and JSON file can take, whatever the name of a file in it was."""
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def require_file(path: Path, what: str, advice: str) -> None:
     """Let nothing but a plain file through: opening a pipe would wait for ever.
 

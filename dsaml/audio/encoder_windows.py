@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Protocol
 
@@ -17,9 +17,6 @@ Window = tuple[float, float]
 
 WINDOW_SECONDS = 30.0
 """Length of a full song's windows; a clip's one window has the length of its labels, which is the same."""
-
-Progress = Callable[[int, int], None]
-"""Called with (done, in all) while a long computation runs."""
 
 
 class GlobalEncoder(Protocol):
@@ -39,10 +36,8 @@ class GlobalEncoder(Protocol):
     dim: int
     fingerprint: str
 
-    def embed(
-        self, waveform: Waveform, sample_rate: int, windows: Sequence[Window], progress: Progress | None = None
-    ) -> Tensor:
-        """(samples,) at ``sample_rate`` Hz and W windows -> (W, D); ``progress`` gets (windows done, windows in all)."""
+    def embed(self, waveform: Waveform, sample_rate: int, windows: Sequence[Window]) -> Tensor:
+        """(samples,) at ``sample_rate`` Hz and W windows -> (W, D)."""
         ...
 
 

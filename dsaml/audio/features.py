@@ -20,7 +20,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from dsaml.audio.encoder_windows import GlobalEncoder, Progress, windows_for
+from dsaml.audio.encoder_windows import GlobalEncoder, windows_for
 from dsaml.audio.recording import load_waveform
 from dsaml.audio.slices import cut_slices, log_mel_slices
 from dsaml.audio.song import Song
@@ -160,7 +160,7 @@ class FeatureCache:
         self,
         songs: Mapping[str, tuple[Song, int]],
         workers: int = 1,
-        progress: Progress = lambda done, total: None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[str, Features]:
         """Features of many songs.
 

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dsaml.audio.encoder_windows import Progress, Window, cut_window
+from dsaml.audio.encoder_windows import Window, cut_window
 from dsaml.audio.waveform import Waveform, resample
 from dsaml.errors import DsamlError
 from dsaml.io import write_bytes_atomically
@@ -254,9 +254,7 @@ class ImageBindEncoder:
         log.info("%s: SHA-256 of its audio weights %s; %s", checkpoint, self.sha256, LICENCE)
 
     @torch.no_grad()
-    def embed(
-        self, waveform: Waveform, sample_rate: int, windows: Sequence[Window], progress: Progress | None = None
-    ) -> Tensor:
+    def embed(self, waveform: Waveform, sample_rate: int, windows: Sequence[Window]) -> Tensor:
         """(samples,) at ``sample_rate`` Hz and W windows -> (W, 1024): the mean of three clips, each of norm 20."""
         waveform = resample(waveform, sample_rate, self.sample_rate)
         at_once = max(1, self.batch_size // CLIPS)
@@ -265,6 +263,4 @@ class ImageBindEncoder:
             part = [cut_window(waveform, self.sample_rate, window) for window in windows[first : first + at_once]]
             clips = torch.stack([spectrograms(audio, self.sample_rate) for audio in part])  # (windows, 3, 1, 128, 204)
             rows.append(self._model({"audio": clips.to(self.device)})["audio"].cpu())  # (windows, 1024)
-            if progress:
-                progress(first + len(part), len(windows))
         return torch.cat(rows)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dsaml.audio.encoder_windows import Progress, Window, cut_samples
+from dsaml.audio.encoder_windows import Window, cut_samples
 from dsaml.audio.slices import AT_ONCE, log_mel
 from dsaml.audio.waveform import Waveform, resample
 from dsaml.config import AudioConfig
@@ -41,9 +41,7 @@ class MelEncoder:
         self._projection = torch.linalg.qr(noise)[0][:width, :dim]  # orthonormal columns for dim <= width
         self._projection *= max(1.0, dim / width) ** 0.5
 
-    def embed(
-        self, waveform: Waveform, sample_rate: int, windows: Sequence[Window], progress: Progress | None = None
-    ) -> Tensor:
+    def embed(self, waveform: Waveform, sample_rate: int, windows: Sequence[Window]) -> Tensor:
         """(samples,) and W windows -> (W, D); components are of the order of 1 for music.
 
         Windows of one length that begin a whole number of steps apart share their slices, each of which is transformed once.
@@ -60,7 +58,7 @@ class MelEncoder:
         total = int(max(places)) + count
         bands, held = torch.empty(0), 0  # log-mels of the slices from number ``held`` on: (slices, time, mel)
         rows = torch.empty(len(windows), 2 * self.config.n_mels)
-        for done, (place, row) in enumerate(sorted((int(p), row) for row, p in enumerate(places)), 1):
+        for place, row in sorted((int(p), row) for row, p in enumerate(places)):
             while held + len(bands) < place + count:
                 at = max(held + len(bands), place)
                 upto = min(at + AT_ONCE, total)
@@ -68,6 +66,4 @@ class MelEncoder:
                 bands, held = torch.cat((bands[place - held :], log_mel(slices, self.config))), place
             frames = bands[place - held : place - held + count].flatten(0, 1)  # (frames, mel)
             rows[row] = torch.cat(((frames.mean(0) + 6.0) / 4.0, frames.std(0) - 2.0))  # constants: typical music
-            if progress:
-                progress(done, len(windows))
         return rows @ self._projection

@@ -13,7 +13,7 @@ from dsaml.config import CLIP_STEPS
 HOPS = {"arousal": 5, "valence": 1}  # steps between two windows, as in the released code
 
 
-def plan_windows(steps: int, hop: int, late: int = 0, window: int = CLIP_STEPS) -> list[tuple[int, int, int]]:
+def plan_windows(steps: int, hop: int, late: int = 0) -> list[tuple[int, int, int]]:
     """Where the windows of a song of ``steps`` steps start, and which steps each one decides with its last predictions.
 
     The first window decides all of its steps; each later one, ``hop`` steps on, those that no earlier window reaches. The last
@@ -23,10 +23,10 @@ def plan_windows(steps: int, hop: int, late: int = 0, window: int = CLIP_STEPS) 
     -------
     list of (start, first decided step, one past the last decided step)
     """
-    plan = [(0, 0, min(window, steps))]
+    plan = [(0, 0, min(CLIP_STEPS, steps))]
     while (done := plan[-1][2]) < steps:
         end = min(done + hop, steps)
-        plan.append((min(end - window + late, steps - window), done, end))
+        plan.append((min(end - CLIP_STEPS + late, steps - CLIP_STEPS), done, end))
     return plan
 
 

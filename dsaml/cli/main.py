@@ -21,7 +21,7 @@ import typer
 
 from dsaml import __version__
 from dsaml.cli import data, models, repository, study
-from dsaml.errors import DsamlError
+from dsaml.errors import DsamlError, printable
 
 ISSUES = "https://github.com/dsaml-companion/dsaml-companion/issues"
 
@@ -83,8 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _fail(sentence: str) -> NoReturn:
     """Print one sentence, with line breaks and the like (names of files may hold some) made visible, and leave: exit code 1."""
-    plain = "".join(c if c.isprintable() else repr(c)[1:-1] for c in sentence)
-    print(f"error: {plain}", file=sys.stderr)
+    print(f"error: {printable(sentence)}", file=sys.stderr)
     sys.exit(1)
 
 

@@ -57,16 +57,6 @@ class Annotation:
         return len(self.times)
 
     @property
-    def arousal(self) -> np.ndarray:
-        """Shape (T,)."""
-        return self.values[:, 0]
-
-    @property
-    def valence(self) -> np.ndarray:
-        """Shape (T,)."""
-        return self.values[:, 1]
-
-    @property
     def is_flat(self) -> bool:
         """Whether the mean absolute deviation of the first 60 labels is below ``FLAT`` in either dimension."""
         head = self.values[:CLIP_STEPS]

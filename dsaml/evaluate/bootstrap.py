@@ -38,7 +38,6 @@ from dsaml.errors import DsamlError
 from dsaml.evaluate.oracles import AVERAGE_CURVE_SPREAD, OWN_CURVE
 from dsaml.evaluate.scores import UNTRAINED
 
-HIGHER_IS_BETTER = {"ccc": True, "pcc": True, "rmse": False}
 REPLICATES = 20_000
 P_FLOOR = 2 / REPLICATES  # a smaller p-value is not told apart from it
 
@@ -82,10 +81,6 @@ class CrossedScores:
     def seeds(self, method: str) -> tuple[int, ...]:
         """The training seeds of a method, in the order of :meth:`of`; none if nothing is trained."""
         return self._seeds.get(method, ())
-
-
-def _crossed(scores: pd.DataFrame | CrossedScores) -> CrossedScores:
-    return scores if isinstance(scores, CrossedScores) else CrossedScores(scores)
 
 
 @lru_cache(maxsize=16)
@@ -182,9 +177,8 @@ def _degrees_of_freedom(sides: list[np.ndarray], pooled: np.ndarray) -> float:
     return float(shares.sum() ** 2 / (shares**2 / freedoms).sum()) if shares.any() else np.inf
 
 
-def summarize(scores: pd.DataFrame | CrossedScores) -> dict[str, Any]:
+def summarize(crossed: CrossedScores) -> dict[str, Any]:
     """Every method of a scores table: ``{method: {dimension: {metric: {mean, low, high, seeds}}}}``."""
-    crossed = _crossed(scores)
 
     def cell(method: str, dimension: str, metric: str) -> dict[str, Any]:
         found = interval(crossed.of(method, dimension, metric))
@@ -196,11 +190,10 @@ def summarize(scores: pd.DataFrame | CrossedScores) -> dict[str, Any]:
     }
 
 
-def seed_means(scores: pd.DataFrame | CrossedScores, metric: str = "ccc") -> dict[str, dict[str, list[float]]]:
-    """The mean score of every training seed, of every trained method: ``{method: {dimension: [score of each seed]}}``."""
-    crossed = _crossed(scores)
+def seed_means(crossed: CrossedScores) -> dict[str, dict[str, list[float]]]:
+    """The mean CCC of every training seed, of every trained method: ``{method: {dimension: [CCC of each seed]}}``."""
     return {
-        method: {d: _mean(crossed.of(method, d, metric), (1, 2)).tolist() for d in DIMENSIONS}
+        method: {d: _mean(crossed.of(method, d, "ccc"), (1, 2)).tolist() for d in DIMENSIONS}
         for method in crossed.methods
         if crossed.seeds(method)
     }
@@ -212,10 +205,10 @@ def _what_became_of(seeds: Sequence[int]) -> str:
 
 
 def _paired_scores(
-    crossed: CrossedScores, method: str, other: str, dimension: str, metric: str
+    crossed: CrossedScores, method: str, other: str, dimension: str
 ) -> tuple[np.ndarray, np.ndarray | None, str]:
     """What :func:`interval` takes for ``method - other``, and what becomes of the seeds."""
-    mine, theirs = (crossed.of(name, dimension, metric) for name in (method, other))
+    mine, theirs = (crossed.of(name, dimension, "ccc") for name in (method, other))
     trained = [seeds for seeds in (crossed.seeds(method), crossed.seeds(other)) if seeds]
     if len(set(trained)) < 2:  # the same seeds, or a row without training: it is the same under each seed
         return mine - theirs, None, _what_became_of(trained[0] if trained else ())
@@ -224,10 +217,8 @@ def _paired_scores(
     return mine, theirs, "unpaired"
 
 
-def compare(
-    scores: pd.DataFrame | CrossedScores, method: str, others: Sequence[str], metric: str = "ccc"
-) -> dict[str, Any]:
-    """Paired differences ``method - other`` with intervals, effect sizes and Holm-corrected p-values.
+def compare(crossed: CrossedScores, method: str, others: Sequence[str]) -> dict[str, Any]:
+    """Paired differences in CCC, ``method - other``, with intervals, effect sizes and Holm-corrected p-values.
 
     Returns
     -------
@@ -242,12 +233,10 @@ def compare(
     DsamlError
         If a method is not in the scores table, or nothing can be compared.
     """
-    crossed = _crossed(scores)
     result: dict[str, Any] = {other: {} for other in others}
-    sign = 1 if HIGHER_IS_BETTER[metric] else -1
     for other in others:
         for d in DIMENSIONS:
-            first, second, seeds = _paired_scores(crossed, method, other, d, metric)
+            first, second, seeds = _paired_scores(crossed, method, other, d)
             pooled = _mean(first, 0) if second is None else _mean(first, 0) - _mean(second, 0)
             persons = _mean(pooled, 1)
             persons = persons[~np.isnan(persons)]
@@ -256,7 +245,7 @@ def compare(
                 "p_floor": P_FLOOR,
                 "seeds": seeds,
                 "dz": float(persons.mean() / deviation) if deviation else float("nan"),
-                "annotators_better": float(np.mean(sign * persons > 0)),
+                "annotators_better": float(np.mean(persons > 0)),
             }
     correct([cell for row in result.values() for cell in row.values()])
     return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from dsaml.config import MetaConfig
 from dsaml.learn.batches import SongStore
@@ -13,14 +14,9 @@ from dsaml.model.dsaml import DSAML
 INNER_LRS, INNER_STEPS = (0.005, 0.01, 0.03, 0.05, 0.1, 0.2), (0, 1, 3, 5, 10, 16, 20)
 
 
-def with_inner(config: MetaConfig, inner_lr: float, inner_steps: int) -> MetaConfig:
-    """The same settings with another inner loop."""
-    return dataclasses.replace(config, inner_lr=inner_lr, inner_steps=inner_steps)
-
-
 def select_inner(
     store: SongStore, model: DSAML, config: MetaConfig, supports: int = 2, songs: int = 1
-) -> tuple[MetaConfig, list[dict[str, float]]]:
+) -> tuple[MetaConfig, list[dict[str, Any]]]:
     """Inner learning rate and steps with the best mean CCC on the *validation* listeners; the grid is returned as well.
 
     Parameters
@@ -36,11 +32,11 @@ def select_inner(
     """
     tasks = cross_song_tasks(store, "validation", supports, songs)
     target = query_labels(store, tasks)
-    grid = []
+    grid: list[dict[str, Any]] = []
     for inner_lr in INNER_LRS:
         stops = INNER_STEPS if inner_lr == INNER_LRS[0] else INNER_STEPS[1:]  # without a step the rate does not matter
         settings = dataclasses.replace(config, inner_lr=inner_lr)
         for steps, predictions in predict_along(model, store, tasks, settings, stops).items():
             grid.append({"inner_lr": inner_lr, "inner_steps": steps, "ccc": mean_ccc(predictions, target)})
     best = max(grid, key=lambda row: row["ccc"])
-    return with_inner(config, best["inner_lr"], int(best["inner_steps"])), grid
+    return dataclasses.replace(config, inner_lr=best["inner_lr"], inner_steps=best["inner_steps"]), grid

@@ -182,8 +182,8 @@ def calibration(dataset: Dataset) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["arousal", "valence"])
 
 
-def simulate(config: CorpusConfig, part: str = "test") -> tuple[Curves, Curves, Curves]:
-    """Curves of an embedded corpus without its sound, each song id -> listener id -> (T, 2).
+def simulate(config: CorpusConfig) -> tuple[Curves, Curves, Curves]:
+    """Curves of an embedded corpus' test part without its sound, each song id -> listener id -> (T, 2).
 
     Returns
     -------
@@ -192,16 +192,16 @@ def simulate(config: CorpusConfig, part: str = "test") -> tuple[Curves, Curves, 
     lasting : what the music and their traits tell, without the moods of single songs
     """
     rated, heard, lasting = {}, {}, {}
-    people = {person.id: person for person in make_listeners(config, part)}
-    for plan in _plans(config, part):
+    people = {person.id: person for person in make_listeners(config, "test")}
+    for plan in _plans(config):
         song = str(plan.song_id)
         heard[song], rated[song] = hear_and_rate(config, plan)
         lasting[song] = _heard_by(people, heard[song], config, plan)
     return rated, heard, lasting
 
 
-def _plans(config: CorpusConfig, part: str) -> list[Plan]:
-    return [plan for plan in make_plans(config) if plan.part == part]
+def _plans(config: CorpusConfig) -> list[Plan]:
+    return [plan for plan in make_plans(config) if plan.part == "test"]
 
 
 def _heard_by(
@@ -212,7 +212,7 @@ def _heard_by(
     return {who: true_curve(config, *world, people[who]) for who in names}
 
 
-def two_signs(config: CorpusConfig, part: str = "test") -> dict[str, np.ndarray]:
+def two_signs(config: CorpusConfig) -> dict[str, np.ndarray]:
     """How much of the default population two signs tell, each (arousal, valence).
 
     A listener is replaced by the one with the same signs of z, and average in everything else.
@@ -230,11 +230,11 @@ def two_signs(config: CorpusConfig, part: str = "test") -> dict[str, np.ndarray]
     """
     if config.population != "two-signs":
         raise DsamlError(f"the population '{config.population}' does not differ by two signs; give the default corpus")
-    rated, heard, _ = simulate(config, part)
+    rated, heard, _ = simulate(config)
     lag = (config.shortest_lag + config.longest_lag) / 2
-    people = {p.id: Listener(p.id, tuple(np.sign(p.z)), (1.0, 1.0), (0.0, 0.0), lag) for p in make_listeners(config, part)}
+    people = {p.id: Listener(p.id, tuple(np.sign(p.z)), (1.0, 1.0), (0.0, 0.0), lag) for p in make_listeners(config, "test")}
     left, between, scores = np.zeros(2), np.zeros(2), []
-    for plan in _plans(config, part):
+    for plan in _plans(config):
         song = str(plan.song_id)
         curves = np.stack(list(_heard_by(people, heard[song], config, plan).values()))
         true = np.stack(list(heard[song].values()))
@@ -259,7 +259,7 @@ def knowable(
         For each number of other songs, (arousal, valence).
     """
     config = replace(config, test_listeners=listeners, test_songs=songs, long_songs=0)
-    rated = [hear_and_rate(config, plan)[1] for plan in _plans(config, "test")]
+    rated = [hear_and_rate(config, plan)[1] for plan in _plans(config)]
     ratings = np.stack([np.stack(list(people.values())) for people in rated])  # (songs, listeners, 60, 2)
     ratings -= ratings.mean(1, keepdims=True)
     coarse = ratings.reshape(songs, listeners, 5, 12, 2).mean(3)

@@ -121,13 +121,13 @@ def _name_rows(axis: Axes, names: Sequence[str]) -> None:
     axis.invert_yaxis()
 
 
-def forest(rows: Mapping[str, Any], metric: str = "ccc") -> Figure:
-    """Mean and 95 % interval of every method, arousal and valence side by side, in the order of ``rows``."""
+def forest(rows: Mapping[str, Any]) -> Figure:
+    """Mean CCC and 95 % interval of every method, arousal and valence side by side, in the order of ``rows``."""
     figure, axes = panels(0.42 * len(rows) + 1.2)
     for axis, d in zip(axes, DIMENSIONS, strict=True):
         for k, cells in enumerate(rows.values()):
-            _interval(axis, k, cells[d][metric], PALETTE[0])
-        axis.set_xlabel(f"{metric.upper()} within songs")
+            _interval(axis, k, cells[d]["ccc"], PALETTE[0])
+        axis.set_xlabel("CCC within songs")
         axis.grid(axis="x", color="0.9")
     _name_rows(axes[0], list(rows))
     return figure

@@ -100,7 +100,7 @@ def test_real_deam():
     assert sum("; cut to" in e.reason for e in dataset.exclusions) == 7
     table = pd.read_csv(deam.mean_file(SHARED / "DEAM", "arousal"), index_col=0)
     for song in ("2", "1500", "2001"):
-        np.testing.assert_array_equal(dataset.mean[song].arousal, table.loc[int(song)].dropna())
+        np.testing.assert_array_equal(dataset.mean[song].values[:, 0], table.loc[int(song)].dropna())
     assert [i for i, s in dataset.songs.items() if s.audio] == ["2", "3", "4", "5", "7"]
 
 
@@ -124,7 +124,7 @@ def test_pmemo_labels_open_their_half_second(tmp_path):
     (tmp_path / "annotations" / "dynamic_annotations.csv").write_text("\n".join(rows))
     dataset = load_dataset("pmemo", tmp_path)
     assert list(dataset.mean) == ["4", "5"] and dataset.split.songs["test"] == ("5",)
-    assert dataset.mean["4"].times[0] == 15 and dataset.mean["4"].valence[0] == 0.155
+    assert dataset.mean["4"].times[0] == 15 and dataset.mean["4"].values[0, 1] == 0.155
     assert "shorter than 25 s" in reasons(dataset)["song 1"] and reasons(dataset)["song 6"] == "no labels"
 
 
@@ -152,8 +152,8 @@ def test_any_rate_becomes_two_hertz(tmp_path, rate):
     track = load_dataset("folder", tmp_path).mean["s"]
     np.testing.assert_allclose(track.times, 15 + 0.5 * np.arange(len(track)))
     assert track.times[-1] > times[-1] - 0.5 - 1e-6
-    np.testing.assert_allclose(track.arousal, 0.02 * track.times - 0.5, atol=1e-9)  # a line stays a line
-    np.testing.assert_allclose(track.valence, 0.015 * track.times, atol=1e-9)  # the mean of both annotators
+    np.testing.assert_allclose(track.values[:, 0], 0.02 * track.times - 0.5, atol=1e-9)  # a line stays a line
+    np.testing.assert_allclose(track.values[:, 1], 0.015 * track.times, atol=1e-9)  # the mean of both annotators
 
 
 def test_folder_split_file_and_exclusions(tmp_path):

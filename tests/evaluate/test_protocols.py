@@ -33,7 +33,7 @@ def _fixed(store) -> pd.DataFrame:
 
 
 def test_the_listeners_own_curve_is_best_and_floors_have_no_correlation(store):
-    summary = bootstrap.summarize(_fixed(store))
+    summary = bootstrap.summarize(bootstrap.CrossedScores(_fixed(store)))
     assert summary["constant (training mean)"]["valence"]["ccc"]["mean"] == pytest.approx(0, abs=1e-6)
     own, average = (summary[name]["valence"] for name in (oracles.OWN_CURVE, oracles.AVERAGE_CURVE))
     assert own["ccc"]["mean"] > 0.8 and own["rmse"]["mean"] < average["rmse"]["mean"]
@@ -123,7 +123,7 @@ def test_the_shifted_model_has_the_support_labels_mean_on_the_support_song(store
         assert shifted[shifted.dimension == dimension].rmse.to_numpy() == pytest.approx(moved[:, d].std(), abs=1e-5)
 
 
-def _table(scores: dict[str, np.ndarray]) -> pd.DataFrame:
+def _table(scores: dict[str, np.ndarray]) -> bootstrap.CrossedScores:
     """A scores table from (seeds, annotators, songs) arrays; every metric and dimension gets the same numbers."""
     rows = [
         {"method": method, "seed": s, "annotator": f"a{a:02d}", "song": f"s{k:02d}", "dimension": d}
@@ -132,7 +132,7 @@ def _table(scores: dict[str, np.ndarray]) -> pd.DataFrame:
         for (s, a, k), v in np.ndenumerate(values)
         for d in DIMENSIONS
     ]
-    return pd.DataFrame(rows)
+    return bootstrap.CrossedScores(pd.DataFrame(rows))
 
 
 @pytest.mark.parametrize("gain, holds", [(0.15, True), (0.0, False), (-0.1, False)])

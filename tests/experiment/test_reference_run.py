@@ -60,7 +60,7 @@ def store() -> SongStore:
 @pytest.mark.parametrize("protocol, block", [("cross-song", "table4"), ("prefix", "table4-prefix")])
 def test_floors_and_true_curves_are_those_of_the_run(store, protocol, block):
     run = read_result(RUN / "tables-synthetic.json")["blocks"][block]["rows"]
-    rows = bootstrap.summarize(pd.concat(protocols.fixed_rows(store, protocol)))
+    rows = bootstrap.summarize(bootstrap.CrossedScores(pd.concat(protocols.fixed_rows(store, protocol))))
     assert len(rows) == 6
     for name, row in rows.items():
         for d in DIMENSIONS:

@@ -14,7 +14,7 @@ from dsaml.data.checks.audio import check_audio
 from dsaml.data.checks.summary import summarize
 from dsaml.data.checks.training import obstacles
 from dsaml.data.findings import Exclusion, Findings, Problem
-from dsaml.errors import DsamlError
+from dsaml.errors import DsamlError, printable
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,6 @@ class CheckReport:
         path = problem.path
         name = str(path.relative_to(self.root)) if path != self.root and path.is_relative_to(self.root) else str(path)
         return printable(f"{name}:{problem.line}" if problem.line else name)
-
-
-def printable(text: str) -> str:
-    """One line that every terminal and JSON file can take, whatever the file's name was."""
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def check(
