@@ -77,15 +77,13 @@ def released(config: ModelConfig = ModelConfig(), **changes: Any) -> ModelConfig
 
 
 @dataclass(frozen=True)
-class SupervisedConfig:
-    """Plain (non-meta) training on mean labels or on single annotators' labels."""
+class LoopConfig:
+    """What every kind of training has: the outer loop."""
 
-    labels: Literal["mean", "annotator"] = "mean"  # averaged, or a song again for each annotator who rated it
-    steps: int = 2000  # optimizer steps
-    batch_size: int = 15  # songs per step
+    steps: int = 2000  # of the optimizer; MAML's "episodes"
     learning_rate: float = 5e-5  # Adam
     weight_decay: float = 0.0  # decoupled (AdamW); 0 is plain Adam
-    loss: Literal["score", "mse"] = "score"  # 1 - mean(CCC, PCC, 1 - RMSE), or the mean squared error
+    loss: Literal["score", "mse"] = "score"  # 1 - mean(CCC, PCC, 1 - RMSE), or the mean squared error; in MAML's inner loop too
     clip_norm: float = 0.0  # largest gradient norm; 0 = no clipping
     schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate
     patience: int = 0  # validations without a better score before training stops early; 0 = never
@@ -93,11 +91,18 @@ class SupervisedConfig:
 
 
 @dataclass(frozen=True)
-class MetaConfig:
+class SupervisedConfig(LoopConfig):
+    """Plain (non-meta) training on mean labels or on single annotators' labels."""
+
+    labels: Literal["mean", "annotator"] = "mean"  # averaged, or a song again for each annotator who rated it
+    batch_size: int = 15  # songs per step
+
+
+@dataclass(frozen=True)
+class MetaConfig(LoopConfig):
     """MAML (Eq. 4) over tasks (Eq. 5: ``random`` songs with mean labels; Eq. 6: one ``annotator`` per task)."""
 
     tasks: Literal["annotator", "random"] = "annotator"  # Eq. 6 or Eq. 5
-    steps: int = 2000  # outer steps ("episodes")
     tasks_per_step: int = 16  # tasks accumulated in one outer step
     tasks_at_once: int = 1  # of them computed together: faster for small models, and as much more memory
     support_songs: int = 1  # songs in the support set
@@ -106,14 +111,7 @@ class MetaConfig:
     inner_lr: float = 5e-3  # learning rate of the inner gradient steps
     adapt: Literal["all", "no-adapter", "head"] = "all"  # parameters that the inner loop changes; "head" is ANIL
     engine: Literal["stacked", "learn2learn"] = "stacked"  # all tasks at once, or one by one through the library
-    train_adapter: bool = True  # False: the outer loop leaves the adapter as the warm start made it
     second_order: bool = False  # False = first-order MAML, as released
-    learning_rate: float = 5e-5  # outer Adam
-    weight_decay: float = 0.0  # decoupled (AdamW)
-    loss: Literal["score", "mse"] = "score"  # inside and outside
-    clip_norm: float = 0.0  # largest outer gradient norm; 0 = no clipping
-    schedule: Literal["constant", "cosine"] = "constant"  # of the outer learning rate
-    patience: int = 0  # validations without a better score before training stops early; 0 = never
     inner_mode: Literal["train", "eval"] = "eval"  # dropout and batch statistics while adapting
     query_mode: Literal["train", "eval"] = "train"  # the same, on the query set during meta-training
     test_mode: Literal["train", "eval"] = "eval"  # the same, for every prediction that is scored

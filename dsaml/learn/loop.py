@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dsaml.config import MetaConfig, SupervisedConfig
+from dsaml.config import LoopConfig
 from dsaml.errors import DsamlError
 from dsaml.io import read_checkpoint, write_checkpoint
 from dsaml.model.dsaml import DSAML
@@ -65,7 +65,7 @@ def fit(
     model: DSAML,
     step_losses: Callable[[int], Iterable[Tensor]],
     scores: Mapping[str, Callable[[], float]],
-    config: SupervisedConfig | MetaConfig,
+    config: LoopConfig,
     options: TrainingOptions,
     *,
     best_by: str = "validation",
