@@ -1,14 +1,21 @@
-"""The baselines with many tasks at once: the same numbers as one task after the other."""
+"""The baselines: DSAML's calls, both kinds of training, many tasks at once as one after the other."""
 
+import copy
 from dataclasses import replace
 
+import conftest
 import pytest
 import torch
 from torch.func import functional_call
 
+from dsaml.audio.features import Features
 from dsaml.baselines import BASELINES, Baseline, BaselineConfig, make_baseline
-from dsaml.config import MetaConfig
+from dsaml.config import MetaConfig, SupervisedConfig
+from dsaml.errors import DsamlError
+from dsaml.learn.batches import SongStore
+from dsaml.learn.loop import TrainingOptions
 from dsaml.learn.maml import Batch, adapt, meta_loss, predict
+from dsaml.learn.training import train_maml, train_supervised
 from dsaml.model.layers import BiGRU, BiLSTM
 
 META = MetaConfig(inner_steps=3, inner_lr=0.05, query_mode="eval", adapt="all", loss="mse")
@@ -83,3 +90,55 @@ def test_recurrent_layers_are_torchs_own(ours, theirs):
     torch.testing.assert_close(out[0], own(x[0])[0])
     own.load_state_dict(other)
     torch.testing.assert_close(out[1], own(x[1])[0])
+
+
+SMALL = {"width": 0.25, "slice_shape": (13, 64), "samples": 1600}
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_take_dsamls_calls(name):
+    config = BaselineConfig(name, **SMALL)
+    torch.manual_seed(0)
+    model = make_baseline(config).eval()
+    x = torch.randn(2, 7, 1600) if config.raw else torch.randn(2, 7, 13, 64)
+    output = model(x, torch.randn(2, 1, 5))
+    assert output.prediction.shape == (2, 7, 2) and output.attention_local is None
+    alone = model(x[1:]).prediction
+    torch.testing.assert_close(output.prediction[1:], alone, atol=1e-5, rtol=1e-4)
+    with pytest.raises(DsamlError, match=f"{name} wants slices of"):
+        model(torch.randn(2, 7, 3))
+
+
+@pytest.mark.parametrize("name", ["crnn", "damff"])
+def test_baselines_train_plainly_and_with_maml(name, store):
+    config = BaselineConfig(name, width=0.25, slice_shape=(16, 64))
+    wide = {s: Features(torch.randn(12, 16, 64), torch.zeros(1, 0)) for s in store.dataset.songs}
+    store = SongStore(store.dataset, wide, 12)
+    model = make_baseline(config)
+    plain = train_supervised(model, store, SupervisedConfig(steps=2, batch_size=3), TrainingOptions(validate_every=2))
+    assert len(plain.loss) == 2
+    meta = replace(conftest.META, adapt="all", train_adapter=True, tasks_at_once=1, steps=2)
+    trained = []
+    for engine in ("stacked", "learn2learn"):
+        own = copy.deepcopy(model)
+        history = train_maml(own, store, replace(meta, engine=engine, query_mode="eval"), TrainingOptions(validate_every=2))
+        trained.append((history.loss, own.state_dict()))
+    assert trained[0][0] == pytest.approx(trained[1][0], abs=1e-5)
+    for name, tensor in trained[0][1].items():
+        torch.testing.assert_close(tensor, trained[1][1][name], atol=1e-4, rtol=1e-3)
+
+
+def test_mcrnn_augments_in_training_only():
+    model = make_baseline(BaselineConfig("mcrnn", **SMALL))
+    x = torch.randn(1, 3, 1600)
+    for dropout in [m for m in model.modules() if isinstance(m, torch.nn.Dropout)]:
+        dropout.p = 0.0
+    model.train()
+    assert not torch.equal(model(x).prediction, model(x).prediction)
+    model.eval()
+    assert torch.equal(model(x).prediction, model(x).prediction)
+
+
+def test_an_unknown_baseline_is_one_sentence():
+    with pytest.raises(DsamlError, match="choose one of: crnn, dnn, mcrnn, damff"):
+        make_baseline(BaselineConfig("rnn"))
