@@ -3,8 +3,8 @@
     make colab        or        .venv/bin/python tests/colab/fresh.py --python 3.12 --only 02 --load 2
 
 A *machine* is an environment with what a hosted one was built around (``HOSTED``), an empty folder, and no dsaml. In it the
-notebook runs from its first cell to its last, with the address in its set-up cell pointed at a clone of this repository: what is
-not committed is not tried. It has to end in time, without a warning, and leave ``KEEP`` as it was. Then a set-up is killed at several
+notebook runs from its first cell to its last; the address in its set-up cell is that of a clone of this repository, so what is not
+committed is not tried. It has to end in time, without a warning, and leave ``KEEP`` as it was. Then a set-up is killed at several
 moments, and run again to its end. Needs the package index and about 8 GB of disk for each version of Python.
 """
 
