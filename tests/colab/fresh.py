@@ -118,6 +118,8 @@ def execute(source: Path, machine: Machine, clone: Path) -> dict[str, Any]:
     except Exception as error:  # a dead or endless kernel
         wrong = f"{type(error).__name__}: {str(error)[:200]}"
     nbformat.write(notebook, machine.folder / source.name)
+    if not wrong and (said := _said(notebook)):
+        wrong = f"said: {said}"
     rest, limit = sum(_seconds(c) for c in notebook.cells if c is not setup), SECONDS[source.name[:2]]
     if not wrong and rest > limit:
         wrong = f"took longer than {limit} s"
@@ -131,7 +133,6 @@ def execute(source: Path, machine: Machine, clone: Path) -> dict[str, Any]:
         "all": round(time.perf_counter() - started, 1),
         "figures": shown.count("<img src="),
         "players": shown.count("<audio"),
-        "stderr": _said(notebook),
         "wrong": wrong,
     }
 
@@ -187,7 +188,7 @@ def hosted(python: str, folder: Path) -> Path:
 def line(python: str, row: dict[str, Any]) -> str:
     """One row for a person."""
     cells = "" if "cells" not in row else f"cells {row['cells']:6.1f} s, {row['figures']} figures, {row['players']} players"
-    return f"{python:5} {row['notebook']:28} set-up {row['setup']:6.1f} s  {cells}  {row['wrong'] or 'ok'}  {row.get('stderr', '')}"
+    return f"{python:5} {row['notebook']:28} set-up {row['setup']:6.1f} s  {cells}  {row['wrong'] or 'ok'}"
 
 
 def main() -> int:
