@@ -2,6 +2,8 @@
 # make test   set up .venv, run the test suite
 # make drills kill, starve and crowd commands at random moments; the numbers have to stay the same
 # make lint   set up .venv, check the style, who imports whom, and types
+# make colab  run every notebook in fresh environments such as Colab's; about an hour, and packages from the index
+# make publish REPO=owner/name   write the repository's address into everything that names it
 # make clean  remove what was generated, but not .venv and not results of the paper profile
 
 # The first of these that exists and is new enough; override with `make book PYTHON=/path/to/python`.
@@ -12,11 +14,11 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-# A spinning OpenMP pool can stall small recurrent steps for seconds.
+# As dsaml/__init__.py has it; here for the tests, some of which load torch first.
 export OMP_WAIT_POLICY := PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: book test drills lint clean
+.PHONY: book test drills lint colab publish clean
 
 book: $(STAMP)
 	$(RUN) -m dsaml book --profile demo
@@ -26,6 +28,13 @@ test: $(STAMP)
 
 drills: $(STAMP)
 	$(RUN) tests/drills/drills.py
+
+colab: $(STAMP)
+	$(RUN) tests/colab/fresh.py
+
+publish:
+	@test -n "$(REPO)" || { echo "error: name the repository: make publish REPO=owner/name" >&2; exit 1; }
+	@"$(PYTHON)" -m book.builder.publish "$(REPO)"
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .

@@ -35,8 +35,16 @@ Real songs come from ``dsaml.load_dataset("deam", "path/to/DEAM")``; a trained m
 ``dsaml.load("model.safetensors").predict("song.mp3")``; everything else from ``python -m dsaml --help``.
 """
 
+import os
+import sys
 from importlib import import_module
 from typing import Any
+
+# A spinning OpenMP pool can stall small recurrent steps for seconds; its policy is read once, when torch is loaded.
+if "torch" not in sys.modules:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+elif "OMP_WAIT_POLICY" not in os.environ:  # too late for that: one thread has nobody to wait for
+    sys.modules["torch"].set_num_threads(1)
 
 __version__ = "0.1.0"
 

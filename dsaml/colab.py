@@ -1,7 +1,8 @@
-"""What a hosted notebook (Colab) needs before its first cell: the packages that it lacks, and the results that it shows.
+"""What a notebook needs before its first cell: the packages that a hosted machine (Colab) lacks, and results to show.
 
 The packages that a hosted machine was built around are never replaced: a constraint holds each of ``KEEP`` at the version that is
-there. Nothing here imports anything that might be missing.
+there. Nothing is computed and no result is written, so a set-up that was stopped is simply run again. Nothing here imports
+anything that might be missing.
 """
 
 from __future__ import annotations
@@ -14,29 +15,34 @@ import sys
 import tempfile
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from types import ModuleType
 
+from dsaml.address import URL
 from dsaml.errors import DsamlError
 
-SETUP = """\
+SETUP = f"""\
 # On Colab: installs dsaml and what is missing, and never another torch or numpy. Where all is there, it only prints versions.
-import importlib.util
+import importlib.metadata
 import subprocess
 import sys
 
-source = "dsaml @ git+https://github.com/dsaml-companion/dsaml-companion"
-if importlib.util.find_spec("dsaml") is None:
+source = "dsaml @ git+{URL}"
+if not any(importlib.metadata.distributions(name="dsaml")):  # pip writes this last, so half an installation does not count
     if subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", source]).returncode:
-        raise SystemExit(f"{source} could not be installed: see pip's message above, mend it, and run this cell again")
+        raise SystemExit(f"{{source}} could not be installed: see pip's message above, mend it, and run this cell again")
     importlib.invalidate_caches()
 from dsaml.colab import setup
 
-setup(profile, results)
+results = setup(profile, results)
 """
 """The set-up cell of every notebook, word for word."""
 
 KEEP = ("torch", "torchaudio", "torchvision", "numpy")
 LEARN2LEARN = ("--no-deps", "--use-pep517", "learn2learn==0.2.0", "--config-settings=--build-option=build_ext")
 IMPORTED_BY_LEARN2LEARN = ("torchvision", "gym", "requests", "cloudpickle")  # its own list would bring an old torch
+READ = ("attention", "corpus", "curves", "errors", "numbers", "pdmer", "study_curves", "training")
+"""The result files that the notebooks read; a folder that lacks one of them is not shown."""
+REFERENCE = Path(__file__).parent / "reference"  # by profile: the reference run, which comes with the package
 DRIVE = Path("/content/drive")
 
 
@@ -84,12 +90,26 @@ def install_missing() -> list[str]:
         missing["torchaudio"] = f"torchaudio=={'.'.join(torch.split('.')[:2])}.*"
     if missing:
         pip(*missing.values())
-    if installed("learn2learn") is None:
-        if others := [name for name in IMPORTED_BY_LEARN2LEARN if installed(name) is None]:
-            pip(*others)
-        pip(*LEARN2LEARN)
-        missing |= dict.fromkeys((*others, "learn2learn"), "")
     return list(missing)
+
+
+def learn2learn() -> ModuleType | None:
+    """The library learn2learn, compiled where it is missing; where that fails one printed sentence, and None.
+
+    It compares with what dsaml has of its own, so nothing else needs it.
+    """
+    try:
+        if installed("learn2learn") is None:
+            print("compiling learn2learn, one to two minutes …")
+            if others := [name for name in IMPORTED_BY_LEARN2LEARN if installed(name) is None]:
+                pip(*others)
+            pip(*LEARN2LEARN)
+        from dsaml.learn.reference import import_learn2learn
+
+        return import_learn2learn()
+    except Exception as error:  # a package of 2022 on a machine of today: whatever it is, the rest goes on
+        print(f"learn2learn cannot be used here, and what compares with it is left out: {error}")
+        return None
 
 
 def versions() -> str:
@@ -101,36 +121,43 @@ def versions() -> str:
     return " · ".join([f"Python {platform.python_version()}", *packages, device])
 
 
-def setup(profile: str, results: str, cache: str = "cache") -> None:
-    """Make this notebook runnable: packages, then the results that it reads if there are none; prints versions and device.
+def setup(profile: str, results: str | Path) -> Path:
+    """Make this notebook runnable: install what is missing, print versions and device, find the results to show.
 
     Parameters
     ----------
     profile : str
-        Whose results are computed where there are none: "demo" (minutes on two cores, no download).
-    results, cache : str
-        Folders.
+        Whose reference run is shown where there are no results of one's own.
+    results : path
+        Folder of one's own results.
+
+    Returns
+    -------
+    Path
+        ``results`` if it has all of ``READ``; else the folder of the reference run.
 
     Raises
     ------
     DsamlError
-        If a package cannot be installed without replacing one of ``KEEP``, or there are no results of another profile.
+        If a package cannot be installed without replacing one of ``KEEP``, or there are no complete results of another profile.
     """
     added = install_missing()
     if added:
         print(f"installed: {', '.join(added)}")
     print(versions())
-    if any(Path(results).glob("*.json")):
-        return
-    if profile != "demo":
-        raise DsamlError(
-            f"{results}: no results; run 'python -m dsaml reproduce all --profile {profile}' on a machine with a GPU first"
-        )
-    from dsaml.config import get_profile
-    from dsaml.experiment.reproduce import demo_results
+    return complete_results(profile, Path(results))
 
-    print(f"no results in {results} yet: training the demo's models now, about twelve minutes on two cores")
-    demo_results(get_profile(profile), Path(results), Path(cache))
+
+def complete_results(profile: str, results: Path) -> Path:
+    """The folder that is shown, as :func:`setup` says; prints which one, where it is not one's own."""
+    missing = [f"{name}.json" for name in READ if not (results / f"{name}.json").is_file()]
+    if not missing:
+        return results
+    said = f"{results}: no results" if len(missing) == len(READ) else f"{results}: incomplete, {', '.join(missing)} missing"
+    if not (REFERENCE / profile).is_dir():
+        raise DsamlError(f"{said}; run 'python -m dsaml reproduce all --profile {profile}' on a machine with a GPU first")
+    print(f"{said}; shown is the reference run, which comes with the package ('python -m dsaml reproduce book' makes your own)")
+    return REFERENCE / profile
 
 
 def drive(folder: str = "MyDrive/DEAM") -> Path:

@@ -1,6 +1,7 @@
 """What a newcomer calls: the names of the package, its help page, and the example on it."""
 
 import doctest
+import os
 import pydoc
 import subprocess
 import sys
@@ -34,3 +35,16 @@ def test_another_name_is_an_attribute_error():
 def test_the_package_is_imported_without_torch():
     done = subprocess.run([sys.executable, "-c", "import dsaml, sys; sys.exit('torch' in sys.modules)"], timeout=60)
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "imports, asked, threads",
+    [("dsaml, torch", None, "PASSIVE 2"), ("torch, dsaml", None, "None 1"), ("torch, dsaml", "ACTIVE", "ACTIVE 2")],
+)
+def test_torch_does_not_wait_by_spinning(imports, asked, threads):
+    """The policy is set before torch is loaded; too late for that, one thread is left; what somebody asked for stays."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | {"OMP_NUM_THREADS": "2"}
+    environment |= {"OMP_WAIT_POLICY": asked} if asked else {}
+    code = f"import os, {imports}; print(os.environ.get('OMP_WAIT_POLICY'), torch.get_num_threads())"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split("\n")[0] == threads, done.stderr

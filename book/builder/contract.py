@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from book.builder import notebooks
+from book.builder import links, notebooks
+from dsaml.address import NOTEBOOKS as COLAB
 from dsaml.colab import SETUP
 
-REPOSITORY = "dsaml-companion/dsaml-companion"
-COLAB = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/"
+ROOT = Path(__file__).parents[2]
 OPENING = (
     "# ",
     COLAB,
@@ -141,6 +141,7 @@ def problems(path: Path) -> list[str]:
                 "stands in backticks)"
                 for line, value in typed_results(cell.source)
             ]
+            found += [f"cell {number}: {text}" for text in links.problems(cell.source, ROOT)]
             if IMAGE.search(cell.source):
                 found.append(f"cell {number}: an image has no alternative text; write ![what it shows](file)")
     return [f"{path.name}: {text}" for text in found]

@@ -16,6 +16,7 @@ from typing import Any
 
 import nbformat
 
+from book.builder import links
 from dsaml.errors import DsamlError, require_file
 
 PARAMETERS_TAG = "parameters"
@@ -145,11 +146,20 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any], folder: P
         raise DsamlError(f"{source.name}: {said}; the notebook as far as it ran is kept in {target}") from trouble
 
 
-def tidy(executed: Path, target: Path) -> None:
-    """Copy an executed notebook for the book: the injected cell hidden, no machine's paths and times inside."""
+def tidy(executed: Path, target: Path, root: Path) -> None:
+    """Copy an executed notebook for the book: its prose as MyST, the injected cell hidden, no machine's paths and times inside.
+
+    Parameters
+    ----------
+    executed, target : Path
+    root : Path
+        The repository, whose pages and works its links lead to.
+    """
     notebook = read(executed)
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = links.for_the_book(cell.source, root)
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
         if INJECTED_TAG in _tags(cell):

@@ -18,6 +18,7 @@ from pathlib import Path
 import yaml
 
 from book.builder import claims_page, notebooks, pictures, prose, reference
+from dsaml import address
 from dsaml.errors import DsamlError
 from dsaml.experiment.results import read_result
 from dsaml.io import write_bytes_atomically
@@ -81,9 +82,23 @@ def _player(root: Path, target: Path, results: Path) -> None:
         log.warning("npm could not fetch %s: the player will show no waveform", WAVESURFER[0])
 
 
-def _configure(source: Path, target: Path, local_mathjax: bool) -> None:
-    """Copy ``_config.yml``, pointing it at the MathJax that travels with the book."""
+IN_COLAB = {
+    True: "every notebook opens in Colab (the rocket above it)",
+    False: "every notebook opens in Colab, once this book has a public address (`make publish REPO=owner/name`)",
+}
+"""What the first page says about Colab, by whether the repository's address is known."""
+
+
+def _configure(source: Path, target: Path, local_mathjax: bool, published: bool = address.PUBLISHED) -> None:
+    """Copy ``_config.yml``, pointing it at the MathJax that travels with the book and, if it is known, at the repository."""
     configuration = yaml.safe_load(source.read_text(encoding="utf-8"))
+    html = configuration.setdefault("html", {})
+    if published:
+        configuration["repository"] = {"url": address.URL, "path_to_book": "", "branch": "main"}
+    else:
+        configuration.pop("launch_buttons", None)
+        html["use_repository_button"] = False
+        html["extra_footer"] = f"{html.get('extra_footer', '')} Built without a public address (make publish)."
     sphinx = configuration.setdefault("sphinx", {}).setdefault("config", {})
     sphinx["html_extra_path"] = ["_extra"]
     if local_mathjax:
@@ -110,7 +125,7 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
             shutil.copytree(root / name, target / name, ignore=ignore)
     (target / "book").mkdir(parents=True, exist_ok=True)
     for notebook in sorted((root / "notebooks").glob("*.ipynb")):
-        notebooks.tidy(executed / notebook.name, target / "notebooks" / notebook.name)
+        notebooks.tidy(executed / notebook.name, target / "notebooks" / notebook.name, root)
 
     extra = target / "_extra"  # copied as it is to the top of the built book
     extra.mkdir()
@@ -128,9 +143,10 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
 
     if all_real(results):
         (target / "book/_banner.md").write_text("```{note}\nComputed on real data.\n```\n", encoding="utf-8")
-    run = root / "data" / "reference" / results.name
+    run = root / "dsaml" / "reference" / results.name
     shown = reference.choose(results, run, target.parent / "shown")
     values = prose.numbers(shown) | prose.facts(root / "data") | claims_page.words()
+    values |= {"in_colab": IN_COLAB[address.PUBLISHED]}
     made = prose.makers(root, shown, target / "book/_figures") | {
         "reference": lambda name: reference.comparison(results, run)
     }

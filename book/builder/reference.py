@@ -1,12 +1,17 @@
-"""The reference run: complete results with three training seeds, in ``data/reference``, and how this build's own compare.
+"""The reference run: complete results with three training seeds, in ``dsaml/reference``, and how this build's own compare.
 
 The book's build trains one seed and a part of the rows. So tables, claims and the numbers of the prose come from the reference
-run, unless this machine has results with as many training seeds of its own.
+run, unless this machine has results with as many training seeds of its own. It comes with the package, so that a notebook on a
+machine without results shows it too.
+
+``python -m book.builder.reference results/demo`` makes what ``python -m dsaml reproduce all`` wrote the reference run.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +20,43 @@ import numpy as np
 from scipy import stats
 
 from book.builder import markdown
+from dsaml.colab import READ, REFERENCE
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
 from dsaml.experiment.results import read_result, stamp_line
+from dsaml.io import write_bytes_atomically
 
 FILES = ("tables-*.json", "claims-*.json", "numbers.json")
-"""What the pages show; everything else (curves, maps, sounds) is always this build's own."""
+"""What the pages show of it; everything else (curves, maps, sounds) is always this build's own."""
 LIVE = "tables-synthetic.json"  # what is compared
+
+
+def keep(results: Path, target: Path) -> list[Path]:
+    """Make finished results the reference run: what pages and notebooks read of it, as small as JSON can be.
+
+    Parameters
+    ----------
+    results, target : Path
+        Folders; what ``target`` held before is replaced.
+
+    Returns
+    -------
+    list of Path
+        The files of ``target``.
+
+    Raises
+    ------
+    DsamlError
+        If a file is missing, or was computed by code that is not committed as it was; nothing is written then.
+    """
+    found = {file.name for pattern in FILES for file in results.glob(pattern)} | {f"{name}.json" for name in READ}
+    documents = {name: read_result(results / name) for name in sorted({*found, LIVE})}
+    if loose := [n for n, d in documents.items() if d["provenance"]["commit"] is None or d["provenance"]["dirty"]]:
+        raise DsamlError(f"{results}: {', '.join(loose)} come from uncommitted changes; commit, and run 'reproduce all' again")
+    shutil.rmtree(target, ignore_errors=True)
+    for name, document in documents.items():
+        write_bytes_atomically(target / name, json.dumps(document, separators=(",", ":")).encode() + b"\n")
+    return sorted(target.glob("*.json"))
 
 
 def choose(results: Path, reference: Path, target: Path) -> Path:
@@ -99,3 +134,12 @@ def comparison(results: Path, reference: Path) -> str:
     return "\n\n".join(
         [said, table, f"<small>This build: {stamp_line(own)}</small>", f"<small>Reference: {stamp_line(run)}</small>"]
     )
+
+
+if __name__ == "__main__":
+    try:
+        folder = Path(*sys.argv[1:])
+        kept = keep(folder, REFERENCE / folder.name)
+    except DsamlError as error:
+        sys.exit(f"error: {error}")
+    print(f"{len(kept)} files, {sum(file.stat().st_size for file in kept) / 1e6:.1f} MB in {kept[0].parent}")

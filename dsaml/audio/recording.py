@@ -158,8 +158,8 @@ def excerpt(path: str | Path, start: float, seconds: float) -> tuple[np.ndarray,
     return part * ramp / max(1e-9, float(np.abs(part).max())) * 0.8, rate
 
 
-def encode(target: str | Path | BinaryIO, waveform: np.ndarray, sample_rate: int, kind: str = "MP3") -> None:
-    """Write a mono waveform, (samples,), as MP3 or Ogg/Vorbis ("OGG"); values beyond 1 are clipped."""
-    with sf.SoundFile(target, "w", sample_rate, 1, format=kind) as stream:
+def encode(target: str | Path | BinaryIO, waveform: np.ndarray, sample_rate: int) -> None:
+    """Write a mono waveform, (samples,), as MP3, which every browser plays; values beyond 1 are clipped."""
+    with sf.SoundFile(target, "w", sample_rate, 1, format="MP3") as stream:
         for start in range(0, len(waveform), 65_536):  # one long write can crash the encoder
             stream.write(waveform[start : start + 65_536])

@@ -14,16 +14,13 @@ import traceback
 from concurrent.futures import BrokenExecutor
 from typing import NoReturn
 
-# Before torch is imported: with two threads a spinning OpenMP pool can stall small recurrent steps for seconds.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import typer
 
-from dsaml import __version__
+from dsaml import __version__, address
 from dsaml.cli import data, models, repository, study
 from dsaml.errors import DsamlError, printable
 
-ISSUES = "https://github.com/dsaml-companion/dsaml-companion/issues"
+ISSUES = f"at {address.URL}/issues" if address.PUBLISHED else "to whom you have it from"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -91,7 +88,7 @@ def _report(error: Exception) -> str:
     """Write the traceback of an unexpected error to a file, and say where it is and where to report it."""
     text = "".join(traceback.format_exception(error))
     said = (str(error).splitlines() or ["no message"])[0]
-    sentence = f"this is a mistake in dsaml ({type(error).__name__}: {said}); please report it at {ISSUES}"
+    sentence = f"this is a mistake in dsaml ({type(error).__name__}: {said}); please report it {ISSUES}"
     try:
         handle, file = tempfile.mkstemp(prefix="dsaml-error-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:

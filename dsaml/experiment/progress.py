@@ -1,7 +1,8 @@
-"""Progress bars as the callbacks that the package's functions take. Nothing is drawn where the output is not a terminal."""
+"""Progress bars as the callbacks that the package's functions take. Nothing is drawn where nobody looks."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,10 +11,15 @@ from tqdm import tqdm
 from dsaml.learn.loop import History
 
 
+def watched() -> bool:
+    """Whether somebody looks: at a terminal, or at a notebook."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
 @contextmanager
 def counter(what: str, unit: str = "song") -> Iterator[Callable[[int, int], None]]:
     """A bar for long work on many things: call it with (done, in all)."""
-    with tqdm(desc=what, unit=unit, mininterval=1.0, leave=False, disable=None) as bar:
+    with tqdm(desc=what, unit=unit, mininterval=1.0, leave=False, disable=not watched()) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
@@ -33,7 +39,7 @@ def training_bar(what: str, per_step: int, unit: str) -> Iterator[Callable[[int,
     def progress(step: int, total: int, history: History) -> None:
         if not bar:
             start = (step - 1) * per_step
-            bar.append(tqdm(desc=what, total=total * per_step, initial=start, unit=unit, mininterval=1.0, disable=None))
+            bar.append(tqdm(desc=what, total=total * per_step, initial=start, unit=unit, mininterval=1.0, disable=not watched()))
         scores = {"loss": f"{history.loss[-1]:.3f}"}
         if history.validation:
             scores |= {

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,18 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def _pip_commit() -> str | None:
+    """The commit that pip installed this package from, or None where it lies in its repository."""
+    try:
+        package = distribution("dsaml")
+        origin = json.loads(package.read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        return None
+    here = Path(__file__).resolve().parents[1]
+    same = Path(str(package.locate_file("dsaml"))).resolve() == here
+    return origin.get("vcs_info", {}).get("commit_id") if same else None
 
 
 def installed_version(package: str) -> str | None:
@@ -64,8 +76,9 @@ def provenance(
     real : bool, optional
         Overrides ``dataset.real``, for numbers that come from no data set (simulated study answers: False).
     """
-    commit = _git("rev-parse", "--short=12", "HEAD")
-    status = _git("status", "--porcelain")
+    installed = _pip_commit()
+    commit = installed[:12] if installed else _git("rev-parse", "--short=12", "HEAD")
+    status = "" if installed else _git("status", "--porcelain")
     return {
         "dataset": dataset.name if dataset else None,
         "real": bool(dataset.real if real is None and dataset else real),

@@ -65,12 +65,12 @@ def banner(document: Mapping[str, Any]) -> None:
 
 
 def play(waveform: np.ndarray, sample_rate: int, label: str) -> None:
-    """Show a player for a short mono excerpt (samples,), compressed to Ogg/Vorbis inside the page (about 10 kB per second).
+    """Show a player for a short mono excerpt (samples,), compressed to MP3 inside the page, which every browser plays.
 
     Values beyond 1 are scaled down; ``sample_rate`` in Hz; ``label`` says what is heard, for screen readers.
     """
     content = io.BytesIO()
     scaled = waveform / max(1.0, float(np.abs(waveform).max()))
-    encode(content, scaled, sample_rate, "OGG")
+    encode(content, scaled, sample_rate)
     data = base64.b64encode(content.getvalue()).decode()
-    display(HTML(f'<audio controls aria-label="{escape(label)}" src="data:audio/ogg;base64,{data}"></audio>'))
+    display(HTML(f'<audio controls aria-label="{escape(label)}" src="data:audio/mpeg;base64,{data}"></audio>'))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -33,10 +34,18 @@ def arithmetic(device: str, precision: str) -> Iterator[None]:
     """Inside the block matrix products have this precision; weights and losses stay float32."""
     if precision not in ("float32", "tf32", "bf16"):
         raise DsamlError(f"precision '{precision}' is not known; choose one of: float32, tf32, bf16")
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    before = _exactness("high" if precision == "tf32" else "highest")
     try:
         with torch.autocast(device.split(":")[0], torch.bfloat16) if precision == "bf16" else nullcontext():
             yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        _exactness(before)
+
+
+def _exactness(name: str) -> str:
+    """Set the precision of float32 matrix products; gives the one before. torch 2.9 calls this way old, and 2.2 has no other."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Please use the new API settings to control TF32")
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(name)
+    return before

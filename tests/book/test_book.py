@@ -250,7 +250,7 @@ def test_failing_cell_is_named_and_kept_and_runs_again(root: Path) -> None:
     executed = nbformat.read(kept, 4)
     assert executed.cells[-1].outputs[0].text.splitlines()[1] == "demo results/demo"
 
-    notebooks.tidy(kept, root / "tidy.ipynb")
+    notebooks.tidy(kept, root / "tidy.ipynb", root)
     text = (root / "tidy.ipynb").read_text()
     assert str(root) not in text
     assert "papermill" not in text

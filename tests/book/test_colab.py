@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from dsaml import colab
+from dsaml import address, colab
 from dsaml.errors import DsamlError
+from dsaml.experiment.results import read_result
 
 ROOT = Path(__file__).parents[2]
 THERE = {"torch": "2.4.0", "torchvision": "0.19.0", "numpy": "1.26.4"}  # what the machine was built around
@@ -68,11 +70,11 @@ class Machine:
 
     def set_up(self) -> subprocess.CompletedProcess[str]:
         """The set-up cell, with the package's wheel from the index in place of its repository."""
-        address = "git+https://github.com/dsaml-companion/dsaml-companion"
-        assert address in colab.SETUP
+        source = f"git+{address.URL}"
+        assert source in colab.SETUP
         (package,) = self.index.glob("dsaml-*.whl")
-        cell = colab.SETUP.replace(address, package.as_uri())
-        return self.run("-c", f'profile, results = "demo", "results/demo"\n{cell}')
+        cell = colab.SETUP.replace(source, package.as_uri())
+        return self.run("-c", f'profile, results = "demo", "results/demo"\n{cell}\nprint(results)')
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def machine(tmp_path: Path, package: Path) -> Machine:
-    """Everything but ``ABSENT`` and learn2learn is there, and a result file, so that nothing is computed."""
+    """Everything but ``ABSENT`` and learn2learn is there, and one result of a run that was cut off."""
     made = Machine(tmp_path)
     shutil.copy(package, made.index)
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
@@ -121,15 +123,46 @@ def test_only_what_is_missing_comes_in(machine: Machine) -> None:
     assert {name: after[name] for name in before} == before
     assert {name: after[name] for name in after if name not in before} == {
         "dsaml": after["dsaml"],
-        "learn2learn": "0.2.0",
         "torchaudio": "2.4.1",
         "tqdm": "98.0",
         "typer": "99.0",
     }
     assert "torch 2.4.0" in done.stdout and "numpy 1.26.4" in done.stdout and "CPU" in done.stdout
-    assert "installed: torchaudio, tqdm, typer, learn2learn" in done.stdout
+    assert "installed: torchaudio, tqdm, typer\n" in done.stdout
     again = machine.set_up()
     assert again.returncode == 0 and "installed:" not in again.stdout
+
+
+def test_the_reference_run_is_shown_where_ones_own_results_are_not_complete(machine: Machine) -> None:
+    wheel(machine.index, "tqdm", "99.0")
+    done = machine.set_up()
+    assert "results/demo: incomplete, attention.json, corpus.json" in done.stdout and "pdmer.json" not in done.stdout
+    shown = Path(done.stdout.splitlines()[-1])
+    assert shown.is_relative_to(machine.folder / "venv")  # it came with the package
+    for name in colab.READ:
+        assert read_result(shown / f"{name}.json")["provenance"]["profile"] == "demo"
+    assert [file.name for file in (machine.folder / "results/demo").iterdir()] == ["pdmer.json"]  # and nothing was written
+
+
+def test_what_was_cut_off_half_way_is_mended(machine: Machine) -> None:
+    wheel(machine.index, "tqdm", "99.0")
+    assert machine.set_up().returncode == 0
+    before = machine.versions()
+    (package,) = machine.folder.glob("venv/lib/*/site-packages/dsaml")
+    for about in (*package.parent.glob("dsaml-*.dist-info"), *package.parent.glob("tqdm-*.dist-info")):
+        shutil.rmtree(about)  # pip writes it last
+    shutil.rmtree(package / "experiment")
+    (package / "config.py").write_text("half a fi")
+    done = machine.set_up()
+    assert done.returncode == 0, done.stderr
+    assert machine.versions() == before and "installed: tqdm\n" in done.stdout
+    assert (package / "experiment/results.py").is_file() and "half a fi" not in (package / "config.py").read_text()
+
+    call = "from dsaml.colab import learn2learn; print(learn2learn())"
+    done = machine.run("-c", call)  # it comes in where it is used, and does not fit: this torch is a stand-in
+    assert done.returncode == 0, done.stderr
+    assert "compiling learn2learn" in done.stdout and "what compares with it is left out" in done.stdout
+    assert done.stdout.splitlines()[-1] == "None" and machine.versions() == before | {"learn2learn": "0.2.0"}
 
 
 def test_one_sentence_where_it_cannot_be_done(machine: Machine) -> None:
@@ -141,9 +174,20 @@ def test_one_sentence_where_it_cannot_be_done(machine: Machine) -> None:
     assert machine.versions()["numpy"] == "1.26.4"
 
 
-def test_results_of_another_profile_are_not_computed(tmp_path: Path) -> None:
-    with pytest.raises(DsamlError, match=r"no results.*--profile paper"):
-        colab.setup("paper", str(tmp_path / "results"), str(tmp_path / "cache"))
+def test_complete_results_are_ones_own_and_need_no_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in colab.READ:
+        (tmp_path / f"{name}.json").write_text("{}")
+    assert colab.complete_results("paper", tmp_path) == tmp_path and not capsys.readouterr().out
+    (tmp_path / "training.json").unlink()
+    assert colab.complete_results("demo", tmp_path) == colab.REFERENCE / "demo"
+    assert "incomplete, training.json missing" in capsys.readouterr().out
+    with pytest.raises(DsamlError, match=r"incomplete, training.json missing; .*--profile paper"):
+        colab.complete_results("paper", tmp_path)
+
+
+def test_what_the_notebooks_read_is_what_makes_results_complete() -> None:
+    sources = "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("notebooks/*.ipynb"))
+    assert {*re.findall(r"Path\(results\) / \\\"(\w+)\.json", sources)} == {*colab.READ}
 
 
 def test_drive_is_for_colab_alone() -> None:

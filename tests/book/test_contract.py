@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from book.builder import contract
+from dsaml import address
 from dsaml.cli.main import app
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +90,9 @@ BAD: dict[str, tuple[Callable[[Any], None], str]] = {
     "empty alternative text": (add("code", "show(figures.ranks(curves), alt='')"), "no alternative text"),
     "bare figure": (add("code", "figures.ranks(curves)"), "without alternative text"),
     "image without alternative text": (add("markdown", "![](picture.svg)"), "no alternative text"),
+    "what only the book understands": (add("markdown", "The paper {cite}`zhang2025dsaml`."), "understood by the book alone"),
+    "a relative link": (add("markdown", "See [there](02_attention_maps.ipynb)."), "[there] leads neither to a page"),
+    "a link to no page": (add("markdown", f"See [there]({address.BOOK}book/no.html)."), "a page that the book does not have"),
     "typed result": (add("markdown", "The CCC rises from 0.31 to .454."), "'0.31' looks like a result"),
     "not Python": (add("code", "this is no Python"), "not valid Python"),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +20,7 @@ from dsaml.experiment.cases import MEAN_LABEL, TRUTH, Case
 from dsaml.experiment.recipes import MAML_ANNOTATOR
 from dsaml.experiment.results import provenance, write_result
 from dsaml.experiment.rows import BEFORE
+from dsaml.plots import style
 
 STEPS = 60
 
@@ -97,3 +100,13 @@ def test_files_travel_with_the_book(
     }
     script = (laid_out / "data.js").read_text(encoding="utf-8")
     assert json.loads(script.removeprefix("window.dsamlPlayer = ").rstrip(";\n")) == document
+
+
+def test_a_sound_in_a_notebook_is_one_that_every_browser_plays(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(style, "display", lambda html: shown.append(html.data))
+    style.play(0.5 * np.sin(np.arange(22_050) / 10), 22_050, 'one second of "sine"')
+    assert 'aria-label="one second of &quot;sine&quot;"' in shown[0]
+    content = base64.b64decode(shown[0].partition("data:audio/mpeg;base64,")[2].partition('"')[0])
+    waveform, rate = sf.read(io.BytesIO(content))
+    assert rate == 22_050 and len(waveform) >= 22_050 and len(content) < 20_000

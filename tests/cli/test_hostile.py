@@ -24,7 +24,7 @@ from damage import AUDIO, FOLDER, TABLE, mean_table, one_wav, rater_table, write
 from hostile import HEADER, RATE, SPECIAL, WEIGHTS, Case, case, model_bytes, run, stamped, write_inputs
 from safetensors.numpy import load_file
 
-from dsaml.cli.main import main
+from dsaml.cli.main import ISSUES, main
 from dsaml.config import DEMO, DIMENSIONS, LARGEST_SEED
 from dsaml.data import Song, Split, deam
 from dsaml.data.annotations import Annotation
@@ -820,7 +820,7 @@ def test_a_mistake_of_ours_says_where_to_report_it_and_keeps_the_traceback(tmp_p
         main(["parameters"])
     said = capsys.readouterr().err
     assert left.value.code == 1 and len(said.splitlines()) == 1
-    assert "please report it at https://github.com/" in said and "ZeroDivisionError" in said
+    assert f"please report it {ISSUES} with the file" in said and "ZeroDivisionError" in said
     file = Path(re.search(r"with the file (\S+)", said)[1])
     assert file.parent == tmp_path and "Traceback" in file.read_text() and "1 / 0" in file.read_text()
 
