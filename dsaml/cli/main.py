@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import typer
 
 from dsaml import __version__
-from dsaml.cli import data, models, repository, study
+from dsaml.cli import arena, data, models, repository, study
 from dsaml.errors import DsamlError
 
 ISSUES = "https://github.com/dsaml-companion/dsaml-companion/issues"
@@ -31,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Personalized dynamic music emotion recognition (PDMER): valence and arousal at 2 Hz, for one listener.",
 )
-for part in (repository, data, models):
+for part in (repository, data, models, arena):
     app.add_typer(part.app)
 app.add_typer(study.study_app, name="study")
 
