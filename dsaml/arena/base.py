@@ -1,13 +1,13 @@
 """What every personalizer is: four calls, and the network that most of them share.
 
-``fit`` learns from many listeners (:func:`dsaml.arena.fit.fit`), ``adapt`` makes a *state* of what one listener said, ``predict`` says
-what this listener feels in other songs, ``size`` is what has to be stored of a listener. All listeners of a call run at once.
+``fit`` learns from many listeners (:func:`dsaml.arena.fit.fit`), ``adapt`` makes a *state* of what one listener said, ``predict``
+says what this listener feels in other songs, ``size`` is what has to be stored of a listener. All listeners of a call run at once.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -21,22 +21,25 @@ State = dict[str, Tensor]
 """What is kept of K listeners: tensors with a leading K."""
 
 
+TRAINING = MetaConfig(
+    steps=400,
+    support_songs=1,
+    query_songs=4,
+    inner_steps=3,
+    inner_lr=0.1,
+    learning_rate=3e-3,
+    weight_decay=0.1,
+    clip_norm=1.0,
+    schedule="cosine",
+)
+"""Meta-training: one song tells of four others. The inner loop is that of methods that take gradient steps."""
+
+
 @dataclass(frozen=True)
 class ArenaConfig:
     """One budget for all methods."""
 
-    # one song tells of four others; the inner loop is that of methods that take gradient steps
-    training: MetaConfig = MetaConfig(
-        steps=600,
-        support_songs=1,
-        query_songs=4,
-        inner_steps=3,
-        inner_lr=0.1,
-        learning_rate=3e-3,
-        weight_decay=0.1,
-        clip_norm=1.0,
-        schedule="cosine",
-    )
+    training: MetaConfig = field(default_factory=lambda: TRAINING)
     songs_per_step: int = 24  # drawn for each meta-step; tasks are made of every listener who rated enough of them
     noise: float = 0.1  # SD of what is added to standardized inputs in training
     dropout: float = 0.1  # of inputs
