@@ -1,0 +1,147 @@
+"""What every personalizer is: four calls, and the network that most of them share.
+
+``fit`` learns from many listeners (:func:`dsaml.arena.fit.fit`), ``adapt`` makes a *state* of what one listener said, ``predict``
+says what this listener feels in other songs, ``size`` is what has to be stored of a listener. All listeners of a call run at once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dsaml.config import MetaConfig
+from dsaml.learn.losses import score_loss
+
+State = dict[str, Tensor]
+"""What is kept of K listeners: tensors with a leading K."""
+
+
+TRAINING = MetaConfig(
+    steps=400,
+    support_songs=1,
+    query_songs=4,
+    inner_steps=3,
+    inner_lr=0.1,
+    learning_rate=3e-3,
+    weight_decay=0.1,
+    clip_norm=1.0,
+    schedule="cosine",
+)
+"""Meta-training: one song tells of four others. The inner loop is that of methods that take gradient steps."""
+
+
+@dataclass(frozen=True)
+class ArenaConfig:
+    """One budget for all methods."""
+
+    training: MetaConfig = field(default_factory=lambda: TRAINING)
+    songs_per_step: int = 24  # drawn for each meta-step; tasks are made of every listener who rated enough of them
+    noise: float = 0.1  # SD of what is added to standardized inputs in training
+    dropout: float = 0.1  # of inputs
+    width: int = 64  # H, numbers per time step that a head sees
+    validate_every: int = 50  # steps
+
+
+class Prediction(NamedTuple):
+    """Arousal and valence of K listeners' songs, and how sure the method is."""
+
+    mean: Tensor  # (K, B, T, 2)
+    variance: Tensor | None = None  # (K, B, T, 2); None where a method knows nothing of it
+
+
+class Backbone(nn.Module):
+    """Inputs of one song to H numbers per step: a linear layer, two residual convolutions over 2.5 s each, a skip.
+
+    (..., T, F) -> (..., T, H). With ``context=False`` each step is seen by itself.
+    """
+
+    def __init__(self, inputs: int, config: ArenaConfig, context: bool = True):
+        super().__init__()
+        self.dropout, self.first = nn.Dropout(config.dropout), nn.Linear(inputs, config.width)
+        self.norm = nn.LayerNorm(config.width)
+        count = 2 if context else 0
+        self.convolutions = nn.ModuleList(nn.Conv1d(config.width, config.width, 5, padding=2) for _ in range(count))
+        self.last = nn.Linear(config.width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = first = self.norm(F.gelu(self.first(self.dropout(x))))
+        for convolution in self.convolutions:
+            x = x + F.gelu(convolution(x.flatten(0, -3).mT)).mT.unflatten(0, x.shape[:-2])
+        return self.last(x + first)
+
+
+class Personalizer(nn.Module):
+    """A method. Subclasses give ``adapt`` and ``predict``, and read like what they are named after.
+
+    Attributes
+    ----------
+    name, source : str
+        As they stand in the table; where the method comes from.
+    grid : tuple of dict
+        Settings of ``adapt`` to be tried on validation listeners; the best becomes :attr:`settings`.
+    start : str or None
+        The method whose trained weights this one takes instead of a training of its own.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    grid: ClassVar[tuple[dict[str, Any], ...]] = ({},)
+    start: ClassVar[str | None] = None
+
+    def __init__(self, backbone: nn.Module, config: ArenaConfig):
+        super().__init__()
+        self.backbone, self.config = backbone, config
+        self.base = nn.Linear(config.width, 2)  # the curve of somebody of whom nothing is known
+        self.settings: dict[str, Any] = {}
+
+    def encode(self, x: Tensor) -> Tensor:
+        """What ``adapt`` and ``predict`` take of songs: (..., T, F) -> (..., T, H). The same for all listeners."""
+        return self.backbone(x)
+
+    def prepare(self, h: Tensor, y: Tensor) -> None:
+        """Learn in closed form, after training: ``h`` (songs, T, H), ``y`` (listeners, songs, T, 2) with NaN. Most need nothing."""
+
+    def adapt(self, h: Tensor, y: Tensor) -> State:
+        """Support songs h (K, S, T, H) and their first labels y (K, S, n, 2), n <= T -> what is kept of each listener."""
+        raise NotImplementedError
+
+    def predict(self, state: State, h: Tensor) -> Prediction:
+        """Other songs h (K, B, T, H) -> their curves."""
+        raise NotImplementedError
+
+    def loss(self, support: Tensor, y: Tensor, query: Tensor, target: Tensor) -> Tensor:
+        """What ``fit`` descends: query score loss after adaptation, mean over tasks (Eq. 4)."""
+        return score_loss(self.predict(self.adapt(support, y), query).mean, target).mean()
+
+    def size(self, state: State) -> int:
+        """Bytes that have to be stored of one listener."""
+        return sum(tensor[0].numel() * tensor.element_size() for tensor in state.values())
+
+    def average(self, h: Tensor) -> Tensor:
+        """The curve of somebody of whom nothing is known, before tanh: (..., T, H) -> (..., T, 2)."""
+        return self.base(h)
+
+
+def atanh(y: Tensor) -> Tensor:
+    """Labels on the scale on which heads are linear; labels at the ends of the scale stay finite."""
+    return y.clamp(-0.97, 0.97).atanh()
+
+
+def inverse_softplus(value: float) -> float:
+    """Where softplus is ``value``."""
+    return math.log(math.expm1(value))
+
+
+def flat(x: Tensor) -> Tensor:
+    """(K, S, n, C) -> (K, S n, C): the frames of all support songs, one after the other."""
+    return x.flatten(1, 2)
+
+
+def parameter(value: float, *shape: int) -> nn.Parameter:
+    """A learned number, or several that start equal."""
+    return nn.Parameter(torch.full(shape, value))

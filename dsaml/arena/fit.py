@@ -1,0 +1,137 @@
+"""How every method of the arena is trained, chosen and asked: the same tasks, steps and selection for all."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dsaml.arena.base import ArenaConfig, Personalizer, Prediction
+from dsaml.arena.world import Asked, World
+from dsaml.errors import DsamlError
+from dsaml.learn.loop import History, TrainingOptions
+from dsaml.learn.loop import fit as descend
+from dsaml.learn.losses import sequence_scores
+from dsaml.learn.tasks import Task
+
+
+def draw_tasks(world: World, config: ArenaConfig, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Songs of one meta-step, and a task of every listener who rated enough of them.
+
+    Returns
+    -------
+    songs : Tensor, shape (songs,)
+        Their places in the world.
+    listeners : Tensor, shape (K,)
+    chosen : Tensor, shape (K, support + query songs)
+        Places in ``songs``.
+
+    Raises
+    ------
+    DsamlError
+        If nobody has enough songs for a task.
+    """
+    need, rated = config.training.support_songs + config.training.query_songs, world.rated.numpy()
+    if rated.sum(1).max() < need:
+        raise DsamlError(f"arena: no listener rated the {need} songs of a task; ask for fewer query songs")
+    count = min(config.songs_per_step, len(world.songs))
+    while True:  # where few listeners rated few songs, a draw can be in vain
+        songs = rng.permutation(len(world.songs))[:count]
+        able = [(k, np.flatnonzero(row)) for k, row in enumerate(rated[:, songs]) if row.sum() >= need]
+        if able:
+            break
+        count = min(2 * count, len(world.songs))
+    chosen = np.stack([rng.permutation(places)[:need] for _, places in able])
+    return torch.from_numpy(songs), torch.tensor([k for k, _ in able]), torch.from_numpy(chosen)
+
+
+def fit(
+    method: Personalizer,
+    train: World,
+    validation: World,
+    tasks: Sequence[Task],
+    options: TrainingOptions,
+) -> History | None:
+    """Train a method in place, end with its best weights on validation listeners, and choose its settings there.
+
+    Parameters
+    ----------
+    train, validation : World
+    tasks : sequence of Task
+        Of validation listeners.
+    options : TrainingOptions
+        Its seed is that of songs, tasks and dropout.
+
+    Returns
+    -------
+    History or None
+        None where the method takes the weights that it has (:attr:`Personalizer.start`).
+    """
+    config, history = method.config, None
+    held_out = validation.batches(tasks)
+
+    def step_losses(step: int) -> Iterator[Tensor]:
+        songs, listeners, chosen = draw_tasks(train, config, np.random.default_rng([options.seed, step]))
+        x = train.x[songs]
+        h = method.encode(x + config.noise * torch.randn_like(x))[chosen]  # (K, songs, T, H)
+        y, supports = train.y[listeners[:, None], songs[chosen]], config.training.support_songs
+        yield method.loss(h[:, :supports], y[:, :supports], h[:, supports:], y[:, supports:])
+
+    if method.start is None:
+        history = descend(
+            method,
+            step_losses,
+            {"validation": lambda: mean_ccc(method, held_out)},
+            config.training,
+            dataclasses.replace(options, validate_every=config.validate_every),
+        )
+    method.eval()
+    with torch.no_grad():
+        method.prepare(method.encode(train.x), train.y)
+    choose(method, held_out)
+    return history
+
+
+def answer(method: Personalizer, x: Tensor, y: Tensor, query: Tensor) -> Prediction:
+    """Adapt to support songs x (K, S, T, F) with first labels y (K, S, n, 2), predict query songs (K, B, T, F)."""
+    training = method.training
+    method.eval()
+    with torch.no_grad():
+        prediction = method.predict(method.adapt(method.encode(x), y), method.encode(query))
+    method.train(training)
+    return prediction
+
+
+def ask(method: Personalizer, asked: Sequence[Asked], labels: int | None = None) -> list[Prediction]:
+    """Answers to tasks, of whose support songs the first ``labels`` are known, or all."""
+    return [answer(method, part.x, part.y[..., :labels, :], part.query) for part in asked]
+
+
+def mean_ccc(method: Personalizer, asked: Sequence[Asked], labels: int | None = None) -> float:
+    """CCC of a method's answers, averaged over listeners, songs and dimensions."""
+    answers = zip(ask(method, asked, labels), asked, strict=True)
+    return torch.cat([sequence_scores(a.mean, part.target)[0].flatten() for a, part in answers]).mean().item()
+
+
+def choose(
+    method: Personalizer, asked: Sequence[Asked], labels: int | None = None
+) -> list[tuple[dict[str, Any], float]]:
+    """Keep the settings of ``method.grid`` that are best on validation tasks; returns what each one scored."""
+    tried = []
+    for settings in method.grid:
+        method.settings = dict(settings)
+        tried.append((settings, mean_ccc(method, asked, labels)))
+    method.settings = dict(max(tried, key=lambda pair: pair[1])[0])
+    return tried
+
+
+def continued(method: Personalizer, start: Personalizer) -> Personalizer:
+    """A method with the weights of another one, as far as both have them."""
+    state = method.state_dict()
+    method.load_state_dict(state | {name: copy.deepcopy(t) for name, t in start.state_dict().items() if name in state})
+    return method

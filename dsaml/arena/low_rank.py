@@ -1,0 +1,54 @@
+"""A listener as a point in a space of few dimensions, with a closed-form posterior."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dsaml.arena.base import Personalizer, Prediction, State, atanh, flat, inverse_softplus, parameter
+
+
+class LowRank(Personalizer):
+    """Bayesian linear regression on ``RANK`` learned directions of taste and an offset; the prior over listeners is N(0, I).
+
+    For each dimension a listener's curve is tanh(base + basis w). The learned noise counts for correlated frames. The posterior of
+    w is normal, by one Cholesky factorization; what is left of its spread gives the variance of a prediction (delta method).
+    """
+
+    name, source = "low-rank Bayesian listener", "Bayesian linear regression (Bishop 2006, 3.3), meta-trained"
+    RANK = 4
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.directions = nn.Linear(self.config.width, 2 * self.RANK)
+        self.offset = parameter(inverse_softplus(0.3), 2)  # prior SD of a listener's offset
+        self.noise = parameter(inverse_softplus(1.0), 2)  # SD of a frame, as if frames were independent
+        self.register_buffer("calibration", torch.tensor([1.0, 0.0]))  # of the variance: factor, and what is added
+
+    def basis(self, h: Tensor) -> Tensor:
+        """(..., T, H) -> (..., T, 2, RANK + 1)."""
+        directions = self.directions(h).unflatten(-1, (2, self.RANK))
+        offset = F.softplus(self.offset)[:, None].expand(*directions.shape[:-1], 1)
+        return torch.cat((directions, offset), -1)
+
+    def adapt(self, h: Tensor, y: Tensor) -> State:
+        h = flat(h[..., : y.shape[-2], :])  # (K, N, H)
+        basis = (self.basis(h) / F.softplus(self.noise)[:, None]).transpose(1, 2)  # (K, 2, N, RANK + 1)
+        residual = ((atanh(flat(y)) - self.average(h)) / F.softplus(self.noise)).mT[..., None]  # (K, 2, N, 1)
+        factor = torch.linalg.cholesky(basis.mT @ basis + torch.eye(self.RANK + 1))
+        return {"w": torch.cholesky_solve(basis.mT @ residual, factor)[..., 0], "factor": factor}
+
+    def predict(self, state: State, h: Tensor) -> Prediction:
+        basis = self.basis(h)  # (K, B, T, 2, RANK + 1)
+        mean = (self.average(h) + torch.einsum("kbtdr,kdr->kbtd", basis, state["w"])).tanh()
+        rows = basis.permute(0, 3, 4, 1, 2).flatten(3)  # (K, 2, RANK + 1, B T)
+        whitened = torch.linalg.solve_triangular(state["factor"], rows, upper=False)
+        spread = whitened.square().sum(2).unflatten(-1, h.shape[1:3]).permute(0, 2, 3, 1)  # basis' A^-1 basis
+        factor, added = self.calibration
+        return Prediction(mean, (1 - mean.square()).square() * spread * factor + added)
+
+    def size(self, state: State) -> int:
+        """Of the symmetric factor one half is stored."""
+        width = self.RANK + 1
+        return 4 * 2 * (width + width * (width + 1) // 2)

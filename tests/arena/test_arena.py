@@ -1,0 +1,208 @@
+"""The arena: every method keeps the four calls, sees no test part, and does what it is named after on a world that it can solve."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from dsaml.arena.base import ArenaConfig, Backbone, Prediction, atanh
+from dsaml.arena.fit import answer, continued, draw_tasks, fit, mean_ccc
+from dsaml.arena.low_rank import LowRank
+from dsaml.arena.methods import METHODS
+from dsaml.arena.uncertainty import calibrate, uncertainty
+from dsaml.arena.world import World
+from dsaml.errors import DsamlError
+from dsaml.learn.loop import TrainingOptions
+from dsaml.learn.losses import sequence_scores
+from dsaml.learn.tasks import Task
+
+STEPS, INPUTS = 12, 6
+CONFIG = ArenaConfig(width=8, songs_per_step=8, validate_every=20)
+CONFIG = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, steps=2, query_songs=2))
+
+
+def world(listeners: int = 6, songs: int = 10, seed: int = 0) -> World:
+    """Songs are smooth noise; a listener hears the first input, and a second one with a sign of their own."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(songs, STEPS, INPUTS)).cumsum(1) / 2
+    signs = np.resize([[1, -1], [-1, 1]], (listeners, 2))  # (listeners, 2)
+    y = np.tanh(x[None, ..., :2] * 0.3 + signs[:, None, None] * x[None, ..., 2:4] * 0.8)
+    y[0, 0] = np.nan  # not rated
+    x, y = (torch.tensor(values, dtype=torch.float32) for values in (x, y))
+    names = (tuple(f"{kind}{n}" for n in range(count)) for kind, count in (("s", songs), ("w", listeners)))
+    return World(*names, x, y, torch.zeros(INPUTS), torch.ones(INPUTS))
+
+
+def make(name: str, config: ArenaConfig = CONFIG):
+    torch.manual_seed(0)
+    return METHODS[name](Backbone(INPUTS, config), config).eval()
+
+
+def some_tasks(of: World) -> list[Task]:
+    return [Task(who, ("s1",), ("s2", "s3", "s4")) for who in of.listeners]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_listener_is_adapted_to_alone(name):
+    """A listener's prediction does not depend on who else is in the call, and less known labels are allowed."""
+    here = world()
+    x, y, query, _ = here.task_tensors(some_tasks(here))
+    method = make(name)
+    together = answer(method, x, y[..., :5, :], query)
+    alone = answer(method, x[2:3], y[2:3, ..., :5, :], query[2:3])
+    torch.testing.assert_close(together.mean[2:3], alone.mean, rtol=1e-4, atol=1e-5)
+    assert together.mean.shape == (6, 3, STEPS, 2)
+    state = method.adapt(method.encode(x), y)
+    assert all(len(tensor) == 6 for tensor in state.values())
+    assert method.size(state) >= 0 and (method.size(state) > 0) == (name != "no adaptation")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_training_moves_the_weights_and_keeps_its_promises(name):
+    method, here = make(name), world()
+    before = {key: tensor.clone() for key, tensor in method.state_dict().items()}
+    history = fit(method, here, here, some_tasks(here), TrainingOptions())
+    changed = any(not torch.equal(before[key], tensor) for key, tensor in method.state_dict().items())
+    if method.start:
+        assert history is None
+        assert changed == (name == "offset and gain, shrunken")  # the others have nothing of their own to learn
+    else:
+        assert len(history.loss) == 2 and np.isfinite(history.loss).all()
+    assert method.settings in [dict(settings) for settings in method.grid]
+
+
+@pytest.mark.parametrize(
+    "name", ["ridge head (R2D2)", "listener prototypes", "low-rank Bayesian listener", "CAVIA", "ANIL"]
+)
+def test_what_one_song_tells_is_learned(name):
+    """On listeners who differ by a sign a method that adapts beats the same curve for everybody by far."""
+    config = dataclasses.replace(CONFIG, noise=0.0, dropout=0.0, width=16)
+    config = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=150))
+    train, held_out = world(8, 24, 1), world(4, 8, 2)
+    scores = {}
+    for each in ("no adaptation", name):
+        method = make(each, config)
+        fit(method, train, held_out, some_tasks(held_out), TrainingOptions())
+        scores[each] = mean_ccc(method, held_out.batches(some_tasks(held_out)))
+    assert scores[name] > scores["no adaptation"] + 0.2
+
+
+def test_a_shift_takes_away_the_mean_error_on_the_support():
+    here, method = world(), make("shift")
+    x, y, _, _ = here.task_tensors(some_tasks(here))
+    again = answer(method, x, y, x).mean  # asked about the support songs themselves
+    torch.testing.assert_close(again.mean((1, 2)), y.mean((1, 2)), rtol=1e-4, atol=1e-5)
+
+
+def test_offset_and_gain_find_what_a_listener_does_to_the_curve():
+    """Listeners whose labels are offset + gain * curve are told exactly, with a prior that they give."""
+    here, method = world(), make("offset and gain, shrunken")
+    h = method.encode(here.x)
+    curves = method.average(h).tanh().detach()
+    gains = torch.linspace(0.5, 1.5, 6)[:, None, None, None]
+    y = 0.1 * (gains - 1) + gains * curves
+    with torch.no_grad():
+        method.prepare(h, y)
+    who = here.task_tensors(some_tasks(here))
+    own = answer(method, who[0], y[:, 1:2], who[2]).mean
+    torch.testing.assert_close(own, y[:, 2:5], rtol=1e-2, atol=1e-3)
+
+
+def test_the_low_rank_posterior_is_bayesian_linear_regression():
+    """Against the textbook formula in double precision, one listener and dimension at a time."""
+    here, method = world(), make(LowRank.name).double()
+    x, y, query, _ = (t.double() for t in here.task_tensors(some_tasks(here)))
+    h, asked = method.encode(x), method.encode(query)
+    state = method.adapt(h, y)
+    prediction = method.predict(state, asked)
+    noise = torch.nn.functional.softplus(method.noise)
+    for k, d in ((0, 0), (3, 1)):
+        basis = method.basis(h[k, 0])[:, d]  # (T, RANK + 1)
+        residual = atanh(y[k, 0])[:, d] - method.average(h[k, 0])[:, d]
+        precision = basis.T @ basis / noise[d] ** 2 + torch.eye(basis.shape[-1], dtype=torch.double)
+        mean = torch.linalg.solve(precision, basis.T @ residual / noise[d] ** 2)
+        torch.testing.assert_close(state["w"][k, d], mean)
+        rows = method.basis(asked[k, 1])[:, d]
+        curve = (method.average(asked[k, 1])[:, d] + rows @ mean).tanh()
+        spread = (rows @ torch.linalg.inv(precision) * rows).sum(-1)
+        torch.testing.assert_close(prediction.mean[k, 1, :, d], curve)
+        torch.testing.assert_close(prediction.variance[k, 1, :, d], (1 - curve**2) ** 2 * spread)
+    assert method.size(state) == 160
+
+
+def test_maml_takes_the_gradient_steps_of_learn2learn():
+    """Two steps on one listener's support set, against the library that the field knows."""
+    l2l = pytest.importorskip("learn2learn")
+    from dsaml.arena.gradient import Maml, _Network
+    from dsaml.learn.loop import TrainingOptions
+from dsaml.learn.losses import score_loss
+
+    here = world()
+    x, y, query, _ = here.task_tensors(some_tasks(here)[:1])
+    method = make(Maml.name)
+    method.settings = {"steps": 2, "lr": 0.1}
+    ours = answer(method, x, y, query).mean
+    learner = l2l.algorithms.MAML(_Network(method), lr=0.1, first_order=True, allow_unused=True).clone()
+    for _ in range(2):
+        learner.adapt(score_loss(learner(x[0]), y[0]))
+    torch.testing.assert_close(ours[0], learner(query[0]).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_intervals_are_calibrated_on_what_they_are_given():
+    """Where the error is normal with the variance times a constant, the constants are found and 90 % are covered."""
+    torch.manual_seed(0)
+    method = make(LowRank.name)
+    variance = torch.rand(30, 4, 50, 2) + 0.1
+    truth = torch.zeros_like(variance)
+    seen = Prediction(truth + (2.0 * variance + 0.05).sqrt() * torch.randn_like(variance), variance)
+    calibrate(method, [seen], [truth])
+    factor, added = method.calibration.tolist()
+    assert factor == pytest.approx(2.0, rel=0.1) and added == pytest.approx(0.05, abs=0.06)
+    told = uncertainty([Prediction(seen.mean, factor * variance + added)], [truth])
+    assert told["coverage"]["arousal"]["0.9"] == pytest.approx(0.9, abs=0.02)
+
+
+def test_errors_that_follow_the_variance_are_ranked():
+    torch.manual_seed(0)
+    variance = torch.linspace(0.01, 1, 40)[:, None, None, None].expand(40, 3, 60, 2)
+    truth = torch.zeros(40, 3, 60, 2)
+    told = uncertainty([Prediction(variance.sqrt() * torch.randn(40, 3, 60, 2), variance)], [truth])
+    assert min(told["rank"].values()) > 0.9
+    told = uncertainty([Prediction(torch.randn(40, 3, 60, 2), variance)], [truth])
+    assert max(abs(rank) for rank in told["rank"].values()) < 0.5
+
+
+def test_tasks_hold_only_what_a_listener_rated():
+    here = world()
+    for step in range(20):
+        songs, listeners, chosen = draw_tasks(here, CONFIG, np.random.default_rng(step))
+        assert here.rated[listeners[:, None], songs[chosen]].all()
+        assert all(len(set(row)) == 3 for row in chosen.tolist())
+
+
+def test_too_few_songs_are_said_before_the_first_step():
+    here = world(3, 2)
+    with pytest.raises(DsamlError, match="fewer query songs"):
+        fit(make("ANIL"), here, world(), some_tasks(world()), TrainingOptions())
+
+
+def test_a_method_continues_from_another_ones_weights():
+    first, second = make("no adaptation"), make("fine-tuning")
+    with torch.no_grad():
+        first.base.weight.fill_(0.25)
+    continued(second, first)
+    assert (second.base.weight == 0.25).all()
+    with torch.no_grad():
+        first.base.weight.fill_(0.5)
+    assert (second.base.weight == 0.25).all()
+
+
+def test_tasks_of_any_size_are_asked():
+    here = world()
+    tasks = [Task("w1", ("s1",), ("s2", "s3")), Task("w2", ("s1", "s4"), ("s5",)), Task("w3", ("s2",), ("s1", "s3"))]
+    asked = here.batches(tasks)
+    assert [[task.annotator for task in part.tasks] for part in asked] == [["w1", "w3"], ["w2"]]
+    method = make("ridge head (R2D2)")
+    parts = torch.cat([sequence_scores(answer(method, *part[1:4]).mean, part.target)[0].flatten() for part in asked])
+    assert mean_ccc(method, asked) == pytest.approx(parts.mean().item())
