@@ -1,4 +1,4 @@
-"""The methods of the arena, from the floors up. A new one is a file with a :class:`~dsaml.arena.base.Personalizer`, and a line here."""
+"""The methods of the arena, from the floors up. A new one is a file with a :class:`~dsaml.arena.base.Personalizer` and a line."""
 
 from __future__ import annotations
 

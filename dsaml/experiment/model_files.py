@@ -78,6 +78,14 @@ def load_model(path: str | Path) -> tuple[DSAML, Profile, dict[str, Any]]:
     return model.eval(), profile, about
 
 
+def model_kind(path: str | Path) -> str:
+    """What kind of model a file says that it holds, in its header; "" of DSAML, and of a file that cannot be read."""
+    try:
+        return read_tensors(path)[1].get("kind", "")
+    except (OSError, ValueError):
+        return ""
+
+
 def read_profile(fields: Any) -> Profile:
     """A :class:`Profile` from the JSON of one.
 
@@ -86,14 +94,14 @@ def read_profile(fields: Any) -> Profile:
     ValueError
         If a field is missing, unknown, of another type, or out of any sensible range; says which.
     """
-    profile = _read(Profile, fields, "profile")
+    profile = read_settings(Profile, fields, "profile")
     _check_audio(profile.audio)
     _check_model(profile.model, profile.audio)
     return profile
 
 
-def _read(kind: type, value: Any, name: str) -> Any:
-    """One value of a given type, or ValueError."""
+def read_settings(kind: type, value: Any, name: str) -> Any:
+    """One value of a given type, a dataclass of settings among them, from JSON; ValueError says what is wrong with it."""
     origin, wanted = get_origin(kind), get_args(kind)
     if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
@@ -101,9 +109,9 @@ def _read(kind: type, value: Any, name: str) -> Any:
             raise ValueError(f"{name} is {value!r}, no group of settings")
         if odd := sorted(set(hints) ^ set(value)):
             raise ValueError(f"{name}.{odd[0]} is {'missing' if odd[0] in hints else 'unknown'}")
-        return kind(**{key: _read(hint, value[key], f"{name}.{key}") for key, hint in hints.items()})
+        return kind(**{key: read_settings(hint, value[key], f"{name}.{key}") for key, hint in hints.items()})
     if origin in (Union, types.UnionType):  # of a kind and None
-        return None if value is None else _read(wanted[0], value, name)
+        return None if value is None else read_settings(wanted[0], value, name)
     if origin is Literal:
         if value not in wanted:
             raise ValueError(f"{name} is {value!r}, not one of {', '.join(map(str, wanted))}")
@@ -112,7 +120,9 @@ def _read(kind: type, value: Any, name: str) -> Any:
         each = [wanted[0]] * len(value) if wanted[-1] is ... and isinstance(value, list) else list(wanted)
         if not isinstance(value, list) or len(value) != len(each):
             raise ValueError(f"{name} is {value!r}, not a list of {len(wanted)} numbers")
-        return tuple(_read(one, item, f"{name}[{n}]") for n, (one, item) in enumerate(zip(each, value, strict=True)))
+        return tuple(
+            read_settings(one, item, f"{name}[{n}]") for n, (one, item) in enumerate(zip(each, value, strict=True))
+        )
     if kind is float and type(value) is int:
         return value
     if type(value) is not kind or (kind is float and not math.isfinite(value)):

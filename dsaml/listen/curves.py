@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from dsaml.config import STEP_SECONDS
+from dsaml.audio.slices import slice_times
+from dsaml.config import CLIP_STEPS, STEP_SECONDS, AudioConfig
 from dsaml.errors import DsamlError, require_file
 from dsaml.io import write_bytes_atomically
 
@@ -74,3 +76,24 @@ def read_curve(path: Path, largest_gap: float = LARGEST_GAP) -> pd.DataFrame:
     if not rows:
         raise DsamlError(f"{path}: holds no points; give at least {SHORTEST * STEP_SECONDS:.0f} s of them")
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def labels_of(path: Path, audio: AudioConfig, largest_gap: float = LARGEST_GAP) -> tuple[AudioConfig, np.ndarray]:
+    """A curve as labels: audio settings that begin where it does, and its values at 2 Hz, (steps, 2), a clip's length at most.
+
+    Raises
+    ------
+    DsamlError
+        See :func:`read_curve`; or if the curve is shorter than 5 s, or off the scale [-1, 1].
+    """
+    curve = read_curve(path, largest_gap)
+    if curve[["arousal", "valence"]].abs().to_numpy().max() > 1:
+        raise DsamlError(f"{path}: values reach beyond [-1, 1]; rescale them (from 1-9: (value - 5) / 4)")
+    first, last = curve.time_s.iloc[0], curve.time_s.iloc[-1]
+    audio = dataclasses.replace(audio, label_start=float(first))
+    steps = min(CLIP_STEPS, int((last - first) / audio.step_seconds) + 1)
+    if steps < SHORTEST:
+        shortest = SHORTEST * audio.step_seconds
+        raise DsamlError(f"{path}: covers {last - first:.1f} s; annotate at least {shortest:.0f} s")
+    times = slice_times(steps, audio)
+    return audio, np.stack([np.interp(times, curve.time_s, curve[name]) for name in COLUMNS[1:]], 1)

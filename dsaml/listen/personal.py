@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,16 @@ from dsaml.audio.encoders import make_encoder
 from dsaml.audio.features import Features, song_features
 from dsaml.audio.slices import AT_ONCE, slice_times
 from dsaml.audio.windows import predict_song
-from dsaml.config import CLIP_STEPS, AudioConfig, Profile
+from dsaml.config import Profile
 from dsaml.errors import DsamlError
-from dsaml.experiment.model_files import load_model, save_model
+from dsaml.experiment.model_files import load_model, model_kind, save_model
 from dsaml.learn.maml import Batch, adapt, mode
-from dsaml.listen.curves import COLUMNS, LARGEST_GAP, SHORTEST, read_curve
+from dsaml.listen.curves import COLUMNS, LARGEST_GAP, labels_of
+from dsaml.listen.light import KIND, LightModel, load_light, paths
 from dsaml.model.dsaml import DSAML
+
+DEMO_MODEL = Path("models/demo.safetensors")
+"""The model that ``make book`` leaves."""
 
 
 @dataclass(frozen=True)
@@ -68,77 +73,79 @@ class LoadedModel:
         self._check(song, curve)
         return pd.DataFrame(np.column_stack((slice_times(len(curve), audio), curve)), columns=list(COLUMNS))
 
-    def personalize(self, song: str | Path, curve: str | Path, largest_gap: float = LARGEST_GAP) -> LoadedModel:
-        """The model adapted to one person's curve of one song: the inner loop of Eq. 4.
+    def personalize(
+        self,
+        songs: str | Path | Sequence[str | Path],
+        curves: str | Path | Sequence[str | Path],
+        largest_gap: float = LARGEST_GAP,
+    ) -> LoadedModel:
+        """The model adapted to one person's curves of one or several songs: the inner loop of Eq. 4.
 
         Parameters
         ----------
-        song : path
-            What the person listened to.
-        curve : path
-            CSV, see :func:`dsaml.listen.curves.read_curve`; values in [-1, 1].
+        songs, curves : path or sequence of path
+            What the person listened to, and a CSV for each, see :func:`dsaml.listen.curves.read_curve`; values in [-1, 1]. Several
+            songs count as far as the shortest curve goes.
         largest_gap : float
-            Seconds between two points of the curve.
+            Seconds between two points of a curve.
 
         Returns
         -------
         LoadedModel
-            Its ``about`` holds ``steps`` of the curve that were used, and the RMSE on this song ``before`` and ``after``.
+            Its ``about`` holds the ``steps`` of the curves that were used, and the RMSE on these songs ``before`` and ``after``.
 
         Raises
         ------
         DsamlError
-            If song or curve are unusable, the curve is shorter than 5 s, or off the scale [-1, 1], or the adapted model gives
-            no numbers.
+            If a song or curve is unusable, a curve is shorter than 5 s, or off the scale [-1, 1], there are not as many curves as
+            songs, or the adapted model gives no numbers.
         """
-        song = Path(song)
-        audio, target = self._target(Path(curve), largest_gap)
-        features = song_features(song, audio, self.encoder, len(target))
-        x, embedding = features.log_mel[None], features.global_embedding[None]  # one song
-        support = Batch(x[None], embedding[None], target[None, None])  # of one task
+        songs, curves = paths(songs), paths(curves)
+        if len(songs) != len(curves) or not songs:
+            raise DsamlError(
+                f"{len(songs)} songs and {len(curves)} curves; give one --curve for each --song, in their order"
+            )
+        pairs = [labels_of(curve, self.profile.audio, largest_gap) for curve in curves]
+        steps = min(len(labels) for _, labels in pairs)
+        heard = [song_features(song, audio, self.encoder, steps) for song, (audio, _) in zip(songs, pairs, strict=True)]
+        x = torch.stack([features.log_mel for features in heard])  # (songs, T, time, mel)
+        embedding = torch.stack([features.global_embedding for features in heard])
+        target = torch.tensor(np.stack([labels[:steps] for _, labels in pairs]), dtype=torch.float32)  # (songs, T, 2)
+        support = Batch(x[None], embedding[None], target[None])  # of one task
 
         def error(model: DSAML) -> float:
             with torch.no_grad(), mode(model, "eval"):
-                return float((model(x, embedding).prediction[0] - target).square().mean().sqrt())
+                return float((model(x, embedding).prediction - target).square().mean().sqrt())
 
         adapted = {name: weight[0] for name, weight in adapt(self.model, support, self.profile.meta).items()}
         own = copy.deepcopy(self.model)
         own.load_state_dict(self.model.state_dict() | adapted)
         errors = {"before": error(self.model), "after": error(own)}
-        self._check(song, np.array(list(errors.values())))
-        about = {"base": self.about, "personalized_on": song.name, "steps": len(target), **errors}
+        self._check(songs[0], np.array(list(errors.values())))
+        about = {
+            "base": self.about,
+            "personalized_on": [song.name for song in songs],
+            "steps": steps * len(songs),
+            **errors,
+        }
         return dataclasses.replace(self, model=own, about=about)
 
     def save(self, path: str | Path) -> None:
         """Write the model to a ``.safetensors`` file that :func:`load` reads."""
         save_model(path, self.model, self.profile, self.about)
 
-    def _target(self, path: Path, largest_gap: float) -> tuple[AudioConfig, torch.Tensor]:
-        """Audio settings that begin where a curve does, and the curve at 2 Hz: (steps, 2), a clip's length at most."""
-        curve = read_curve(path, largest_gap)
-        if curve[["arousal", "valence"]].abs().to_numpy().max() > 1:
-            raise DsamlError(f"{path}: values reach beyond [-1, 1]; rescale them (from 1-9: (value - 5) / 4)")
-        first, last = curve.time_s.iloc[0], curve.time_s.iloc[-1]
-        audio = dataclasses.replace(self.profile.audio, label_start=float(first))
-        steps = min(CLIP_STEPS, int((last - first) / audio.step_seconds) + 1)
-        if steps < SHORTEST:
-            shortest = SHORTEST * audio.step_seconds
-            raise DsamlError(f"{path}: covers {last - first:.1f} s; annotate at least {shortest:.0f} s")
-        times = slice_times(steps, audio)
-        values = np.stack([np.interp(times, curve.time_s, curve[name]) for name in COLUMNS[1:]], 1)
-        return audio, torch.tensor(values, dtype=torch.float32)
-
     def _check(self, song: str | Path, values: np.ndarray) -> None:
         if not np.isfinite(values).all():
             raise DsamlError(f"{self.name}: gives values for {song} that are no numbers; use another model")
 
 
-def load(path: str | Path, imagebind: str | Path | None = None) -> LoadedModel:
-    """Read a model file that ``train`` or ``personalize`` wrote.
+def load(path: str | Path = "demo", imagebind: str | Path | None = None) -> LoadedModel | LightModel:
+    """Read a model file that ``train``, ``personalize`` or ``make book`` wrote.
 
     Parameters
     ----------
     path : path
+        "demo" is the model that ``make book`` leaves in ``models/demo.safetensors``.
     imagebind : path, optional
         ImageBind's weights, where the model needs them.
 
@@ -147,5 +154,10 @@ def load(path: str | Path, imagebind: str | Path | None = None) -> LoadedModel:
     DsamlError
         If the file is no model of this package, or its encoder lacks its weights.
     """
+    path = DEMO_MODEL if str(path) == "demo" else Path(path)
+    if path == DEMO_MODEL and not path.exists():
+        raise DsamlError(f"{path}: not there yet; 'make book' leaves it, or name a model with --checkpoint")
+    if model_kind(path) == KIND:
+        return load_light(path)
     model, profile, about = load_model(path)
     return LoadedModel(model, profile, about, make_encoder(profile, Path(imagebind) if imagebind else None), str(path))

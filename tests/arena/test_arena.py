@@ -135,8 +135,7 @@ def test_maml_takes_the_gradient_steps_of_learn2learn():
     """Two steps on one listener's support set, against the library that the field knows."""
     l2l = pytest.importorskip("learn2learn")
     from dsaml.arena.gradient import Maml, _Network
-    from dsaml.learn.loop import TrainingOptions
-from dsaml.learn.losses import score_loss
+    from dsaml.learn.losses import score_loss
 
     here = world()
     x, y, query, _ = here.task_tensors(some_tasks(here)[:1])

@@ -170,7 +170,14 @@ def test_a_model_that_gives_no_numbers_writes_nothing(folder):
     save_model(folder / "base.safetensors", model, profile, about)
     done = _run(*_predict_line(folder))
     assert isinstance(done.exception, DsamlError) and "no numbers" in str(done.exception)
-    files = ("--song", folder / "song.wav", "--curve", folder / "curve.csv", "--checkpoint", folder / "base.safetensors")
+    files = (
+        "--song",
+        folder / "song.wav",
+        "--curve",
+        folder / "curve.csv",
+        "--checkpoint",
+        folder / "base.safetensors",
+    )
     done = _run("personalize", *files, "--out", folder / "mine.safetensors")
     assert isinstance(done.exception, DsamlError) and "no numbers" in str(done.exception)
     assert not (folder / "p.csv").exists() and not (folder / "mine.safetensors").exists()

@@ -1,0 +1,218 @@
+"""The arena's light winner in use: a listener is ten numbers, found in closed form from one or several annotated songs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dsaml.arena.base import ArenaConfig, Backbone, State
+from dsaml.arena.fit import ask
+from dsaml.arena.low_rank import LowRank
+from dsaml.arena.uncertainty import calibrate
+from dsaml.audio.recording import load_waveform
+from dsaml.audio.slices import log_mel_slices, slice_times
+from dsaml.config import AudioConfig, Profile
+from dsaml.errors import DsamlError, require_file
+from dsaml.experiment.arena import SMALL, VALIDATION_SUPPORTS, Arena
+from dsaml.experiment.model_files import read_profile, read_settings
+from dsaml.experiment.results import provenance
+from dsaml.experiment.run import Experiment
+from dsaml.io import pack_tensors, read_tensors, write_bytes_atomically
+from dsaml.learn.training import cross_song_tasks
+from dsaml.listen.curves import COLUMNS, LARGEST_GAP, labels_of
+from dsaml.model.weights import load_weights
+
+KIND = "low-rank"
+"""What the header of a file says that holds such a model."""
+WIDEST = 4096  # of the numbers in a header that give sizes
+
+
+def paths(given: str | Path | Sequence[str | Path]) -> list[Path]:
+    """One path or several as a list."""
+    return [Path(given)] if isinstance(given, str | Path) else [Path(one) for one in given]
+
+
+@dataclass(frozen=True)
+class LightModel:
+    """A low-rank Bayesian listener (:class:`dsaml.arena.low_rank.LowRank`) on log-mel statistics, ready for one's own music."""
+
+    method: LowRank
+    scale: Tensor  # (2, F): mean and standard deviation of the inputs over the training songs
+    profile: Profile  # its audio settings
+    about: dict[str, Any]  # where it comes from, or whom it is personalized for
+    name: str  # of its file, for messages
+    listener: State | None = None  # what is kept of the person; None: nobody in particular
+
+    def predict(self, song: str | Path, start: float = 0.0) -> pd.DataFrame:
+        """Arousal and valence of an audio file at 2 Hz; parameters, result and errors as in ``LoadedModel.predict``."""
+        if not 0 <= start < math.inf:
+            raise DsamlError(f"--start is {start}: give the first predicted second, 0 or more")
+        audio = dataclasses.replace(self.profile.audio, label_start=start)
+        h = self._heard(Path(song), audio, None)
+        curve = self._curve(self.listener, h)
+        self._check(song, curve)
+        return pd.DataFrame(np.column_stack((slice_times(len(curve), audio), curve)), columns=list(COLUMNS))
+
+    def personalize(
+        self,
+        songs: str | Path | Sequence[str | Path],
+        curves: str | Path | Sequence[str | Path],
+        largest_gap: float = LARGEST_GAP,
+    ) -> LightModel:
+        """The model for one person, from their curves of one or several songs: the closed-form posterior.
+
+        Parameters
+        ----------
+        songs, curves : path or sequence of path
+            What the person listened to, and a CSV for each, see :func:`dsaml.listen.curves.read_curve`; values in [-1, 1].
+        largest_gap : float
+            Seconds between two points of a curve.
+
+        Returns
+        -------
+        LightModel
+            Its ``about`` holds the ``steps`` of the curves that were used, and the RMSE on these songs ``before`` and ``after``;
+            with several songs also ``left_out``: the RMSE on a song that was left out, of the personal model, of the model for
+            nobody in particular (``nobody``), and of that one shifted by the mean of the other songs' labels (``shift``).
+
+        Raises
+        ------
+        DsamlError
+            If a song or curve is unusable, a curve is shorter than 5 s, or off the scale [-1, 1], there are not as many curves as
+            songs, or the model gives no numbers.
+        """
+        songs, curves = paths(songs), paths(curves)
+        if len(songs) != len(curves) or not songs:
+            raise DsamlError(
+                f"{len(songs)} songs and {len(curves)} curves; give one --curve for each --song, in their order"
+            )
+        pairs = []
+        for song, curve in zip(songs, curves, strict=True):
+            audio, labels = labels_of(curve, self.profile.audio, largest_gap)
+            pairs.append((self._heard(song, audio, len(labels)), torch.tensor(labels, dtype=torch.float32)))
+        own = self._fit(pairs)
+        before, after = (float(np.mean([self._error(who, pair) for pair in pairs])) for who in (None, own))
+        self._check(songs[0], np.array([before, after]))
+        steps = sum(len(labels) for _, labels in pairs)
+        about = {"base": self.about, "personalized_on": [song.name for song in songs], "steps": steps}
+        about |= {"before": before, "after": after}
+        if len(pairs) > 1:
+            about["left_out"] = self._left_out(pairs)
+        return dataclasses.replace(self, about=about, listener=own)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a ``.safetensors`` file that :func:`dsaml.load` reads."""
+        tensors = {f"method.{name}": tensor for name, tensor in self.method.state_dict().items()}
+        tensors |= {f"listener.{name}": tensor for name, tensor in (self.listener or {}).items()} | {
+            "scale": self.scale
+        }
+        header = {
+            "kind": KIND,
+            "profile": json.dumps(dataclasses.asdict(self.profile)),
+            "about": json.dumps(self.about),
+        }
+        header["config"] = json.dumps(dataclasses.asdict(self.method.config))
+        write_bytes_atomically(Path(path), pack_tensors(tensors, header))
+
+    def _heard(self, song: Path, audio: AudioConfig, steps: int | None) -> Tensor:
+        """A song as the method sees it: (1, 1, T, H)."""
+        try:
+            slices = log_mel_slices(load_waveform(song, audio.sample_rate), audio, steps)  # (T, time, mel)
+        except DsamlError as error:
+            raise DsamlError(str(error) if str(song) in str(error) else f"{song}: {error}") from error
+        x = torch.cat((slices.mean(1), slices.std(1)), -1)
+        mean, deviation = self.scale
+        with torch.no_grad():
+            return self.method.encode(((x - mean) / deviation)[None, None])
+
+    @torch.no_grad()
+    def _fit(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> State:
+        """The posterior, given what was heard (1, 1, T, H) and said (T, 2)."""
+        return self.method.adapt(torch.cat([h for h, _ in pairs], 2), torch.cat([y for _, y in pairs])[None, None])
+
+    @torch.no_grad()
+    def _curve(self, listener: State | None, h: Tensor) -> np.ndarray:
+        """Arousal and valence (T, 2)."""
+        if listener is None:
+            return self.method.average(h)[0, 0].tanh().numpy()
+        return self.method.predict(listener, h).mean[0, 0].numpy()
+
+    def _error(self, listener: State | None, pair: tuple[Tensor, Tensor], shift: np.ndarray | float = 0.0) -> float:
+        h, labels = pair
+        return float(np.sqrt(np.square(self._curve(listener, h) + shift - labels.numpy()).mean()))
+
+    def _left_out(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """RMSE on each song in turn, the others being known; means over songs."""
+        rows = []
+        for k, pair in enumerate(pairs):
+            others = [*pairs[:k], *pairs[k + 1 :]]
+            shift = np.mean([(y.numpy() - self._curve(None, h)).mean(0) for h, y in others], 0)
+            rows.append([self._error(self._fit(others), pair), self._error(None, pair), self._error(None, pair, shift)])
+        return dict(zip(("personal", "nobody", "shift"), np.mean(rows, 0).tolist(), strict=True))
+
+    def _check(self, song: str | Path, values: np.ndarray) -> None:
+        if not np.isfinite(values).all():
+            raise DsamlError(f"{self.name}: gives values for {song} that are no numbers; use another model")
+
+
+def train_light(experiment: Experiment, seed: int) -> LightModel:
+    """Meta-train the model on a data set with annotators' tracks; its variance is calibrated on validation listeners."""
+    arena, row = Arena(experiment), (SMALL, LowRank.name)
+    method, about = arena.train(row, seed)
+    worlds = arena.worlds(SMALL, seed, ("train", "validation"))
+    asked = worlds["validation"].batches(cross_song_tasks(experiment.store, "validation", VALIDATION_SUPPORTS))
+    calibrate(method, ask(method, asked), [part.target for part in asked])
+    stamp = provenance(experiment.profile, experiment.dataset, seeds=[seed], seconds=about["train_seconds"])
+    best = max(score for _, score in about["validation"])
+    scale = torch.stack((worlds["train"].mean, worlds["train"].deviation))
+    return LightModel(method, scale, experiment.profile, stamp | {"validation_ccc": best}, "the model")
+
+
+def load_light(path: Path) -> LightModel:
+    """Read a file that :meth:`LightModel.save` wrote; nothing in it is executed.
+
+    Raises
+    ------
+    DsamlError
+        If the file is missing, damaged, or holds something else.
+    """
+    require_file(path, "model", "train one with 'python -m dsaml train --model low-rank' or correct the path")
+    try:
+        tensors, header = read_tensors(path)
+        profile, about = read_profile(json.loads(header["profile"])), json.loads(header["about"])
+        config = read_settings(ArenaConfig, json.loads(header["config"]), "config")
+        if not isinstance(about, dict) or not 0 < config.width <= WIDEST:
+            raise ValueError("its header has impossible settings")
+        scale = tensors["scale"]
+        if scale.dim() != 2 or len(scale) != 2 or not 0 < scale.shape[1] <= WIDEST:
+            raise ValueError("its scale fits no inputs")
+        parts: dict[str, State] = {"method": {}, "listener": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            if rest:
+                parts[part][rest] = tensor
+        with torch.device("meta"):  # sizes are compared before memory is taken for them
+            load_weights(LowRank(Backbone(scale.shape[1], config), config), parts["method"], str(path))
+        method = LowRank(Backbone(scale.shape[1], config), config)
+        load_weights(method, parts["method"], str(path))
+        listener = parts["listener"] or None
+        if listener and {n: tuple(t.shape) for n, t in listener.items()} != {
+            "w": (1, 2, LowRank.RANK + 1),
+            "factor": (1, 2, LowRank.RANK + 1, LowRank.RANK + 1),
+        }:
+            raise ValueError("its listener is none of this method")
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DsamlError(
+            f"{path}: not a model of this package ({error}); give a .safetensors file that it wrote"
+        ) from error
+    return LightModel(method.eval(), scale, profile, about, str(path), listener)
