@@ -6,7 +6,7 @@ The rooms of the package; each imports from those below it and from no other::
     listen      one's own music: predict, personalize; the study
     experiment  recipes, trained models, tables, claims
     evaluate    scores, protocols, floors, intervals
-                (beside it: plots, the figures)
+                (beside it: arena, MAML and other ways; plots, the figures)
     learn       tasks (Eq. 5, 6), losses (Eq. 3), MAML (Eq. 4)
                 (beside it: baselines, four other models)
     model       DSAML as in Figures 2 and 3

@@ -153,11 +153,34 @@ def complete_results(profile: str, results: Path) -> Path:
     missing = [f"{name}.json" for name in READ if not (results / f"{name}.json").is_file()]
     if not missing:
         return results
-    said = f"{results}: no results" if len(missing) == len(READ) else f"{results}: incomplete, {', '.join(missing)} missing"
+    said = (
+        f"{results}: no results"
+        if len(missing) == len(READ)
+        else f"{results}: incomplete, {', '.join(missing)} missing"
+    )
     if not (REFERENCE / profile).is_dir():
-        raise DsamlError(f"{said}; run 'python -m dsaml reproduce all --profile {profile}' on a machine with a GPU first")
-    print(f"{said}; shown is the reference run, which comes with the package ('python -m dsaml reproduce book' makes your own)")
+        raise DsamlError(
+            f"{said}; run 'python -m dsaml reproduce all --profile {profile}' on a machine with a GPU first"
+        )
+    print(
+        f"{said}; shown is the reference run, which comes with the package ('python -m dsaml reproduce book' makes your own)"
+    )
     return REFERENCE / profile
+
+
+def result_file(results: str | Path, profile: str, name: str) -> Path:
+    """A result that not every run computes (``name`` without its ending): one's own, else the reference run's.
+
+    Raises
+    ------
+    DsamlError
+        If neither is there.
+    """
+    for folder in (Path(results), REFERENCE / profile):
+        if (file := folder / f"{name}.json").is_file():
+            return file
+    command = f"arena --dataset {name.removeprefix('arena-')}" if name.startswith("arena-") else "reproduce all"
+    raise DsamlError(f"{results}: no {name}.json; run 'python -m dsaml {command} --profile {profile}' first")
 
 
 def drive(folder: str = "MyDrive/DEAM") -> Path:

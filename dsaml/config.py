@@ -83,7 +83,9 @@ class LoopConfig:
     steps: int = 2000  # of the optimizer; MAML's "episodes"
     learning_rate: float = 5e-5  # Adam
     weight_decay: float = 0.0  # decoupled (AdamW); 0 is plain Adam
-    loss: Literal["score", "mse"] = "score"  # 1 - mean(CCC, PCC, 1 - RMSE), or the mean squared error; in MAML's inner loop too
+    loss: Literal["score", "mse"] = (
+        "score"  # 1 - mean(CCC, PCC, 1 - RMSE), or the mean squared error; in MAML's inner loop too
+    )
     clip_norm: float = 0.0  # largest gradient norm; 0 = no clipping
     schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate
     patience: int = 0  # validations without a better score before training stops early; 0 = never

@@ -26,7 +26,7 @@ from dsaml.errors import DsamlError
 from dsaml.experiment.results import read_result, stamp_line
 from dsaml.io import write_bytes_atomically
 
-FILES = ("tables-*.json", "claims-*.json", "numbers.json")
+FILES = ("tables-*.json", "claims-*.json", "arena-*.json", "numbers.json")
 """What the pages show of it; everything else (curves, maps, sounds) is always this build's own."""
 LIVE = "tables-synthetic.json"  # what is compared
 
@@ -37,12 +37,12 @@ def keep(results: Path, target: Path) -> list[Path]:
     Parameters
     ----------
     results, target : Path
-        Folders; what ``target`` held before is replaced.
+        Folders; files of ``target`` that ``results`` does not have stay.
 
     Returns
     -------
     list of Path
-        The files of ``target``.
+        The files that were written.
 
     Raises
     ------
@@ -53,10 +53,9 @@ def keep(results: Path, target: Path) -> list[Path]:
     documents = {name: read_result(results / name) for name in sorted({*found, LIVE})}
     if loose := [n for n, d in documents.items() if d["provenance"]["commit"] is None or d["provenance"]["dirty"]]:
         raise DsamlError(f"{results}: {', '.join(loose)} come from uncommitted changes; commit, and run 'reproduce all' again")
-    shutil.rmtree(target, ignore_errors=True)
     for name, document in documents.items():
         write_bytes_atomically(target / name, json.dumps(document, separators=(",", ":")).encode() + b"\n")
-    return sorted(target.glob("*.json"))
+    return [target / name for name in documents]
 
 
 def choose(results: Path, reference: Path, target: Path) -> Path:

@@ -126,7 +126,9 @@ def read_audio_weights(path: str | Path | None) -> dict[str, Tensor]:
     stored = _load(path)
     if not isinstance(stored, Mapping) or not all(isinstance(value, Tensor) for value in stored.values()):
         raise DsamlError(f"{path}: holds no table of weights; {HOW_TO_GET}")
-    weights = {name: value for name, value in stored.items() if name.startswith(tuple(f"{part}.audio." for part in PARTS))}
+    weights = {
+        name: value for name, value in stored.items() if name.startswith(tuple(f"{part}.audio." for part in PARTS))
+    }
     if not weights:
         some = ", ".join(map(str, list(stored)[:3])) or "none at all"
         raise DsamlError(f"{path}: holds no audio weights of ImageBind (its first names: {some}); {HOW_TO_GET}")

@@ -89,7 +89,9 @@ def download(url: str, path: Path, progress: Progress = lambda name, done, total
     except urllib.error.URLError as error:
         raise DsamlError(f"{url}: cannot be reached from here ({error.reason}); {by_hand}") from error
     except OSError as error:
-        raise DsamlError(f"{path}: cannot be written ({error.strerror or error}); make room and run this again") from error
+        raise DsamlError(
+            f"{path}: cannot be written ({error.strerror or error}); make room and run this again"
+        ) from error
     os.replace(part, path)
     tag.unlink(missing_ok=True)
     return sha256(path)
@@ -148,7 +150,9 @@ def unpack(path: Path, folder: Path, progress: Progress = lambda name, done, tot
     except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise DsamlError(f"{path}: is no intact zip archive ({error}); delete it and run this again") from error
     except OSError as error:
-        raise DsamlError(f"{folder}: cannot be written ({error.strerror or error}); make room and run this again") from error
+        raise DsamlError(
+            f"{folder}: cannot be written ({error.strerror or error}); make room and run this again"
+        ) from error
     return len(members)
 
 

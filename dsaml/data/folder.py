@@ -72,7 +72,10 @@ def load(root: Path, *, found: Findings | None = None) -> Dataset:
     found.counts["annotators"] = len(people)
     songs = found.pair_audio(root, root.rglob("*"), mean, known)
     split = _read_split(found, {"songs": known, "annotators": people})
-    split = {"songs": parts_by_rank("folder:song", mean), "annotators": parts_by_rank("folder:annotator", tracks)} | split
+    split = {
+        "songs": parts_by_rank("folder:song", mean),
+        "annotators": parts_by_rank("folder:annotator", tracks),
+    } | split
     require(table)
     if not mean:
         raise DsamlError(f"{path}: no track can be used; run 'python -m dsaml check --dataset folder' to see why")
@@ -111,6 +114,7 @@ def _mean(song: str, tracks: Mapping[str, Annotation]) -> Annotation:
     for i, track in enumerate(tracks.values()):
         values[i, : len(track)] = track.values
     return Annotation(song, MEAN, longest.times, np.nanmean(values, 0))
+
 
 def _read_split(found: Findings, there: Mapping[str, set[str]]) -> dict[str, dict[str, tuple[str, ...]]]:
     """What ``splits.json`` says, if anything, checked against the songs and annotators that are there."""

@@ -78,7 +78,10 @@ def _read_parquet(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise Unreadable(message) from error
     except Exception as error:  # pyarrow raises many kinds for a damaged file
         raise Unreadable(f"cannot be read as Parquet ({type(error).__name__}); write it again") from error
-    rows = [(n, ["" if v is None else str(v).strip() for v in row]) for n, row in enumerate(frame.itertuples(index=False), 1)]
+    rows = [
+        (n, ["" if v is None else str(v).strip() for v in row])
+        for n, row in enumerate(frame.itertuples(index=False), 1)
+    ]
     return [str(c) for c in frame.columns], [(n, row) for n, row in rows if any(row)]
 
 
@@ -208,7 +211,10 @@ def _wide_values(cells: list[str], columns: int) -> tuple[np.ndarray, str | None
     """Values of one row without trailing empty cells, and what is wrong with them."""
     count, nothing = max((i for i, cell in enumerate(cells, 1) if cell), default=0), np.empty(0)
     if count > columns:
-        return nothing, f"has {count} labels but the header names {columns}; the row is shifted or the header is damaged"
+        return (
+            nothing,
+            f"has {count} labels but the header names {columns}; the row is shifted or the header is damaged",
+        )
     try:
         values = np.array([float(cell) if cell else np.nan for cell in cells[:count]])
     except ValueError as error:

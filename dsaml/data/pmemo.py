@@ -89,7 +89,9 @@ def load(root: Path, *, found: Findings | None = None) -> Dataset:
     require(metadata)
     require(table)
     parts = committed("pmemo", mean, lambda i: duration[i] > LONGEST)
-    return Dataset("pmemo", True, root, songs, mean, {}, Split(parts, dict.fromkeys(parts, ())), tuple(found.exclusions))
+    return Dataset(
+        "pmemo", True, root, songs, mean, {}, Split(parts, dict.fromkeys(parts, ())), tuple(found.exclusions)
+    )
 
 
 def _jumps(track: Track) -> np.ndarray:

@@ -56,7 +56,9 @@ class CrossedScores:
         self._values = {metric: scores[metric].to_numpy() for metric in METRICS}
         people, self._people = pd.factorize(scores.annotator, sort=True)
         songs, self._songs = pd.factorize(scores.song, sort=True)
-        self._cells: dict[tuple[str, str], tuple[np.ndarray, ...]] = {}  # rows of the table, and their places in the arrays
+        self._cells: dict[
+            tuple[str, str], tuple[np.ndarray, ...]
+        ] = {}  # rows of the table, and their places in the arrays
         self._seeds: dict[str, tuple[int, ...]] = {}
         for (method, dimension), rows in scores.groupby(["method", "dimension"], sort=False).indices.items():
             seeds, places = np.unique(scores.seed.to_numpy()[rows], return_inverse=True)

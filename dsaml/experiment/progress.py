@@ -39,7 +39,11 @@ def training_bar(what: str, per_step: int, unit: str) -> Iterator[Callable[[int,
     def progress(step: int, total: int, history: History) -> None:
         if not bar:
             start = (step - 1) * per_step
-            bar.append(tqdm(desc=what, total=total * per_step, initial=start, unit=unit, mininterval=1.0, disable=not watched()))
+            bar.append(
+                tqdm(
+                    desc=what, total=total * per_step, initial=start, unit=unit, mininterval=1.0, disable=not watched()
+                )
+            )
         scores = {"loss": f"{history.loss[-1]:.3f}"}
         if history.validation:
             scores |= {

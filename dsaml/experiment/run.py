@@ -80,7 +80,9 @@ class Experiment:
 
     def checkpoint(self, name: str, seed: int) -> Path:
         """Where a model is kept: named by its recipe, all that it starts from, and how it is computed."""
-        settings = f"{digest(self.recipes, name)} {self.profile.validate_every} {self.options.device} {self.options.precision}"
+        settings = (
+            f"{digest(self.recipes, name)} {self.profile.validate_every} {self.options.device} {self.options.precision}"
+        )
         slug = "".join(c if c.isalnum() else "-" for c in name.lower())
         return self.checkpoints / f"{slug}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}-{seed}.pt"
 

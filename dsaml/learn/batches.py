@@ -77,7 +77,9 @@ class SongStore:
     def _labels(self, annotator: str, song: str) -> np.ndarray:
         values = self.track(annotator, song).values[: self.steps]
         if len(values) < self.steps:
-            raise DsamlError(f"{self.dataset.root}: song {song} has {len(values)} labels, fewer than {self.steps} steps")
+            raise DsamlError(
+                f"{self.dataset.root}: song {song} has {len(values)} labels, fewer than {self.steps} steps"
+            )
         return values
 
     def batch(self, annotators: Sequence[str], songs: Sequence[Sequence[str]]) -> Batch:

@@ -152,7 +152,10 @@ class DualScaleAttention(nn.Module):
         scales |= {"global": config.context_global} if config.global_attention else {}
         outside = torch.stack([~band_mask(steps, n, z.device) for n in scales.values()]).unsqueeze(1)  # (S, 1, T, T)
         bias = z.new_zeros(outside.shape).masked_fill(outside, -torch.inf)
-        x, layers = z.unsqueeze(-3), []  # (..., B, 1, T, D): the first layer projects once for both scales, then it is S
+        x, layers = (
+            z.unsqueeze(-3),
+            [],
+        )  # (..., B, 1, T, D): the first layer projects once for both scales, then it is S
         for layer in self.layers:
             x, attention = layer(x, bias)
             layers.append(attention)

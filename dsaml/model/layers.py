@@ -102,7 +102,9 @@ class _BothWays(nn.RNNBase):
     def forward(self, input: Tensor) -> Tensor:
         """(..., T, input_size) -> (..., T, 2 * hidden_size)."""
         stacked = self.weight_hh_l0.dim() == 3
-        return (self._written_out(input) if stacked else self._fused(input)).view(*input.shape[:-1], 2 * self.hidden_size)
+        return (self._written_out(input) if stacked else self._fused(input)).view(
+            *input.shape[:-1], 2 * self.hidden_size
+        )
 
     def _fused(self, input: Tensor) -> Tensor:
         flat = input.flatten(0, -3)  # (rows, T, in)

@@ -139,7 +139,9 @@ def _two_signs(config: CorpusConfig, rng: np.random.Generator, name: str, number
 
 def _continuous(config: CorpusConfig, rng: np.random.Generator, name: str, number: int) -> Listener:
     weights = rng.normal(size=(2, len(CONTROLS)))
-    weights /= np.linalg.norm(weights, axis=1, keepdims=True)  # a direction is of length 1; z says how strongly it is felt
+    weights /= np.linalg.norm(
+        weights, axis=1, keepdims=True
+    )  # a direction is of length 1; z says how strongly it is felt
     return Listener(
         id=name,
         z=tuple(rng.normal(0.0, 1.0, 2)),
@@ -147,7 +149,9 @@ def _continuous(config: CorpusConfig, rng: np.random.Generator, name: str, numbe
         offset=tuple(rng.normal(0.0, config.offset_spread, 2)),
         lag=float(rng.uniform(config.shortest_lag, config.longest_lag)),
         range=_log_normal(rng, config.range_spread),
-        directions={d: dict(zip(CONTROLS, row.tolist(), strict=True)) for d, row in zip(DIMENSIONS, weights, strict=True)},
+        directions={
+            d: dict(zip(CONTROLS, row.tolist(), strict=True)) for d, row in zip(DIMENSIONS, weights, strict=True)
+        },
     )
 
 
@@ -198,7 +202,11 @@ def make_controls(config: CorpusConfig, song_id: int, steps: int, flat: bool) ->
     padded = np.pad(controls, ((1, 1), (0, 0)), mode="edge")
     smooth = np.stack([np.convolve(padded[:, k], kernel, "valid") for k in range(len(CONTROLS))], 1)
     has_bell = rng.random() < config.bell_share and not flat
-    bells = tuple(float(b) for b in np.arange(rng.uniform(16.0, 26.0), steps * STEP_SECONDS - 12.0, 40.0)) if has_bell else ()
+    bells = (
+        tuple(float(b) for b in np.arange(rng.uniform(16.0, 26.0), steps * STEP_SECONDS - 12.0, 40.0))
+        if has_bell
+        else ()
+    )
     return smooth, bells
 
 
