@@ -43,6 +43,7 @@ lint: $(STAMP)
 
 clean:
 	rm -rf _build cache results/demo
+	rm -f models/demo.safetensors
 
 $(STAMP): requirements.txt requirements-nodeps.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }

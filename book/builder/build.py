@@ -35,15 +35,19 @@ from book.builder import notebooks
 from book.builder.pages import render, stage
 from dsaml.config import get_profile
 from dsaml.errors import DsamlError
+from dsaml.experiment.prepare import prepare
 from dsaml.experiment.reproduce import demo_results
 from dsaml.io import write_json
+from dsaml.listen.light import train_light
+from dsaml.listen.personal import DEMO_MODEL
 
 log = logging.getLogger(__name__)
 
 
 def compute_results(profile: str, results: Path, cache: Path) -> None:
-    """Write every number of the book under ``results`` (the default compute step)."""
+    """Every number of the book under ``results``, and a model for one's own music (the default compute step)."""
     demo_results(get_profile(profile), results, cache)
+    train_light(prepare(get_profile(profile), cache), 0).save(results.parents[1] / DEMO_MODEL)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ DatasetOption = Annotated[DatasetName, typer.Option("--dataset", help="Which dat
 RootOption = Annotated[Path, typer.Option("--root", help="The data set's own folder.")]
 ProfileOption = Annotated[str, typer.Option("--profile", help="Sizes and settings: demo (minutes) or paper.")]
 CacheOption = Annotated[Path, typer.Option("--cache", help="Features and checkpoints.")]
+DEMO_MODEL = Path("models/demo.safetensors")  # dsaml.listen.personal.DEMO_MODEL, without waiting for torch
 CheckpointOption = Annotated[
     Path, typer.Option("--checkpoint", help="A model (.safetensors) that train or personalize wrote.")
 ]

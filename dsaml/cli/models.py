@@ -9,6 +9,7 @@ import typer
 
 from dsaml import config
 from dsaml.cli.common import (
+    DEMO_MODEL,
     SEEDS,
     AcceptOption,
     CacheOption,
@@ -36,6 +37,12 @@ def train(
     mode: Annotated[
         Mode, typer.Option("--mode", help="dmer: averaged labels. pdmer: MAML on annotator tasks (Eq. 6).")
     ] = "pdmer",
+    model: Annotated[
+        Literal["dsaml", "low-rank"],
+        typer.Option(
+            "--model", help="dsaml, or the arena's light winner: a listener in closed form, trained in a minute."
+        ),
+    ] = "dsaml",
     seed: Annotated[int, typer.Option("--seed", help="Of weights, batches and dropout.", **SEEDS)] = 0,
     cache: CacheOption = Path("cache"),
     imagebind: ImagebindOption = None,
@@ -59,10 +66,16 @@ def train(
     """
     from dsaml.experiment import workflow
     from dsaml.learn.loop import TrainingOptions
+    from dsaml.listen.light import train_on
 
     check_output(out, holds_model, (root, imagebind), force=force)
     for folder in (cache, logs) if logs else (cache,):
         check_folder(folder)
+    if model == "low-rank":
+        light = train_on(dataset, root, config.get_profile(profile), seed, cache, accept or ())
+        light.save(out)
+        typer.echo(f"{out}: best validation CCC {light.about['validation_ccc']:.3f}")
+        return
     options = TrainingOptions(resume=resume, save_every=save_every, logs=logs, device=device, precision=precision)
     best = workflow.train(dataset, root, out, profile, mode, seed, cache, imagebind, options, accept or ())
     typer.echo(f"{out}: best validation CCC {best:.3f}")
@@ -90,44 +103,69 @@ def evaluate(
 @app.command()
 def predict(
     song: Annotated[Path, typer.Argument(help="MP3, WAV, FLAC or OGG.")],
-    checkpoint: CheckpointOption,
-    out: Annotated[Path, typer.Option("--out", help="CSV: time_s (s), arousal, valence, every 0.5 s.")],
+    checkpoint: CheckpointOption = DEMO_MODEL,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="CSV: time_s (s), arousal, valence, every 0.5 s; SONG.curve.csv here by default."),
+    ] = None,
     start: Annotated[float, typer.Option("--start", help="First predicted second.")] = 0.0,
     imagebind: ImagebindOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Predict the arousal and valence of a song at 2 Hz."""
-    from dsaml.listen.curves import write_curve
-    from dsaml.listen.personal import load
+    """Predict the arousal and valence of a song at 2 Hz, by default with the model that make book leaves.
 
+    Both are in [-1, 1]: arousal from calm to excited, valence from unpleasant to pleasant.
+    """
+    from dsaml.listen.curves import in_words, write_curve
+    from dsaml.listen.personal import load, origin
+
+    out = out or Path(f"{song.stem}.curve.csv")
     check_output(out, holds_prediction, (song, checkpoint, imagebind), force=force)
-    curve = load(checkpoint, imagebind).predict(song, start)
+    model = load(checkpoint, imagebind)
+    curve = model.predict(song, start)
     write_curve(out, curve)
-    typer.echo(f"{out}: {len(curve)} steps")
+    typer.echo(f"{out}: {len(curve)} steps; on the whole {in_words(curve)}")
+    typer.echo(origin(model.about))
 
 
 @app.command()
 def personalize(
-    song: Annotated[Path, typer.Option("--song", help="The song that the person annotated.")],
-    curve: Annotated[Path, typer.Option("--curve", help="CSV: time_s (s), arousal, valence in [-1, 1]; any rate.")],
-    checkpoint: CheckpointOption,
+    songs: Annotated[list[Path], typer.Option("--song", help="A song that the person annotated; can be repeated.")],
+    curves: Annotated[
+        list[Path],
+        typer.Option("--curve", help="CSV: time_s (s), arousal, valence in [-1, 1]; any rate. One for each --song."),
+    ],
     out: Annotated[Path, typer.Option("--out", help="The personal model (.safetensors).")],
+    checkpoint: CheckpointOption = DEMO_MODEL,
     largest_gap: Annotated[
         float, typer.Option("--largest-gap", help="Between two points of the curve, s.", min=0.5)
     ] = 2.0,
     imagebind: ImagebindOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Make a model one's own from one annotated song; then use it with predict."""
-    from dsaml.listen.personal import load
+    """Make a model one's own from one or several annotated songs; then use it with predict.
 
-    check_output(out, holds_model, (song, curve, checkpoint, imagebind), force=force)
-    own = load(checkpoint, imagebind).personalize(song, curve, largest_gap)
+    By default the model that make book leaves, whose listener is found in closed form. A model of train --mode pdmer takes the
+    gradient steps of MAML.
+    """
+    from dsaml.listen.personal import load, origin
+
+    check_output(out, holds_model, (*songs, *curves, checkpoint, imagebind), force=force)
+    own = load(checkpoint, imagebind).personalize(songs, curves, largest_gap)
     own.save(out)
     done = own.about
-    typer.echo(
-        f"{out}: {done['steps']} steps; RMSE on this song {done['before']:.3f} before, {done['after']:.3f} after"
-    )
+    what = "this song" if len(songs) == 1 else f"these {len(songs)} songs"
+    typer.echo(f"{out}: {done['steps']} steps; RMSE on {what} {done['before']:.3f} before, {done['after']:.3f} after")
+    if left := done.get("left_out"):
+        best = min(left, key=lambda name: left[name])
+        typer.echo(
+            f"on a song that was left out: RMSE {left['personal']:.3f} personal, {left['nobody']:.3f} for nobody in particular, "
+            f"{left['shift']:.3f} for that one shifted by your mean; "
+            + ("the personal model is the best of the three" if best == "personal" else f"'{best}' serves you better")
+        )
+    else:
+        typer.echo("how well it does on other songs one song cannot tell; with two or more it is measured")
+    typer.echo(origin(done))
 
 
 @app.command()

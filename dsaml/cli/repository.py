@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from dsaml.cli.common import ProfileOption
-from dsaml.cli.outputs import check_folder, check_output, holds_json
+from dsaml.cli.common import DEMO_MODEL, ProfileOption
+from dsaml.cli.outputs import check_folder, check_output, holds_json, holds_model
 from dsaml.errors import DsamlError
 
 app = typer.Typer()
@@ -40,10 +40,14 @@ def book(
     only: Annotated[str | None, typer.Option("--only", help="Execute one notebook alone: 04.")] = None,
     compute: Annotated[bool, typer.Option(help="Off: draw again from the results that are already there.")] = True,
 ) -> None:
-    """Compute the results, execute the notebooks, build the book into _build/html; skips what is unchanged."""
+    """Compute the results, execute the notebooks, build the book into _build/html; skips what is unchanged.
+
+    Leaves a model for your own music in models/demo.safetensors: see predict and personalize.
+    """
     build = in_repository("book.builder.build").build
     for folder in ("_build", "cache", "results"):
         check_folder(Path(folder))
+    check_output(DEMO_MODEL, holds_model)
     page = build(profile, only, compute=compute)
     if page:
         typer.echo(page)

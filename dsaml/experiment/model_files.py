@@ -64,6 +64,8 @@ def load_model(path: str | Path) -> tuple[DSAML, Profile, dict[str, Any]]:
     require_file(path, "model", "train one with 'python -m dsaml train' or correct the path")
     try:
         weights, header = read_tensors(path)
+        if kind := header.get("kind"):
+            raise ValueError(f"it holds a {kind} model, which predict and personalize take")
         profile, about = read_profile(json.loads(header["profile"])), json.loads(header["about"])
         if not isinstance(about, dict) or not isinstance(about.get("seeds", []), list):
             raise ValueError("its header does not say where it comes from")

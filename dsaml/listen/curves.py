@@ -97,3 +97,10 @@ def labels_of(path: Path, audio: AudioConfig, largest_gap: float = LARGEST_GAP) 
         raise DsamlError(f"{path}: covers {last - first:.1f} s; annotate at least {shortest:.0f} s")
     times = slice_times(steps, audio)
     return audio, np.stack([np.interp(times, curve.time_s, curve[name]) for name in COLUMNS[1:]], 1)
+
+
+def in_words(curve: pd.DataFrame) -> str:
+    """The quadrant of a curve's mean in words, with the numbers."""
+    arousal, valence = float(curve.arousal.mean()), float(curve.valence.mean())
+    words = f"{'pleasant' if valence >= 0 else 'unpleasant'} and {'excited' if arousal >= 0 else 'calm'}"
+    return f"{words} (arousal {arousal:+.2f}, valence {valence:+.2f})"

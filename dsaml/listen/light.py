@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from dsaml.arena.base import ArenaConfig, Backbone, State
 from dsaml.arena.fit import ask
 from dsaml.arena.low_rank import LowRank
 from dsaml.arena.uncertainty import calibrate
+from dsaml.audio.encoders import make_encoder
 from dsaml.audio.recording import load_waveform
 from dsaml.audio.slices import log_mel_slices, slice_times
 from dsaml.config import AudioConfig, Profile
 from dsaml.errors import DsamlError, require_file
 from dsaml.experiment.arena import SMALL, VALIDATION_SUPPORTS, Arena
 from dsaml.experiment.model_files import read_profile, read_settings
+from dsaml.experiment.prepare import check_data, prepare
 from dsaml.experiment.results import provenance
 from dsaml.experiment.run import Experiment
 from dsaml.io import pack_tensors, read_tensors, write_bytes_atomically
@@ -176,6 +178,21 @@ def train_light(experiment: Experiment, seed: int) -> LightModel:
     best = max(score for _, score in about["validation"])
     scale = torch.stack((worlds["train"].mean, worlds["train"].deviation))
     return LightModel(method, scale, experiment.profile, stamp | {"validation_ccc": best}, "the model")
+
+
+def train_on(
+    dataset: str, root: Path, profile: Profile, seed: int, cache: Path, accept: Iterable[str] = ()
+) -> LightModel:
+    """Train the model on any data set with annotators' tracks, after ``check``; see :func:`train_light`.
+
+    Raises
+    ------
+    DsamlError
+        If ``check`` finds an error of a kind that is not in ``accept``, or anything would stop training.
+    """
+    check_data(dataset, root, profile, "pdmer", cache, accept)
+    encoder = make_encoder(dataclasses.replace(profile, encoder="mel"))  # this model has no use for a global embedding
+    return train_light(prepare(profile, cache, dataset, root, encoder), seed)
 
 
 def load_light(path: Path) -> LightModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,3 +161,16 @@ def load(path: str | Path = "demo", imagebind: str | Path | None = None) -> Load
         return load_light(path)
     model, profile, about = load_model(path)
     return LoadedModel(model, profile, about, make_encoder(profile, Path(imagebind) if imagebind else None), str(path))
+
+
+def origin(about: Mapping[str, Any]) -> str:
+    """What a model was trained on, in one sentence."""
+    stamp = about
+    while isinstance(stamp.get("base"), dict):  # personalized, perhaps more than once
+        stamp = stamp["base"]
+    if "real" not in stamp:
+        return "what this model was trained on its file does not say"
+    kind = (
+        "real songs and listeners" if stamp["real"] else "synthetic songs and listeners: it has never heard real music"
+    )
+    return f"trained on {kind} ({stamp.get('dataset')}, {stamp.get('profile')})"

@@ -1,5 +1,6 @@
 """The light model in use: from a file and one's own curves to predictions for one's own music."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,14 +8,19 @@ import pandas as pd
 import pytest
 import soundfile as sf
 import torch
+from typer.testing import CliRunner
 
 import dsaml
 from dsaml.arena.base import ArenaConfig, Backbone
 from dsaml.arena.low_rank import LowRank
+from dsaml.cli import common
+from dsaml.cli.main import app
 from dsaml.config import DEMO
 from dsaml.errors import DsamlError
+from dsaml.experiment.model_files import load_model
 from dsaml.io import pack_tensors, read_tensors
 from dsaml.listen.light import LightModel
+from dsaml.listen.personal import DEMO_MODEL
 
 INPUTS = 128  # 64 bands, mean and deviation
 
@@ -119,3 +125,32 @@ def test_the_demo_model_is_asked_for_by_name(tmp_path, monkeypatch, model):
     (tmp_path / "models").mkdir()
     model.save(tmp_path / "models/demo.safetensors")
     assert dsaml.load().about == {"dataset": "synthetic"}
+
+
+def test_own_music_from_the_command_line(folder, monkeypatch, model):
+    """predict and personalize need no model named; everything says what the model has heard."""
+    monkeypatch.chdir(folder)
+    stamped = dataclasses.replace(model, about={"dataset": "synthetic", "profile": "demo", "real": False})
+    DEMO_MODEL.parent.mkdir()
+    stamped.save(DEMO_MODEL)
+    run = CliRunner().invoke(app, ["predict", "1.wav"])
+    assert run.exit_code == 0, run.output
+    assert "never heard real music" in run.output and ("pleasant" in run.output)
+    assert len(pd.read_csv("1.curve.csv")) == 60
+    pairs = [text for k in "01" for text in ("--song", f"{k}.wav", "--curve", f"{k}.csv")]
+    run = CliRunner().invoke(app, ["personalize", *pairs, "--out", "mine.safetensors"])
+    assert run.exit_code == 0, run.output
+    assert "left out" in run.output and "never heard real music" in run.output
+    run = CliRunner().invoke(app, ["predict", "2.wav", "--checkpoint", "mine.safetensors"])
+    assert run.exit_code == 0, run.output
+    assert "never heard real music" in run.output
+
+
+def test_both_names_of_the_demo_model_are_one():
+    assert common.DEMO_MODEL == DEMO_MODEL
+
+
+def test_a_light_model_is_not_taken_for_dsaml(model, folder):
+    model.save(folder / "light.safetensors")
+    with pytest.raises(DsamlError, match="low-rank"):
+        load_model(folder / "light.safetensors")
