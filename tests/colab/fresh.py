@@ -34,8 +34,10 @@ from nbclient.exceptions import CellExecutionError
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import common  # noqa: E402
 from dsaml import address  # noqa: E402
 from dsaml.colab import KEEP, SETUP  # noqa: E402
+from dsaml.io import write_json  # noqa: E402
 
 PYTHONS = ("3.11", "3.12", "3.13")
 HOSTED = [  # what Colab had with torch 2.9, as far as dsaml meets it; typer, soundfile and the like are left to the set-up
@@ -198,28 +200,32 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="number of a notebook; all, and the killed set-up, by default")
     parser.add_argument("--load", type=int, default=0, help="processes that keep cores busy beside it")
     parser.add_argument("--folder", type=Path, help="where environments are kept; a temporary folder by default")
+    parser.add_argument("--save", type=Path, help="JSON of the seconds, which the book shows: data/bench/colab.json")
     given = parser.parse_args()
     folder = (given.folder or Path(tempfile.mkdtemp(prefix="dsaml-colab-"))).resolve()
     clone = folder / "clone"
     shutil.rmtree(clone, ignore_errors=True)
     subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
-    wrong = False
+    wrong, seconds = False, {}
     for version in given.python or PYTHONS:
         python = shutil.which(f"python{version}")
         if python is None or subprocess.run([python, "-c", ""], capture_output=True).returncode:
             print(f"{version}: no such Python here, left out")
             continue
-        there, usual = hosted(python, folder / f"hosted-{version}"), 30.0
+        there, usual, seconds[version] = hosted(python, folder / f"hosted-{version}"), 30.0, {}
         with busy(given.load):
             for source in sorted(clone.glob("notebooks/*.ipynb")):
                 if not given.only or source.name[:2] in given.only:
                     row = execute(source, Machine.new(folder / f"{version}-{source.stem}", there), clone)
                     wrong, usual = wrong or bool(row["wrong"]), row["setup"]
+                    seconds[version][source.name[:2]] = {"setup": row["setup"], "cells": row["cells"]}
                     print(line(version, row), flush=True)
             if not given.only:
                 row = interrupted(Machine.new(folder / f"{version}-killed", there), clone, usual)
                 wrong = wrong or bool(row["wrong"])
                 print(line(version, row), flush=True)
+    if given.save and not wrong:
+        write_json(given.save, {"machine": common.machine(), "busy": given.load, "seconds": seconds})
     if not given.folder:
         shutil.rmtree(folder)
     return int(wrong)
