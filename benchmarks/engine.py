@@ -21,7 +21,7 @@ from dsaml.learn import maml
 from dsaml.learn.maml import Batch, meta_loss, predict
 from dsaml.learn.training import engine
 from dsaml.model.baselines import BASELINES, BaselineConfig, make_baseline
-from dsaml.model.dsaml import DSAML, ConvBlock, DualScaleAttention, band_mask, sinusoidal_positions
+from dsaml.model.dsaml import DSAML, DualScaleAttention, band_mask, sinusoidal_positions
 
 ADAPT = ("all", "no-adapter", "head")
 
@@ -49,7 +49,7 @@ def straightforward(model: DSAML) -> DSAML:
     """A copy of the model that computes the same in the straightforward way."""
     copy = DSAML(model.config)
     copy.attention = TwoPassAttention(model.config)
-    copy.adapter.block1, copy.adapter.block2 = ConvBlock(1, 8, (3, 1), (2, 1)), ConvBlock(8, 16, (3, 3), (1, 1))
+    copy.adapter.fast = False
     copy.load_state_dict(model.state_dict())
     return copy.train(model.training)
 
