@@ -1,6 +1,8 @@
 """Measurements of time and memory, kept in ``data/bench/*.json``; run in the repository's own folder.
 
-    python -m dsaml bench                     engine: training, adaptation, prediction, against the straightforward way
+    python -m dsaml bench                     released, then engine
+    python -m dsaml bench --recipe released   released: the authors' layers and ours on the same work
+                                              engine: the demo's shortcuts, one listener, five models, memory
     python -m dsaml bench --scale             scale: how time and memory grow
     python -m dsaml bench --quality           quality: what adapting the head alone loses
     python -m dsaml bench --inputs FOLDER     inputs: how fast songs become features

@@ -1,57 +1,24 @@
-"""Meta-training, adaptation and prediction: time, memory, and how much of the machine's arithmetic is used.
-
-The baseline is the straightforward implementation of the same mathematics: learn2learn, one task after the other, the two
-attention scales as two passes, the default memory layout of the convolutions.
-"""
+"""Meta-training, adaptation and prediction: time, memory, how much of the machine's arithmetic is used, and what shortcuts gain."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.common import Progress, machine, peak_memory, seconds, take_turns
+from benchmarks.common import Progress, machine, peak_memory, seconds
 from dsaml.baselines import BASELINES, BaselineConfig, make_baseline
-from dsaml.config import CLIP_STEPS, DEMO, PAPER, MetaConfig, ModelConfig
+from dsaml.config import CLIP_STEPS, DEMO, PAPER, MetaConfig, ModelConfig, released
 from dsaml.experiment.recipes import baseline_name
 from dsaml.learn import maml
 from dsaml.learn.maml import Batch, meta_loss, predict
 from dsaml.learn.training import engine
-from dsaml.model.dsaml import DSAML, ConvBlock, DualScaleAttention, band_mask, sinusoidal_positions
+from dsaml.model.dsaml import DSAML
 
 ADAPT = ("all", "no-adapter", "head")
-
-
-class TwoPassAttention(DualScaleAttention):
-    """The two scales one after the other."""
-
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        config, steps = self.config, z.shape[-2]
-        if config.positions == "sinusoidal":
-            z = z * math.sqrt(config.dim) + sinusoidal_positions(steps, config.dim, z.device)
-        outputs, maps = [], []
-        for context in (config.context_local, config.context_global):
-            outside = ~band_mask(steps, context, z.device)[None, None]
-            x, bias, attention = z.unsqueeze(-3), z.new_zeros(outside.shape).masked_fill(outside, -torch.inf), []
-            for layer in self.layers:
-                x, weights = layer(x, bias)
-                attention.append(weights.squeeze(-4))
-            outputs.append(x.squeeze(-3))
-            maps.append(torch.stack(attention, -4))
-        return (outputs[0] + outputs[1]).sigmoid(), *maps
-
-
-def straightforward(model: DSAML) -> DSAML:
-    """A copy of the model that computes the same in the straightforward way."""
-    copy = DSAML(model.config)
-    copy.attention = TwoPassAttention(model.config)
-    copy.adapter.block1, copy.adapter.block2 = ConvBlock(1, 8, (3, 1), (2, 1)), ConvBlock(8, 16, (3, 3), (1, 1))
-    copy.load_state_dict(model.state_dict())
-    return copy.train(model.training)
 
 
 def make_model(config: ModelConfig) -> DSAML:
@@ -77,46 +44,39 @@ def meta_step(model: DSAML, support: Batch, query: Batch, config: MetaConfig) ->
         (loss / len(support)).backward()
 
 
-def gradient_difference(model: DSAML, plain: DSAML, support: Batch, query: Batch, config: MetaConfig) -> float:
-    """Largest difference of the two sides' gradients, relative to the largest gradient: the mathematics is the same."""
-    meta_step(model, support, query, config)
-    meta_step(plain, support, query, dataclasses.replace(config, engine="learn2learn", tasks_at_once=1))
-    pairs = [
-        (p.grad, q.grad)
-        for p, q in zip(model.parameters(), plain.parameters(), strict=True)
-        if p.grad is not None and q.grad is not None
-    ]
-    largest = max(q.abs().max().item() for _, q in pairs)
-    return max((p - q).abs().max().item() for p, q in pairs) / largest
+SHORTCUTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "slices pooled to 13 x 64": ({"slice_shape": DEMO.model.slice_shape}, {}),
+    "feed-forward of 128 instead of 2048": ({"feed_forward": DEMO.model.feed_forward}, {}),
+    "fixed sine positions": ({"positions": DEMO.model.positions}, {}),
+    "4 query songs instead of 15": ({}, {"query_songs": DEMO.meta.query_songs}),
+    "12 tasks at once": ({}, {"tasks_at_once": DEMO.meta.tasks_at_once}),
+    "the adapter frozen, its features computed once": ({}, {"adapt": "no-adapter", "train_adapter": False}),
+    "only the head adapted": ({}, {"adapt": "head"}),
+}
+"""What the demo does differently from the released recipe: changes of the model's and of the meta-training's settings."""
 
 
-def against_baseline(
-    model_config: ModelConfig, meta: MetaConfig, tasks: int, rounds: int, progress: Progress
-) -> dict[str, Any]:
-    """Tasks per second of both sides for every choice of adapted parameters, dropout off."""
-    model = make_model(model_config)
-    plain, rows = straightforward(model), {}
+def shortcut_seconds(model_config: ModelConfig, meta: MetaConfig, rounds: int) -> float:
+    """Seconds of one task's meta-step; tasks that run together share their time."""
+    model, tasks = make_model(model_config), meta.tasks_at_once
     support = make_batch(model_config, tasks, meta.support_songs, 1)
     query = make_batch(model_config, tasks, meta.query_songs, 2)
-    for adapt in ADAPT:
-        config = dataclasses.replace(meta, adapt=adapt, query_mode="eval", tasks_at_once=min(meta.tasks_at_once, tasks))
-        theirs = dataclasses.replace(config, engine="learn2learn", tasks_at_once=1)
-        progress(f"D = {model_config.dim}, adapt {adapt}: both engines")
-        difference = gradient_difference(model, plain, support, query, config)
-        times = take_turns(
-            {
-                "here": lambda config=config: meta_step(model, support, query, config),
-                "baseline": lambda theirs=theirs: meta_step(plain, support, query, theirs),
-            },
-            rounds,
-        )
-        rows[adapt] = {
-            "tasks_per_second": tasks / times["here"],
-            "baseline_tasks_per_second": tasks / times["baseline"],
-            "ratio": times["baseline"] / times["here"],
-            "gradient_difference": difference,
-        }
-    return rows
+    if not meta.train_adapter:
+        model.adapter.requires_grad_(False)
+        support, query = (maml.precompute(model, batch, "no-adapter") for batch in (support, query))
+    return seconds(lambda: meta_step(model, support, query, meta), rounds) / tasks
+
+
+def shortcuts(rounds: int, progress: Progress) -> dict[str, Any]:
+    """The released recipe at D = 64, what each of the demo's shortcuts alone makes of it, and all but the last together."""
+    model, meta = released(dim=64, heads=4), dataclasses.replace(PAPER.meta, inner_steps=DEMO.meta.inner_steps)
+    progress("D = 64, the released recipe, and every shortcut of the demo alone")
+    rows = {"none": shortcut_seconds(model, meta, rounds)}
+    for name, (of_model, of_meta) in SHORTCUTS.items():
+        changed = dataclasses.replace(model, **of_model), dataclasses.replace(meta, **of_meta)
+        rows[name] = shortcut_seconds(*changed, rounds)
+    rows["the demo: all but the last together"] = shortcut_seconds(DEMO.model, DEMO.meta, rounds)
+    return {name: {"seconds": taken, "gain": rows["none"] / taken} for name, taken in rows.items()}
 
 
 def matmul_rate(size: int = 2048) -> float:
@@ -129,7 +89,7 @@ def meta_step_flops(model_config: ModelConfig, meta: MetaConfig) -> float:
     """GFLOP of one task's meta-step, counted by torch (matrix products and convolutions)."""
     model = make_model(model_config)
     support, query = make_batch(model_config, 1, meta.support_songs), make_batch(model_config, 1, meta.query_songs)
-    config = dataclasses.replace(meta, query_mode="eval", tasks_at_once=1)
+    config = dataclasses.replace(meta, tasks_at_once=1)
     with FlopCounterMode(display=False) as counter:
         meta_step(model, support, query, config)
     return counter.get_total_flops() / 1e9
@@ -207,20 +167,21 @@ def five_models(rounds: int) -> dict[str, dict[str, float]]:
 def measure(rounds: int = 5, progress: Progress = lambda what: None) -> dict[str, Any]:
     """Everything that ``data/bench/engine.json`` holds."""
     out: dict[str, Any] = {"machine": machine(), "matmul_gflops": matmul_rate(), "models": five_models(rounds)}
-    for profile, tasks in ((DEMO, DEMO.meta.tasks_per_step), (PAPER, 1)):
+    out["shortcuts"] = shortcuts(rounds, progress)
+    for profile in (DEMO, PAPER):
         turns = rounds if profile is DEMO else 3
         paper_adapt = dataclasses.replace(profile.meta, adapt="all")
-        rows = against_baseline(profile.model, profile.meta, tasks, turns, progress)
-        flops = meta_step_flops(profile.model, paper_adapt)
+        everything = dataclasses.replace(paper_adapt, train_adapter=True)
+        progress(f"D = {profile.model.dim}: a task's meta-step")
+        taken, flops = shortcut_seconds(profile.model, everything, turns), meta_step_flops(profile.model, everything)
         progress(f"D = {profile.model.dim}: memory")
         out[profile.name] = {
             "dim": profile.model.dim,
-            "tasks": tasks,
             "query_songs": profile.meta.query_songs,
             "inner_steps": profile.meta.inner_steps,
-            "meta_training": rows,
+            "seconds_per_task": taken,
             "gflop_per_task": flops,
-            "fraction_of_matmul_rate": flops * rows["all"]["tasks_per_second"] / out["matmul_gflops"],
+            "fraction_of_matmul_rate": flops / taken / out["matmul_gflops"],
             "one_listener": one_listener(profile.model, profile.meta, turns, progress),
             "songs_per_second": predictions_per_second(profile.model, 16 if profile is DEMO else 4, turns),
             "peak_gigabytes_of_one_task": peak_memory(task_memory, profile.model, paper_adapt, "eval")[1],

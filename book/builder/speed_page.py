@@ -78,16 +78,40 @@ def _size(engine: Measured, size: str) -> str:
     return f"{size}, D = {engine[size]['dim']}"
 
 
-def _engine(engine: Measured) -> str:
-    keys = ("tasks_per_second", "baseline_tasks_per_second", "ratio", "gradient_difference")
-    rows = [
-        [_size(engine, size), ADAPT[adapt], *(number(row[key]) for key in keys)]
-        for size in SIZES
-        for adapt, row in engine[size]["meta_training"].items()
-    ]
-    return markdown.table(
-        ("size", "adapted", "tasks/s here", "tasks/s baseline", "ratio", "difference of gradients"), rows
-    )
+def _compared(row: Mapping[str, float]) -> list[str]:
+    return [number(row["released_seconds"]), number(row["seconds"]), number(row["ratio"])]
+
+
+def _released(measured: Measured) -> str:
+    rows = []
+    for dim, row in measured["released"].items():
+        rows.append([f"D = {dim}, whole task", *_compared(row)])
+        if "stacked" in row:
+            rows.append([f"D = {dim}, four tasks at once, each", *_compared(row["stacked"])])
+        rows.append([f"D = {dim}, adaptation alone", *_compared(row["adaptation"])])
+        peaks = row["released_peak_gb"], row["peak_gb"], row["released_peak_gb"] / row["peak_gb"]
+        rows.append([f"D = {dim}, peak memory (GB)", *map(number, peaks)])
+    return markdown.table(("same work", "released (s)", "here (s)", "ratio"), rows)
+
+
+def _alone(measured: Measured) -> str:
+    rows = []
+    for dim, row in measured["released"].items():
+        all_adapted = row["adaptation"]
+        rows += [
+            [f"D = {dim}, one listener, everything adapted", number(all_adapted["seconds"])],
+            [f"D = {dim}, one listener, the head adapted", number(row["head_seconds"])],
+            [f"D = {dim}, a song of 4 minutes predicted, features cached", number(row["song_seconds"])],
+            [f"D = {dim}, whole task: GFLOP per s", number(row["gflops"])],
+        ]
+    rows.append(["log-mels of 45 s, one core", number(measured["log_mel_seconds"])])
+    rows.append(["matrix products of this machine: GFLOP per s", number(measured["matmul_gflops"])])
+    return markdown.table(("here", "s, or as said"), rows)
+
+
+def _shortcuts(engine: Measured) -> str:
+    rows = [[name, number(row["seconds"]), number(row["gain"])] for name, row in engine["shortcuts"].items()]
+    return markdown.table(("shortcut", "s for a task", "gain"), rows)
 
 
 def _limits(engine: Measured) -> str:
@@ -161,7 +185,9 @@ def _service(engine: Measured) -> str:
 
 
 TABLES = {
-    "engine": ("engine", _engine),
+    "released": ("released", _released),
+    "alone": ("released", _alone),
+    "shortcuts": ("engine", _shortcuts),
     "limits": ("engine", _limits),
     "listener": ("engine", _listener),
     "quality": ("quality", _quality),
@@ -187,7 +213,7 @@ def text(name: str, data: Path, figures: Path) -> str:
     measurement, make = TABLES[name]
     file = data / f"{measurement}.json"
     if not file.is_file():
-        option = "" if measurement == "engine" else f" --{measurement}"
+        option = {"engine": "", "released": " --recipe released"}.get(measurement, f" --{measurement}")
         return f"*Not measured yet: run `python -m dsaml bench{option}`.*"
     measured = json.loads(file.read_text(encoding="utf-8"))
     if name != "growth":

@@ -111,15 +111,33 @@ def inner_update(
         Adapted weights, differentiable with respect to the base parameters.
     """
     with mode(model, config.inner_mode):
-        for step in range(steps):
+        if not second_order:
+            return _descend_at_once(model, weights, support, config, steps)
+        for _ in range(steps):
             loss = total_loss(forward_tasks(model, weights, support), support.target, config.loss, model.config)
-            gradients = torch.autograd.grad(loss.sum(), tuple(weights.values()), create_graph=second_order)
-            overwrite = step > 0 and not second_order  # nobody looks back at these weights
-            descend = Tensor.sub_ if overwrite else torch.sub  # one pass over the memory
+            gradients = torch.autograd.grad(loss.sum(), tuple(weights.values()), create_graph=True)
             weights = {
-                name: descend(weight, gradient, alpha=config.inner_lr)
+                name: torch.sub(weight, gradient, alpha=config.inner_lr)
                 for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
             }
+    return weights
+
+
+def _descend_at_once(model: DSAML, weights: Weights, support: Batch, config: MetaConfig, steps: int) -> Weights:
+    """First-order steps: each weight moves as soon as its gradient is there, which is then forgotten."""
+    weights = {name: weight.clone() for name, weight in weights.items()}
+    leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}  # the same memory, no past
+
+    @torch.no_grad()
+    def move(leaf: Tensor) -> None:
+        leaf.sub_(leaf.grad, alpha=config.inner_lr)
+        leaf.grad = None
+
+    for leaf in leaves.values():
+        leaf.register_post_accumulate_grad_hook(move)
+    for _ in range(steps):
+        loss = total_loss(forward_tasks(model, leaves, support), support.target, config.loss, model.config)
+        loss.sum().backward(inputs=list(leaves.values()))
     return weights
 
 

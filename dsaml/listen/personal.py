@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from dsaml.audio.encoder_windows import GlobalEncoder
 from dsaml.audio.encoders import make_encoder
@@ -29,6 +30,16 @@ from dsaml.model.dsaml import DSAML
 
 DEMO_MODEL = Path("models/demo.safetensors")
 """The model that ``make book`` leaves."""
+
+
+@torch.no_grad()
+def song_curve(model: DSAML, features: Features) -> Tensor:
+    """Arousal and valence (T, 2) of a whole song, in eval mode."""
+    with mode(model, "eval"):
+        # a slice is in up to 60 windows, and the adapter knows one slice at a time: once for each is enough
+        local = torch.cat([model.local_features(part[None])[0] for part in features.log_mel.split(AT_ONCE)])
+        whole = Features(local, features.global_embedding)
+        return predict_song(lambda x, g: model(x, g, "local").prediction, whole)
 
 
 @dataclass(frozen=True)
@@ -64,12 +75,7 @@ class LoadedModel:
         if not 0 <= start < math.inf:
             raise DsamlError(f"--start is {start}: give the first predicted second, 0 or more")
         audio = dataclasses.replace(self.profile.audio, label_start=start)
-        features, model = song_features(Path(song), audio, self.encoder), self.model
-        with torch.no_grad(), mode(model, "eval"):
-            # a slice is in up to 60 windows, and the adapter knows one slice at a time: once for each is enough
-            local = torch.cat([model.local_features(part[None])[0] for part in features.log_mel.split(AT_ONCE)])
-            whole = Features(local, features.global_embedding)
-            curve = predict_song(lambda x, g: model(x, g, "local").prediction, whole).numpy()
+        curve = song_curve(self.model, song_features(Path(song), audio, self.encoder)).numpy()
         self._check(song, curve)
         return pd.DataFrame(np.column_stack((slice_times(len(curve), audio), curve)), columns=list(COLUMNS))
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dsaml.config import ModelConfig
 from dsaml.errors import DsamlError
-from dsaml.model.fast_adapter import FastBlock
+from dsaml.model import fast_adapter
 from dsaml.model.layers import BatchNorm2d, BiLSTM, Conv2d, Dropout, LayerNorm, Linear
 
 
@@ -50,14 +50,16 @@ class ConvBlock(nn.Module):
 class ImagebindAdapter(nn.Module):
     """Figure 3: two convolution blocks, a 1 x 1 convolution, and a linear layer to D; one log-mel slice at a time.
 
-    Kernel sizes and channel counts are the released code's; the paper gives none. A :class:`FastBlock` computes what its
-    :class:`ConvBlock` does.
+    Kernel sizes and channel counts are the released code's; the paper gives none. On a CPU :mod:`dsaml.model.fast_adapter`
+    computes what the blocks do, unless ``fast`` is False.
     """
+
+    fast = True
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.block1 = FastBlock(ConvBlock(1, 8, (3, 1), (2, 1)))
-        self.block2 = FastBlock(ConvBlock(8, 16, (3, 3), (1, 1)))
+        self.block1 = ConvBlock(1, 8, (3, 1), (2, 1))
+        self.block2 = ConvBlock(8, 16, (3, 3), (1, 1))
         self.conv1x1 = Conv2d(16, 1, 1)
         time, mel = config.slice_shape
         time, mel = ((time + 2) // 2 + 1, (mel + 2) // 2 + 1)  # after block 1: convolution +2, pooling // 2 + 1
@@ -66,8 +68,11 @@ class ImagebindAdapter(nn.Module):
 
     def slice_features(self, log_mel: Tensor) -> Tensor:
         """(..., B, T, t, m) -> (..., B, T, features), before the linear layer."""
-        x = log_mel.flatten(-4, -3).unsqueeze(-3)  # (..., B*T, 1, t, m)
-        x = self.conv1x1(self.block2(self.block1(x)))  # (..., B*T, 1, t', m')
+        x = log_mel.flatten(-4, -3)  # (..., B*T, t, m)
+        if self.fast and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+            x = fast_adapter.slice_features(self, x)  # (..., B*T, 1, t', m')
+        else:
+            x = self.conv1x1(self.block2(self.block1(x.unsqueeze(-3))))
         return x.flatten(-3).unflatten(-2, log_mel.shape[-4:-2])
 
     def forward(self, log_mel: Tensor) -> Tensor:

@@ -9,30 +9,56 @@ import pytest
 import torch
 from conftest import MODEL, make_store
 
-from benchmarks import engine, quality, scale
+from benchmarks import engine, quality, released, scale
 from benchmarks.common import peak_memory, seconds, take_turns
 from book.builder import speed_page as page
 from dsaml.config import MetaConfig, ModelConfig
+from dsaml.config import released as released_settings
 from dsaml.model.dsaml import DSAML
 
 SMALL = ModelConfig(dim=16, heads=2, layers=2, feed_forward=16, slice_shape=(13, 16))
+RELEASED = released_settings(SMALL)
 META = MetaConfig(query_songs=2, inner_steps=2, inner_lr=0.01, tasks_at_once=2)
 
 
-def test_the_straightforward_model_computes_the_same():
-    model = engine.make_model(SMALL)
-    plain, batch = engine.straightforward(model), engine.make_batch(SMALL, 1, 3, steps=20)
-    mine, theirs = (m(batch.x[0], batch.global_embedding[0]) for m in (model, plain))
+@pytest.mark.parametrize("training", [True, False])
+def test_the_released_layers_compute_what_ours_do(training):
+    ours, theirs = released.both_models(dataclasses.replace(RELEASED, dropout=0.0))
+    batch = engine.make_batch(RELEASED, 1, 3, steps=20)
+    mine, yours = (m.train(training)(batch.x[0], batch.global_embedding[0]) for m in (ours, theirs))
     for name in ("prediction", "attention_local", "attention_global", "context"):
-        torch.testing.assert_close(getattr(mine, name), getattr(theirs, name), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(getattr(mine, name), getattr(yours, name), atol=1e-5, rtol=1e-4)
 
 
-def test_both_sides_of_the_comparison_have_the_same_gradients():
-    rows = engine.against_baseline(SMALL, META, 3, 1, lambda what: None)
-    assert set(rows) == {"all", "no-adapter", "head"}
-    for row in rows.values():
-        assert row["gradient_difference"] < 1e-4
-        assert row["ratio"] == pytest.approx(row["tasks_per_second"] / row["baseline_tasks_per_second"])
+@pytest.mark.parametrize("inner_mode", ["train", "eval"])
+def test_both_sides_of_the_comparison_do_the_same_work(inner_mode):
+    assert released.gradient_difference(RELEASED, dataclasses.replace(META, inner_mode=inner_mode)) < 1e-9
+
+
+def test_the_released_recipe_is_measured_on_both_sides(monkeypatch):
+    monkeypatch.setattr(released, "MODELS", {"64": RELEASED})
+    monkeypatch.setattr(released, "META", {"64": META})
+    monkeypatch.setattr(released, "SONG_SECONDS", 60)
+    row = released.one_size("64", 1, lambda what: None)
+    assert row["ratio"] == pytest.approx(row["released_seconds"] / row["seconds"])
+    assert row["gflop"] > 0 and 0.1 < row["peak_gb"] < 3 and row["released_peak_gb"] > 0.1
+    assert all(row[part]["seconds"] > 0 for part in ("stacked", "adaptation"))
+
+
+def test_every_shortcut_alone_does_less_than_the_recipe(monkeypatch):
+    asked = []
+    monkeypatch.setattr(engine, "shortcut_seconds", lambda model, meta, rounds: asked.append((model, meta)) or 2.0)
+    rows = engine.shortcuts(1, lambda what: None)
+    assert len(rows) == len(engine.SHORTCUTS) + 2 and {row["gain"] for row in rows.values()} == {1.0}
+    base = asked[0]
+    assert all(model != base[0] or meta != base[1] for model, meta in asked[1:])
+
+
+@pytest.mark.parametrize("name", engine.SHORTCUTS)
+def test_a_shortcut_can_be_measured(name):
+    of_model, of_meta = engine.SHORTCUTS[name]
+    model = dataclasses.replace(SMALL, **{key: value for key, value in of_model.items() if key == "positions"})
+    assert engine.shortcut_seconds(model, dataclasses.replace(META, **{"query_songs": 1} | of_meta), 1) > 0
 
 
 def test_turns_leave_the_first_round_out():
@@ -94,7 +120,8 @@ def test_a_service_is_the_measured_figures_times_its_listeners():
 
 
 def test_the_page_says_what_is_not_measured_and_draws_what_is(tmp_path):
-    assert "run `python -m dsaml bench`" in page.text("engine", tmp_path, tmp_path / "figures")
+    assert "run `python -m dsaml bench`" in page.text("limits", tmp_path, tmp_path / "figures")
+    assert "run `python -m dsaml bench --recipe released`" in page.text("released", tmp_path, tmp_path / "figures")
     assert "run `python -m dsaml bench --scale`" in page.text("growth", tmp_path, tmp_path / "figures")
     curve = {"sizes": [1, 2], "seconds": [1.0, 2.0], "slopes": {"seconds": 1.0}}
     (tmp_path / "scale.json").write_text(json.dumps({"curves": {"songs": curve}}))

@@ -15,9 +15,8 @@ from dsaml.config import released
 from dsaml.errors import DsamlError
 from dsaml.experiment.released import RELEASED_NAMES, load_released
 from dsaml.learn.losses import diagonal_attention_loss, mse_loss, score_loss, sequence_scores, total_loss
-from dsaml.model import DSAML, ModelConfig
-from dsaml.model.dsaml import ConvBlock, band_mask
-from dsaml.model.fast_adapter import FastBlock
+from dsaml.model import DSAML, ModelConfig, fast_adapter
+from dsaml.model.dsaml import ImagebindAdapter, band_mask
 from dsaml.model.layers import BiLSTM, Dropout
 from dsaml.model.weights import parameter_table
 
@@ -215,29 +214,69 @@ def test_gradient_of_the_score_loss_is_finite_on_constant_sequences():
     assert prediction.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("large", [0, FastBlock.LARGE])
-@pytest.mark.parametrize("tasks", [0, 3])
-def test_the_fast_block_is_the_block_of_figure_3(tasks, large, training, monkeypatch):
-    """In both modes, with few activations and with many, with one set of weights and with one for each task."""
-    monkeypatch.setattr(FastBlock, "LARGE", large)
+def _adapters(training: bool, dtype: torch.dtype = torch.float64) -> dict[str, ImagebindAdapter]:
+    """The same adapter twice, with scales of both signs: "plain" as Figure 3 says, and "fast"."""
     torch.manual_seed(0)
-    plain = ConvBlock(2, 4, (3, 3), (1, 1)).double().train(training)
-    plain.norm.running_mean.normal_()
-    plain.norm.running_var.uniform_(0.5, 2)
-    fast = FastBlock(copy.deepcopy(plain)).train(training)
-    x = torch.randn(*([tasks] if tasks else []), 5, 2, 9, 8, dtype=torch.float64)
-    change = {name: torch.randn(tasks, *p.shape, dtype=torch.float64) for name, p in plain.named_parameters()}
-    results = {}
-    for block in (plain, fast):
-        own = {name: p + change[name] for name, p in block.named_parameters()} if tasks else {}
+    plain = ImagebindAdapter(ModelConfig(dim=4, heads=1, slice_shape=(9, 12))).to(dtype).train(training)
+    with torch.no_grad():
+        for norm in (plain.block1.norm, plain.block2.norm):
+            norm.weight.normal_()
+            norm.bias.normal_()
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+    fast = copy.deepcopy(plain)
+    plain.fast = False
+    return {"plain": plain, "fast": fast}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("chunk", [1, 3000, fast_adapter.CHUNK])
+@pytest.mark.parametrize("tasks", [0, 3])
+def test_the_fast_adapter_is_the_one_of_figure_3(tasks, chunk, training, monkeypatch):
+    """Values, all gradients, batch statistics: slice by slice, in some chunks, in one; one set of weights, or one for each task."""
+    monkeypatch.setattr(fast_adapter, "CHUNK", chunk)
+    adapters, results = _adapters(training), []
+    x = torch.randn(*([tasks] if tasks else []), 3, 5, 9, 12, dtype=torch.float64) * 3 - 5
+    change = {n: torch.randn(tasks, *p.shape, dtype=x.dtype) for n, p in adapters["plain"].named_parameters()}
+    for adapter in adapters.values():
+        own = {name: p + change[name] for name, p in adapter.named_parameters()} if tasks else {}
         song = x.clone().requires_grad_()
-        out = functional_call(block, own, song)
+        out = functional_call(adapter, own, song)
         (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)).sum().backward()
-        results[block] = [out, song.grad, *(p.grad for p in block.parameters()), *block.buffers()]
-    assert list(plain.state_dict()) == list(fast.state_dict())
-    for one, other in zip(*results.values(), strict=True):
+        results.append([out, song.grad, *(p.grad for p in adapter.parameters()), *adapter.buffers()])
+    for one, other in zip(*results, strict=True):
         torch.testing.assert_close(other, one)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_fast_adapter_has_second_derivatives(training, monkeypatch):
+    """The gradient of the squared gradient, which runs through the batch's statistics a second time."""
+    monkeypatch.setattr(fast_adapter, "CHUNK", 1)
+    results, x = [], torch.randn(1, 6, 9, 12, dtype=torch.float64)
+    for adapter in _adapters(training).values():
+        first = torch.autograd.grad(adapter(x).sin().sum(), tuple(adapter.parameters()), create_graph=True)
+        results.append(torch.autograd.grad(sum(g.square().sum() for g in first), tuple(adapter.parameters())))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(other, one)
+
+
+def test_the_fast_adapter_keeps_its_digits_far_from_zero():
+    """In float32 and with a mean many deviations from zero its gradients stay as near to those of float64 as the plain ones."""
+    x, found = torch.randn(2, 60, 9, 12) * 0.5 - 12, {}
+    for dtype in (torch.float64, torch.float32):
+        for name, adapter in _adapters(True, dtype).items():
+            adapter(x.to(dtype)).sin().sum().backward()
+            found[dtype, name] = torch.cat([p.grad.flatten().double() for p in adapter.parameters()])
+    exact = found[torch.float64, "plain"]
+    error = {name: (found[torch.float32, name] - exact).norm() / exact.norm() for name in ("plain", "fast")}
+    assert error["fast"] < 1e-5 or error["fast"] < 2 * error["plain"]
+
+
+def test_the_plain_blocks_serve_where_the_fast_ones_do_not(monkeypatch):
+    adapter, x = _adapters(False, torch.float32)["fast"], torch.randn(1, 2, 9, 12)
+    monkeypatch.setattr(fast_adapter, "slice_features", lambda *_: pytest.fail("this is no float32 on a CPU"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert adapter(x).isfinite().all()
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])
