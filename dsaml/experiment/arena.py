@@ -28,6 +28,7 @@ from dsaml.arena.uncertainty import calibrate, uncertainty
 from dsaml.arena.world import Asked, World, make_worlds
 from dsaml.config import DIMENSIONS, METRICS
 from dsaml.evaluate import bootstrap, metrics, protocols
+from dsaml.experiment.claims import LEVEL
 from dsaml.experiment.progress import training_bar
 from dsaml.experiment.recipes import DMER_MODEL, MAML_ANNOTATOR
 from dsaml.experiment.results import provenance, write_result
@@ -172,7 +173,12 @@ def _cost(method: Personalizer, asked: Asked) -> dict[str, float]:
 
 
 def run_arena(
-    experiment: Experiment, seeds: Sequence[int], results: Path, rows: Iterable[Row] = ROWS, workers: int = 2
+    experiment: Experiment,
+    seeds: Sequence[int],
+    results: Path,
+    rows: Iterable[Row] = ROWS,
+    workers: int = 2,
+    config: ArenaConfig | None = None,
 ) -> dict[str, Any]:
     """Train, choose and score all rows; write ``arena-<data set>.json``. What is on disk is not computed again.
 
@@ -183,7 +189,7 @@ def run_arena(
         best row (by validation) and the others; each row's training time, adaptation time, bytes and choices (``about``);
         ``gap_closed``.
     """
-    arena, began, rows = Arena(experiment), time.perf_counter(), list(rows)
+    arena, began, rows = Arena(experiment, config or ArenaConfig()), time.perf_counter(), list(rows)
     if any(heard != SMALL for heard, _ in rows):
         train_all(experiment, {(DMER_MODEL, seed) for seed in seeds}, workers)
     for own in (True, False):  # first those that others start from
@@ -268,19 +274,18 @@ def in_words(payload: Mapping[str, Any]) -> dict[str, str]:
         return float(np.mean([told["chosen"][ONE_SONG]["validation_ccc"] for told in payload["about"][name].values()]))
 
     best = payload["best"]
-    same = next(name for name in method if method[name] == Maml.name and heard[name] == heard[best])
-    others = {same: f"MAML on {heard[same]}", payload["published"]: "the paper's MAML through the whole of DSAML"}
+    others = {name: f"MAML on {heard[name]}" for name in method if method[name] == Maml.name}
+    others[payload["published"]] = "the paper's MAML through the whole of DSAML"
     against = []
     for name, words in others.items():
-        cells = payload["paired"]["against"].get(name)
-        if cells:
-            told = " and ".join(
+        if cells := payload["paired"]["against"].get(name):
+            told = [
                 "{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**cells[d])
-                + ("" if cells[d]["p_holm"] < 0.05 else " (not decided)")
+                + ("" if cells[d]["p_holm"] < LEVEL else " (not decided)")
                 + f" in {d}"
                 for d in DIMENSIONS
-            )
-            against.append(f"minus {words}: {told}")
+            ]
+            against.append(f"minus {words}: {' and '.join(told)}")
     own = [name for name in method if heard[name] != SMALL]
     text = {"best": f"{method[best]} on {heard[best]}: CCC {scores(best)}.", "against": "; ".join(against) + "."}
     if own:

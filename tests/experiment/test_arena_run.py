@@ -1,0 +1,90 @@
+"""The arena's run: chosen without the test part, kept on disk, told in a result file that pages can read."""
+
+import dataclasses
+
+import pytest
+import torch
+from conftest import META, MODEL, SUPERVISED, make_store
+
+from dsaml.arena.base import TRAINING, ArenaConfig
+from dsaml.audio.features import Features
+from dsaml.config import DEMO, DIMENSIONS
+from dsaml.data.annotations import Annotation
+from dsaml.evaluate import selection
+from dsaml.evaluate.oracles import AVERAGE_CURVE_SPREAD, OWN_CURVE
+from dsaml.experiment import arena
+from dsaml.experiment.arena import EVIDENCE, FROZEN, SMALL, WHOLE, Arena, in_words, run_arena, table
+from dsaml.experiment.recipes import MAML_ANNOTATOR
+from dsaml.experiment.results import read_result
+from dsaml.experiment.run import Experiment
+
+SHORT = dataclasses.replace(SUPERVISED, steps=2)
+PROFILE = dataclasses.replace(
+    DEMO, model=MODEL, warm_start=SHORT, supervised=SHORT, meta=dataclasses.replace(META, steps=2), validate_every=2
+)
+CONFIG = ArenaConfig(training=dataclasses.replace(TRAINING, steps=2), songs_per_step=8, width=8, validate_every=2)
+ROWS = [
+    *((SMALL, name) for name in ("no adaptation", "shift", "MAML (the paper)", "low-rank Bayesian listener")),
+    (FROZEN, "ridge head (R2D2)"),
+    (WHOLE, "low-rank Bayesian listener"),
+]
+
+
+def make_experiment(folder, flip: bool = False) -> Experiment:
+    """``flip`` turns the test listeners' labels upside down."""
+    store = make_store(60)
+    dataset = store.dataset
+    if flip:
+        turned = {
+            who: {s: Annotation(s, who, t.times, -t.values) for s, t in songs.items()}
+            for who, songs in dataset.tracks.items()
+            if who in dataset.split.annotators["test"]
+        }
+        dataset = dataclasses.replace(dataset, tracks=dataset.tracks | turned)
+    features = {song: Features(*store.inputs(song)) for song in dataset.songs}
+    return Experiment(PROFILE, dataset, features, folder)
+
+
+@pytest.fixture
+def short_grid(monkeypatch):
+    monkeypatch.setattr(selection, "INNER_LRS", (0.05,))
+    monkeypatch.setattr(selection, "INNER_STEPS", (0, 2))
+
+
+def test_a_run_writes_what_the_chapter_reads_and_is_not_repeated(tmp_path, monkeypatch, short_grid):
+    experiment, results = make_experiment(tmp_path / "runs"), tmp_path / "results"
+    payload = run_arena(experiment, (0, 1), results, ROWS, workers=1, config=CONFIG)
+    written = read_result(results / f"arena-{experiment.dataset.name}.json")
+    names = [arena.label(row) for row in ROWS]
+    assert {*names, MAML_ANNOTATOR, AVERAGE_CURVE_SPREAD, OWN_CURVE} <= set(written["rows"])
+    assert list(written["evidence"]) == list(EVIDENCE)
+    for name in names:
+        told = written["about"][name]
+        assert set(told) == {"0", "1"} and set(told["0"]["chosen"]) == set(EVIDENCE)
+        assert {"adapt_ms", "bytes"} <= set(told["0"])
+        assert ("uncertainty" in told["0"]) == ("Bayesian" in name)
+        for d in DIMENSIONS:
+            assert written["evidence"]["30 s"][name][d]["ccc"]["mean"] == pytest.approx(
+                written["rows"][name][d]["ccc"]["mean"]
+            )
+    words = in_words(written)
+    assert set(words) == {"best", "against", "dsaml"} and "the paper's MAML" in words["against"]
+    assert len(table(written)) == len(written["rows"])
+    monkeypatch.setattr(arena, "fit", None)  # nothing can be trained again
+    again = run_arena(experiment, (0, 1), results, ROWS, workers=1, config=CONFIG)
+    assert again["rows"] == payload["rows"] and again["evidence"] == payload["evidence"]
+
+
+def test_no_training_and_no_choice_sees_the_test_listeners(tmp_path):
+    """Their labels upside down change no weight and no setting; only their scores."""
+    row = (SMALL, "MAML (the paper)")
+    states, chosen, scores = [], [], []
+    for flip in (False, True):
+        run = Arena(make_experiment(tmp_path / str(flip), flip), CONFIG)
+        states.append(run.train(row, 0)[0].state_dict())
+        found, about = arena._scored(run, row, 0)
+        chosen.append(about["chosen"])
+        scores.append(found.rmse.to_numpy())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert chosen[0] == chosen[1]
+    assert not (scores[0] == scores[1]).all()
