@@ -127,15 +127,18 @@ class LightModel:
         write_bytes_atomically(Path(path), pack_tensors(tensors, header))
 
     def _heard(self, song: Path, audio: AudioConfig, steps: int | None) -> Tensor:
-        """A song as the method sees it: (1, 1, T, H)."""
+        """A song as the method sees it, as far as ``steps`` or to its end: (1, 1, T, H). Neighbours are heard beyond it."""
         try:
-            slices = log_mel_slices(load_waveform(song, audio.sample_rate), audio, steps)  # (T, time, mel)
+            waveform = load_waveform(song, audio.sample_rate)
+            size = round(audio.step_seconds * audio.sample_rate)
+            there = (len(waveform) - round(audio.label_start * audio.sample_rate)) // size
+            slices = log_mel_slices(waveform, audio, max(there, steps or 1))  # (T, time, mel)
         except DsamlError as error:
             raise DsamlError(str(error) if str(song) in str(error) else f"{song}: {error}") from error
         x = torch.cat((slices.mean(1), slices.std(1)), -1)
         mean, deviation = self.scale
         with torch.no_grad():
-            return self.method.encode(((x - mean) / deviation)[None, None])
+            return self.method.encode(((x - mean) / deviation)[None, None])[:, :, :steps]
 
     @torch.no_grad()
     def _fit(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> State:
