@@ -215,7 +215,10 @@ def run_arena(
         "best": best,
         "published": MAML_ANNOTATOR,
         "gap_closed": {name: bootstrap.gap_closed(payload["rows"], name) for name in [*names, MAML_ANNOTATOR]},
-        "evidence": {key: bootstrap.summarize(group) for key, group in trained.groupby("evidence", sort=False)},
+        "evidence": {
+            key: bootstrap.summarize(bootstrap.CrossedScores(group))
+            for key, group in trained.groupby("evidence", sort=False)
+        },
         "about": about,
         "heard": {label(row): row[0] for row in rows},
         "method": {label(row): row[1] for row in rows},
