@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from typer.testing import CliRunner
 
-from book.builder import contract
+from book.builder import contract, readme
 from dsaml import address
 from dsaml.cli.main import app
 
@@ -27,7 +27,8 @@ def test_every_notebook_keeps_the_contract(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_no_page_has_a_result_typed_by_hand(path: Path) -> None:
-    assert contract.typed_results(path.read_text(encoding="utf-8")) == []
+    text = readme.PLACE.sub("", path.read_text(encoding="utf-8"))  # made from the reference run, and compared with it
+    assert contract.typed_results(text) == []
 
 
 def change(number: int, old: str, new: str) -> Callable[[Any], None]:
