@@ -85,6 +85,7 @@ BAD: dict[str, tuple[Callable[[Any], None], str]] = {
     "another set-up": (change(2, "setup(profile, results)", "setup('demo', results)"), "dsaml.colab.SETUP"),
     "imports twice": (add("code", "import this"), "into one cell"),
     "long cell": (add("code", "\n".join(f"a{n} = {n}" for n in range(30))), "has 30 lines"),
+    "wide line": (add("code", f"x = '{'a' * 80}'"), "line 1 is wider than 80 columns"),
     "the repository's own code": (add("code", "from book.builder import markdown"), "imports book, which is not installed"),
     "a class": (add("code", "class Model:\n    pass"), "defines a class"),
     "figure without alternative text": (add("code", "show(figures.ranks(curves))"), "no alternative text"),
