@@ -124,6 +124,8 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
         if (root / name).is_dir():
             shutil.copytree(root / name, target / name, ignore=ignore)
     (target / "book").mkdir(parents=True, exist_ok=True)
+    sources = shutil.ignore_patterns("__pycache__", "reference")  # of the listings; not the reference run's results
+    shutil.copytree(root / "dsaml", target / "dsaml", ignore=sources)
     for notebook in sorted((root / "notebooks").glob("*.ipynb")):
         notebooks.tidy(executed / notebook.name, target / "notebooks" / notebook.name, root)
 
