@@ -38,6 +38,7 @@ from dsaml.errors import DsamlError
 from dsaml.experiment.prepare import prepare
 from dsaml.experiment.reproduce import demo_results
 from dsaml.io import write_json
+from dsaml.listen import page
 from dsaml.listen.light import train_light
 from dsaml.listen.personal import DEMO_MODEL
 
@@ -47,7 +48,10 @@ log = logging.getLogger(__name__)
 def compute_results(profile: str, results: Path, cache: Path) -> None:
     """Every number of the book under ``results``, and a model for one's own music (the default compute step)."""
     demo_results(get_profile(profile), results, cache)
-    train_light(prepare(get_profile(profile), cache), 0).save(results.parents[1] / DEMO_MODEL)
+    experiment = prepare(get_profile(profile), cache)
+    model = train_light(experiment, 0)
+    model.save(results.parents[1] / DEMO_MODEL)
+    page.write(model, experiment, results)
 
 
 @dataclass(frozen=True)

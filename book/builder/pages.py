@@ -72,8 +72,11 @@ def _player(root: Path, target: Path, results: Path) -> None:
     """Lay out what the page with the player loads: its script and style, clips, curves, wavesurfer.js."""
     shutil.copytree(root / "book" / "_player", target)
     shutil.copytree(results / "player", target, dirs_exist_ok=True)
-    document = read_result(results / "player.json")
-    data = {key: value for key, value in document.items() if key != "provenance"}
+    data = read_result(results / "player.json")
+    if (results / "light.json").is_file():  # `reproduce book` computes none
+        data["light"] = read_result(results / "light.json")
+        del data["light"]["provenance"]
+    del data["provenance"]
     (target / "data.js").write_text(f"window.dsamlPlayer = {json.dumps(data)};\n", encoding="utf-8")
     script = from_npm(*WAVESURFER, root / "cache")
     if script:

@@ -112,6 +112,15 @@ class LightModel:
             about["left_out"] = self._left_out(pairs)
         return dataclasses.replace(self, about=about, listener=own)
 
+    @torch.no_grad()
+    def terms(self, song: Path, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """What a listener's curve of a song is made of, ``tanh(base + basis w)``: base (T, 2) and basis (T, 2, RANK + 1).
+
+        T is ``steps``, from where the labels of the training data began.
+        """
+        h = self._heard(song, self.profile.audio, steps)
+        return self.method.average(h)[0, 0].numpy(), self.method.basis(h)[0, 0].numpy()
+
     def save(self, path: str | Path) -> None:
         """Write the model to a ``.safetensors`` file that :func:`dsaml.load` reads."""
         tensors = {f"method.{name}": tensor for name, tensor in self.method.state_dict().items()}

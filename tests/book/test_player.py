@@ -38,20 +38,22 @@ def cases() -> list[Case]:
 
 
 def test_songs_are_ordered_by_disagreement() -> None:
-    assert player.songs_by_disagreement(cases()) == ["b", "c", "a"]
+    spread = player.disagreement(cases())
+    assert list(spread) == ["b", "c", "a"]
+    assert spread["b"] == pytest.approx(50 * spread["a"])
 
 
 def test_listeners_run_from_the_largest_gain_to_the_smallest() -> None:
-    rows = player.listeners_of("a", cases())
+    rows = player.shown_of("a", cases())
     gains = [row["ccc_after"] - row["ccc_before"] for row in rows]
     assert len(rows) == len(player.LISTENERS) and gains == sorted(gains, reverse=True)
     assert rows[0]["id"] == "p5" and rows[0]["ccc_after"] == 1.0 and rows[-1]["id"] == "p0"
-    assert np.shape(rows[0]["own"]) == (STEPS, 2)
+    assert np.shape(rows[0]["after"]) == (STEPS, 2)
 
 
 def test_a_listener_whose_support_it_was_is_left_out() -> None:
     left = [case for case in cases() if (case.annotator, case.song) != ("p5", "a")]
-    assert "p5" not in {row["id"] for row in player.listeners_of("a", left)}
+    assert "p5" not in {row["id"] for row in player.shown_of("a", left)}
 
 
 @pytest.fixture
@@ -76,6 +78,9 @@ def test_clips_last_as_long_as_the_curves(written: tuple[Path, dict]) -> None:
         assert abs(sf.info(file).duration - document["seconds"]) < 0.2
         assert file.stat().st_size < 600_000
         assert len(song["average"]) * document["step"] == document["seconds"]
+        truth = {case.annotator: case.curves[TRUTH] for case in cases() if case.song == song["id"]}
+        assert set(song["listeners"]) == set(truth) >= {row["id"] for row in song["shown"]}
+        assert all(np.allclose(curve, truth[who], atol=6e-4) for who, curve in song["listeners"].items())
         assert len(song["peaks"]) == player.PEAKS and 0 <= min(song["peaks"]) <= max(song["peaks"]) <= 1
 
 
@@ -84,7 +89,10 @@ def test_files_travel_with_the_book(
 ) -> None:
     folder, document = written
     monkeypatch.setattr(pages, "from_npm", lambda package, member, cache: None)
-    write_result(folder.parent / "player.json", document, provenance(DEMO, None, seeds=[0], seconds=1.0, real=False))
+    stamp = provenance(DEMO, None, seeds=[0], seconds=1.0, real=False)
+    light = {"noise": [0.5, 0.5], "songs": {}}
+    write_result(folder.parent / "player.json", document, stamp)
+    write_result(folder.parent / "light.json", light, stamp)
     root = tmp_path / "root"
     (root / "notebooks").mkdir(parents=True)
     (root / "_toc.yml").write_text("root: book/index\n")
@@ -95,11 +103,23 @@ def test_files_travel_with_the_book(
         (root / "book/_player" / file.name).write_bytes(file.read_bytes())
     pages.stage(root, root / "stage", root / "executed", folder.parent)
     laid_out = root / "stage/_extra/player"
-    assert {"player.js", "player.css", "data.js", "a.mp3", "b.mp3", "c.mp3"} <= {
-        file.name for file in laid_out.iterdir()
-    }
+    there = {file.name for file in laid_out.iterdir()}
+    assert {"light.js", "parts.js", "player.js", "draw.js", "player.css", "data.js", "a.mp3", "b.mp3", "c.mp3"} <= there
     script = (laid_out / "data.js").read_text(encoding="utf-8")
-    assert json.loads(script.removeprefix("window.dsamlPlayer = ").rstrip(";\n")) == document
+    assert json.loads(script.removeprefix("window.dsamlPlayer = ").rstrip(";\n")) == document | {"light": light}
+
+
+def test_more_songs_are_taken_at_even_distances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [Case(who, "s", f"{k:02d}", {TRUTH: np.full((STEPS, 2), sign * k / 20)}) for k in range(16)
+            for who, sign in (("p", 1), ("q", -1))]  # fmt: skip
+    for case in many:
+        case.curves.update({name: np.zeros((STEPS, 2)) for name in (MEAN_LABEL, BEFORE, MAML_ANNOTATOR)})
+    songs = {case.song: Song(case.song, tmp_path, True) for case in many}
+    experiment = SimpleNamespace(profile=DEMO, dataset=SimpleNamespace(songs=songs), store=SimpleNamespace(steps=STEPS))
+    monkeypatch.setattr(player, "excerpt", lambda path, start, seconds: (np.ones(player.PEAKS), 8_000))
+    document = player.write(experiment, many, tmp_path / "player")
+    assert [song["id"] for song in document["songs"]] == ["15", "12", "09", "06", "03", "00"]
+    assert document["songs"][0]["title"] == "song 15: listeners differ by 0.75"
 
 
 def test_a_sound_in_a_notebook_is_one_that_every_browser_plays(monkeypatch: pytest.MonkeyPatch) -> None:
