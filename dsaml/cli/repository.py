@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from dsaml.cli.common import ProfileOption
+from dsaml.cli.common import DeviceOption, ProfileOption
 from dsaml.cli.outputs import check_folder, check_output, holds_json
 from dsaml.errors import DsamlError
 
@@ -39,12 +39,15 @@ def book(
     profile: ProfileOption = "demo",
     only: Annotated[str | None, typer.Option("--only", help="Execute one notebook alone: 04.")] = None,
     compute: Annotated[bool, typer.Option(help="Off: draw again from the results that are already there.")] = True,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Compute the results, execute the notebooks, build the book into _build/html; skips what is unchanged."""
+    from dsaml.devices import choose_device
+
     build = in_repository("book.builder.build").build
     for folder in ("_build", "cache", "results"):
         check_folder(Path(folder))
-    page = build(profile, only, compute=compute)
+    page = build(profile, only, compute=compute, device=choose_device(device))
     if page:
         typer.echo(page)
 

@@ -15,6 +15,7 @@ import numpy as np
 from dsaml import __version__
 from dsaml.config import Profile
 from dsaml.data.base import Dataset
+from dsaml.devices import describe
 from dsaml.errors import DsamlError, require_file
 from dsaml.io import DAMAGED, KEY, document_digest, write_bytes_atomically
 
@@ -60,7 +61,7 @@ def provenance(
     seconds : float
         Wall-clock time of the computation.
     device : str
-        "cpu", "cuda", "mps".
+        "cpu", "cuda", "mps"; of a GPU the stamp has the name too.
     real : bool, optional
         Overrides ``dataset.real``, for numbers that come from no data set (simulated study answers: False).
     """
@@ -74,7 +75,7 @@ def provenance(
         "configuration": profile.digest(),
         "seeds": list(seeds),
         "seconds": round(seconds, 1),
-        "device": device,
+        "device": describe(device),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "packages": {"dsaml": __version__} | {name: installed_version(name) for name in PACKAGES},

@@ -35,6 +35,7 @@ class LoadedModel:
     about: dict[str, Any]  # where it comes from, or whom it is personalized for
     encoder: GlobalEncoder
     name: str  # of its file, for messages
+    device: str = "cpu"  # where it computes, as torch names it
 
     def predict(self, song: str | Path, start: float = 0.0) -> pd.DataFrame:
         """Arousal and valence of an audio file at 2 Hz.
@@ -59,12 +60,12 @@ class LoadedModel:
         if not 0 <= start < math.inf:
             raise DsamlError(f"--start is {start}: give the first predicted second, 0 or more")
         audio = dataclasses.replace(self.profile.audio, label_start=start)
-        features, model = song_features(Path(song), audio, self.encoder), self.model
+        features, model = song_features(Path(song), audio, self.encoder).to(self.device), self.model
         with torch.no_grad(), mode(model, "eval"):
             # a slice is in up to 60 windows, and the adapter knows one slice at a time: once for each is enough
             local = torch.cat([model.local_features(part[None])[0] for part in features.log_mel.split(AT_ONCE)])
             whole = Features(local, features.global_embedding)
-            curve = predict_song(lambda x, g: model(x, g, "local").prediction, whole).numpy()
+            curve = predict_song(lambda x, g: model(x, g, "local").prediction, whole).cpu().numpy()
         self._check(song, curve)
         return pd.DataFrame(np.column_stack((slice_times(len(curve), audio), curve)), columns=list(COLUMNS))
 
@@ -93,7 +94,8 @@ class LoadedModel:
         """
         song = Path(song)
         audio, target = self._target(Path(curve), largest_gap)
-        features = song_features(song, audio, self.encoder, len(target))
+        target = target.to(self.device)
+        features = song_features(song, audio, self.encoder, len(target)).to(self.device)
         x, embedding = features.log_mel[None], features.global_embedding[None]  # one song
         support = Batch(x[None], embedding[None], target[None, None])  # of one task
 
@@ -133,7 +135,7 @@ class LoadedModel:
             raise DsamlError(f"{self.name}: gives values for {song} that are no numbers; use another model")
 
 
-def load(path: str | Path, imagebind: str | Path | None = None) -> LoadedModel:
+def load(path: str | Path, imagebind: str | Path | None = None, device: str = "cpu") -> LoadedModel:
     """Read a model file that ``train`` or ``personalize`` wrote.
 
     Parameters
@@ -141,6 +143,8 @@ def load(path: str | Path, imagebind: str | Path | None = None) -> LoadedModel:
     path : path
     imagebind : path, optional
         ImageBind's weights, where the model needs them.
+    device : str
+        Where it computes, as torch names it: "cpu", "cuda".
 
     Raises
     ------
@@ -148,4 +152,5 @@ def load(path: str | Path, imagebind: str | Path | None = None) -> LoadedModel:
         If the file is no model of this package, or its encoder lacks its weights.
     """
     model, profile, about = load_model(path)
-    return LoadedModel(model, profile, about, make_encoder(profile, Path(imagebind) if imagebind else None), str(path))
+    encoder = make_encoder(profile, Path(imagebind) if imagebind else None, device=device)
+    return LoadedModel(model.to(device), profile, about, encoder, str(path), device)
