@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -129,7 +130,7 @@ class Profile:
     warm_start: SupervisedConfig | None = None  # supervised steps on mean labels before MAML; the paper has none
     supervised: SupervisedConfig = field(default_factory=SupervisedConfig)  # the non-meta model
     meta: MetaConfig = field(default_factory=MetaConfig)
-    encoder: str = "imagebind"  # global encoder: "imagebind" or "mel"
+    encoder: str = "imagebind"  # global encoder, one of ENCODERS
     baseline_width: float = 1.0  # of the four baselines; 1 is as published
     baseline_steps: int = 2000  # MAML steps of the four baselines
     baseline_tasks: int = 16  # tasks in one of these steps
@@ -188,16 +189,47 @@ DEMO = Profile(
 )
 
 PROFILES = {"demo": DEMO, "paper": PAPER}
+ENCODERS = ("mel", "imagebind", "imagebind-44k")  # the last one hears audio at 44.1 kHz, as in the released code
 
 
 def get_profile(name: str) -> Profile:
-    """Look a profile up by name.
+    """Look a profile up by name: one of ``PROFILES``, or what :func:`adjusted` called it ("paper-mel-3-steps").
 
     Raises
     ------
     DsamlError
         If there is no such profile.
     """
-    if name not in PROFILES:
+    known, encoders = ("|".join(map(re.escape, names)) for names in (PROFILES, ENCODERS))
+    parts = re.fullmatch(rf"({known})(?:-({encoders}))?(-released)?(?:-([1-9]\d{{0,8}})-steps)?", name)
+    if parts is None:
         raise DsamlError(f"profile '{name}' does not exist; choose one of: {', '.join(PROFILES)}")
-    return PROFILES[name]
+    base, encoder, variant, steps = parts.groups()
+    return adjusted(PROFILES[base], encoder, "released" if variant else "paper", int(steps) if steps else None)
+
+
+def adjusted(
+    profile: Profile, encoder: str | None = None, variant: str = "paper", steps: int | None = None
+) -> Profile:
+    """One of ``PROFILES`` with what the command line may change; its name, which stands in every stamp, says what that is.
+
+    Parameters
+    ----------
+    profile : Profile
+    encoder : str, optional
+        Another global encoder, one of ``ENCODERS``.
+    variant : {"paper", "released"}
+        "released": the model is that of the authors' code (:func:`released`).
+    steps : int, optional
+        Outer steps of every training, in place of the profile's own: a few of them try everything out.
+    """
+    name, changes = profile.name, {}
+    if encoder not in (None, profile.encoder):
+        name, changes = f"{name}-{encoder}", {"encoder": encoder}
+    if variant == "released":
+        name, changes = f"{name}-released", changes | {"model": released(profile.model)}
+    if steps is not None:
+        name, changes = f"{name}-{steps}-steps", changes | {"baseline_steps": steps}
+        trainings = {key: getattr(profile, key) for key in ("warm_start", "supervised", "meta")}
+        changes |= {key: dataclasses.replace(own, steps=steps) for key, own in trainings.items() if own}
+    return dataclasses.replace(profile, name=name, **changes)

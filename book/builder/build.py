@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,9 @@ from dsaml.listen.personal import DEMO_MODEL
 log = logging.getLogger(__name__)
 
 
-def compute_results(profile: str, results: Path, cache: Path) -> None:
+def compute_results(profile: str, results: Path, cache: Path, device: str = "cpu") -> None:
     """Every number of the book under ``results``, and a model for one's own music (the default compute step)."""
-    demo_results(get_profile(profile), results, cache)
+    demo_results(get_profile(profile), results, cache, device)
     experiment = prepare(get_profile(profile), cache)
     model = train_light(experiment, 0)
     model.save(results.parents[1] / DEMO_MODEL)
@@ -211,13 +212,14 @@ def build(
     root: Path = Path(),
     compute: bool = True,
     steps: Steps | None = None,
+    device: str = "cpu",
 ) -> Path | None:
     """Build the book.
 
     Parameters
     ----------
     profile : str
-        Whose results the book shows: ``results/<profile>/``.
+        The run that the book is built from: ``results/<profile>/``. Tables and claims of the runs beside it are shown too.
     only : str, optional
         Number or name of the one notebook to execute. The book is rendered if the others were executed before.
     root : Path
@@ -226,6 +228,8 @@ def build(
         False leaves the results as they are and only draws them again.
     steps : Steps, optional
         Replaces parts of the work, for tests.
+    device : str
+        Where the results are computed, as torch names it.
 
     Returns
     -------
@@ -238,15 +242,15 @@ def build(
         If another process is building it; for a failing cell, an unknown parameter, a missing ``parameters`` tag, outputs in a
         source, a name in the prose that no result gives, a warning while rendering, a page without HTML.
     """
-    steps = steps or Steps()
+    steps = steps or Steps(compute=partial(compute_results, device=device))
     get_profile(profile)
     root = root.resolve()
     toc_pages(root / "_toc.yml")
     with _alone(root / "_build"):
-        return _build(profile, only, root, compute, steps)
+        return _build(profile, only, root, compute, steps, device)
 
 
-def _build(profile: str, only: str | None, root: Path, compute: bool, steps: Steps) -> Path | None:
+def _build(profile: str, only: str | None, root: Path, compute: bool, steps: Steps, device: str) -> Path | None:
     results, staged, executed = root / "results" / profile, root / "_build/stage", root / "_build/executed"
     ledger = Ledger(root / "_build/done.json")
     base = digest(root / "dsaml", root / "book" / "builder", root / "data", installed())
@@ -256,7 +260,7 @@ def _build(profile: str, only: str | None, root: Path, compute: bool, steps: Ste
     if problems := [found for source in chosen for found in notebooks.problems(source, parameters_of(profile))]:
         raise DsamlError("\n".join(problems))
     if compute:
-        _compute(profile, root, results, ledger, digest(base, profile), steps)
+        _compute(profile, root, results, ledger, digest(base, profile, device), steps)
     _execute(chosen, profile, root, ledger, base, steps)
 
     waiting = [

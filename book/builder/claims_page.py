@@ -1,15 +1,15 @@
-"""The page of claims, from the result files ``claims-*.json`` of a profile, and the list of claims for other pages."""
+"""The page of claims, from the result files ``claims-*.json`` of all runs, and the list of claims for other pages."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from book.builder import markdown
+from book.builder import markdown, reference
 from dsaml.evaluate.bootstrap import p_text
 from dsaml.experiment import claims
-from dsaml.experiment.results import read_result, stamp_line
+from dsaml.experiment.results import stamp_line
 from dsaml.plots.curves import evidence
 
 UNITS = {"separation": "separation in seconds"}  # of differences that are not CCC
@@ -58,28 +58,48 @@ def _verdict(claim: Mapping[str, Any]) -> str:
     return f"**{claim['verdict']}**" if decided else claim["verdict"]
 
 
-def text(dataset: str, results: Path, figures: Path) -> str:
-    """The claims on one data set: verdicts, a picture of all differences, and their numbers."""
-    file = results / f"claims-{dataset}.json"
-    if not file.is_file():
-        return f"*Not run: `python -m dsaml reproduce all --dataset {dataset}` writes {file.name}.*"
-    document = read_result(file)
+OWN_SECTION = ("synthetic", "stress", "deam")  # data sets that have a section of their own on the page
+OTHERS = "others"  # the section of all others
+
+
+def text(dataset: str, runs: Sequence[Path], figures: Path) -> str:
+    """The claims on one data set, or on the ``OTHERS``: of every run that judges them, the book's own first.
+
+    Parameters
+    ----------
+    dataset : str
+    runs : sequence of Path
+        Folders of result files.
+    figures : Path
+        Folder beside the page, where its figures are put.
+    """
+    every = [(file, document, file.stem.removeprefix("claims-")) for file, document in reference.found(runs, "claims-*.json")]
+    wanted = [one for one in every if one[2] == dataset or (dataset == OTHERS and one[2] not in OWN_SECTION)]
+    if not wanted:
+        if dataset == OTHERS:
+            return "*None was run here.*"
+        return f"*Not run: `python -m dsaml reproduce all --dataset {dataset}` writes claims-{dataset}.json.*"
+    return "\n\n".join(_judged(*one, figures) for one in wanted)
+
+
+def _judged(file: Path, document: Mapping[str, Any], dataset: str, figures: Path) -> str:
+    """The claims of one run: verdicts, a picture of all differences, and their numbers."""
     judged = document["claims"]
     if [(c["id"], c["text"]) for c in judged] != [(c.id, c.text) for c in claims.CLAIMS]:
-        return f"*{file.name} judges another list of claims: `python -m dsaml reproduce all --dataset {dataset}` writes it anew.*"
-    seeds = len(document["provenance"]["seeds"])
+        again = f"`python -m dsaml reproduce all --dataset {dataset}` writes it anew"
+        return f"*{file.parent.name}/{file.name} judges another list of claims: {again}.*"
     header = ("", "claim", "the paper's evidence", "here: the difference that decides", "verdict", "python -m dsaml …")
     rows = [
         [c.id, c.text, c.evidence, _deciding(found), _verdict(found), f"`{c.command.split('dsaml ')[1]}`"]
         for c, found in zip(claims.CLAIMS, judged, strict=True)
     ]
-    parts = [f"With {seeds} training seed{'s' if seeds > 1 else ''}.", markdown.table(header, rows, numbers=False)]
+    parts = [f"{reference.title(document, file.parent.name)}.", markdown.table(header, rows, numbers=False)]
     if of_ccc := [c for c in judged if any(name not in UNITS for _, name, _ in _differences(c))]:
         alt = "Paired CCC differences with 95 % intervals under each claim, arousal on the left, valence on the right."
         parts += [
             "Every CCC difference behind a verdict, with its 95 % interval (not corrected). Green is above zero and orange "
             "below with p < 0.05 after Holm's correction within the claim; grey is neither:",
-            markdown.picture(evidence(of_ccc), figures / f"{file.stem}.svg", alt),
+            markdown.picture(evidence(of_ccc), figures / f"{file.stem}-{file.parent.name}.svg", alt),
         ]
     every = [
         [c["id"], row["better"], row["worse"], UNITS.get(name, name), markdown.difference(cell), p_text(cell)]

@@ -119,7 +119,8 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
     executed : Path
         Executed notebooks.
     results : Path
-        The pages' numbers, tables, pictures and sounds.
+        The run that the book is built from: ``numbers.json`` and, under ``index/``, the figure and the clip of the first page.
+        The runs beside it are shown on the pages of tables and claims.
     """
     shutil.rmtree(target, ignore_errors=True)
     ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "builder", "reference")
@@ -146,12 +147,11 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
 
     if all_real(results):
         (target / "book/_banner.md").write_text("```{note}\nComputed on real data.\n```\n", encoding="utf-8")
-    run = root / "dsaml" / "reference" / results.name
-    shown = reference.choose(results, run, target.parent / "shown")
-    values = prose.numbers(shown) | prose.facts(root / "data") | claims_page.words()
+    runs = reference.choose(results.name, results.parent, root / "dsaml" / "reference", target.parent / "shown")
+    values = prose.numbers(runs[0]) | prose.facts(root / "data") | claims_page.words()
     values |= {"in_colab": IN_COLAB[address.PUBLISHED]}
-    made = prose.makers(root, shown, target / "book/_figures") | {
-        "reference": lambda name: reference.comparison(results, run)
+    made = prose.makers(root, runs, target / "book/_figures") | {
+        "reference": lambda name: reference.comparison(results, root / "dsaml" / "reference" / results.name)
     }
     prose.fill(target / "book", values, made)
     shutil.copy(root / "_toc.yml", target / "_toc.yml")

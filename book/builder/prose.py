@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ MARK = re.compile(r"<!-- ([a-z]+)(?:: ([a-z0-9-]+))? -->")
 
 
 def numbers(results: Path) -> dict[str, str]:
-    """The numbers of a profile: the flat mapping in ``numbers.json``, and its stamp under the name ``stamp``."""
+    """The numbers of a run: the flat mapping in ``numbers.json``, and its stamp under the name ``stamp``."""
     path = results / "numbers.json"
     if not path.is_file():
         return {}
@@ -54,19 +54,29 @@ def facts(data: Path) -> dict[str, str]:
     return {name: value for prefix, document in documents.items() for name, value in walk(prefix, document)}
 
 
-def makers(root: Path, results: Path, figures: Path) -> dict[str, Callable[[str], str]]:
-    """What puts text in the place of a mark, by page; ``figures`` is a folder beside the pages, for their pictures."""
+def makers(root: Path, runs: Sequence[Path], figures: Path) -> dict[str, Callable[[str], str]]:
+    """What puts text in the place of a mark, by page.
+
+    Parameters
+    ----------
+    root : Path
+        The repository.
+    runs : sequence of Path
+        Folders of result files, see :func:`book.builder.reference.choose`.
+    figures : Path
+        A folder beside the pages, for their pictures.
+    """
     data = root / "data"
     return {
         "api": lambda name: api_page.text(root / "dsaml"),
-        "claims": lambda name: claims_page.text(name, results, figures),
+        "claims": lambda name: claims_page.text(name, runs, figures),
         "floors": lambda name: floors_page.text(read_facts(data / "floors.json"), paper_page.read(data)),
         "method": lambda name: method_page.text(name, data),
         "paper": lambda name: (
             claims_page.listed() if name == "claims" else paper_page.text(name, paper_page.read(data))
         ),
         "speed": lambda name: speed_page.text(name, data / "bench", figures),
-        "tables": lambda name: tables_page.text(name, results, paper_page.read(data), figures),
+        "tables": lambda name: tables_page.text(name, runs, paper_page.read(data), figures),
     }
 
 

@@ -1,8 +1,9 @@
-"""The reference run: complete results with three training seeds, in ``dsaml/reference``, and how this build's own compare.
+"""Which results the pages show: every run that is there, the book's own profile first; and how this build's own compare.
 
-The book's build trains one seed and a part of the rows. So tables, claims and the numbers of the prose come from the reference
-run, unless this machine has results with as many training seeds of its own. It comes with the package, so that a notebook on a
-machine without results shows it too.
+A *run* is a folder of result files: ``results/<run>``. The reference run (``dsaml/reference/<run>``) is complete and has three
+training seeds, the book's build trains one seed and a part of the rows. So tables, claims and the numbers of the prose come from
+the reference run, unless this machine has results with as many training seeds of its own. It comes with the package, so that a
+notebook on a machine without results shows it too.
 
 ``python -m book.builder.reference results/demo`` makes what ``python -m dsaml reproduce all`` wrote the reference run.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,23 +59,48 @@ def keep(results: Path, target: Path) -> list[Path]:
     return [target / name for name in documents]
 
 
-def choose(results: Path, reference: Path, target: Path) -> Path:
-    """Lay out what the pages show: of each file the one with more training seeds, this build's own where both have as many.
+def choose(own: str, results: Path, reference: Path, target: Path) -> list[Path]:
+    """Lay out what the pages show: of each file the one with more training seeds, this machine's own where both have as many.
+
+    Parameters
+    ----------
+    own : str
+        The run that the book is built from.
+    results, reference : Path
+        Folders of runs.
+    target : Path
+        Is written anew.
 
     Returns
     -------
-    Path
-        ``target``, which is written anew.
+    list of Path
+        One folder for each run that has anything to show: ``own``, which always is there, then the others by name.
     """
     shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
+    (target / own).mkdir(parents=True)
     for pattern in FILES:
         for folder in (reference, results):  # the second one stands where both have as many seeds
-            for file in sorted(folder.glob(pattern)):
-                there = target / file.name
+            for file in sorted(folder.glob(f"*/{pattern}")):
+                there = target / file.parent.name / file.name
+                there.parent.mkdir(exist_ok=True)
                 if not there.is_file() or _seeds(file) >= _seeds(there):
                     shutil.copy(file, there)
-    return target
+    return sorted(target.iterdir(), key=lambda run: (run.name != own, run.name))
+
+
+def found(runs: Iterable[Path], pattern: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every result file of a kind with its content, run by run."""
+    for run in runs:
+        for file in sorted(run.glob(pattern)):
+            yield file, read_result(file)
+
+
+def title(document: Mapping[str, Any], run: str) -> str:
+    """What a result is, for the line above it: data set, real or synthetic, profile, run if it has another name, encoder, seeds."""
+    stamp, count = document["provenance"], len(document["provenance"]["seeds"])
+    kind, seeds = "real data" if stamp["real"] else "synthetic data", "seed" if count == 1 else "seeds"
+    profile = f"profile `{stamp['profile']}`" + (f" in `results/{run}`" if run != stamp["profile"] else "")
+    return f"**{stamp['dataset']}** ({kind}), {profile}, encoder `{stamp['encoder']}`, {count} training {seeds}"
 
 
 def _seeds(file: Path) -> int:

@@ -1,20 +1,20 @@
-"""The page of tables, from the result files ``tables-*.json`` of a profile.
+"""The page of tables, from the result files ``tables-*.json`` of all runs.
 
 A cell without a number says why there is none, and which command would fill it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from book.builder import markdown
+from book.builder import markdown, reference
 from book.builder.paper_page import DATASETS, row_name
 from dsaml.config import DIMENSIONS, METRICS
 from dsaml.evaluate.bootstrap import p_text
 from dsaml.evaluate.oracles import AVERAGE_CURVE_SPREAD, OWN_CURVE
-from dsaml.experiment.results import read_result, stamp_line
+from dsaml.experiment.results import stamp_line
 from dsaml.plots.curves import forest
 
 SLASH = "\u00a0/\u00a0"  # between arousal and valence
@@ -95,35 +95,35 @@ def _not_run(name: str, have: set[str]) -> list[str]:
     return parts
 
 
-def text(name: str, results: Path, published: Mapping[str, Any], figures: Path) -> str:
-    """What stands under a heading of the tables page: one block, for each data set at hand.
+def text(name: str, runs: Sequence[Path], published: Mapping[str, Any], figures: Path) -> str:
+    """What stands under a heading of the tables page: one block, of every run and data set at hand.
 
     Parameters
     ----------
     name : str
         The block's name.
-    results : Path
-        Folder of the result files.
+    runs : sequence of Path
+        Folders of result files, the book's own first.
     published : mapping
         The paper's tables.
     figures : Path
         Folder beside the page, where its figures are put.
     """
     parts, have = [], set()
-    for file in sorted(results.glob("tables-*.json")):
-        document, dataset = read_result(file), file.stem.removeprefix("tables-")
-        block, stamp = document["blocks"][name], document["provenance"]
-        have.add(dataset)
-        if not set(block["paper_rows"].values()) & set(block["rows"]):
+    for file, document in reference.found(runs, "tables-*.json"):
+        block = document["blocks"].get(name)
+        if not block or not set(block["paper_rows"].values()) & set(block["rows"]):
             continue  # nothing of this table was trained on this data set
-        real, seeds = "real data" if stamp["real"] else "synthetic data", len(stamp["seeds"])
+        have.add(document["provenance"]["dataset"])
+        seeds = len(document["provenance"]["seeds"])
         parts.append(
-            f"**{dataset}** ({real}), protocol `{block['protocol']}`, {seeds} training seed(s), "
+            f"{reference.title(document, file.parent.name)}, protocol `{block['protocol']}`, "
             f"{block['annotators']} annotator(s), {block['songs']} songs. Intervals resample {block['unit']}."
             + (" With one seed they say nothing about another training run." if seeds == 1 else "")
         )
         alt = "CCC of each row with its 95 % interval, arousal on the left, valence on the right; the table has the numbers."
-        parts.append(markdown.picture(forest(block["rows"]), figures / f"{name}-{file.stem}.svg", alt))
+        picture = figures / f"{name}-{file.stem}-{file.parent.name}.svg"
+        parts.append(markdown.picture(forest(block["rows"]), picture, alt))
         parts.append(table(block, published[block["table"]], seeds))
         ours = block["paper_rows"]["Ours"]
         if name == "table4" and document["gap_closed"]:

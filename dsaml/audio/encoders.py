@@ -7,20 +7,20 @@ from pathlib import Path
 from dsaml.audio.encoder_windows import GlobalEncoder
 from dsaml.audio.imagebind import DIM, ImageBindEncoder
 from dsaml.audio.mel_encoder import MelEncoder
-from dsaml.config import Profile
+from dsaml.config import ENCODERS, Profile
 from dsaml.errors import DsamlError
 
 
-def make_encoder(
-    profile: Profile, imagebind: Path | None = None, *, device: str = "cpu", released_rate: bool = False
-) -> GlobalEncoder:
-    """The global encoder that a profile names: "mel", made as wide as the model, or "imagebind".
+def make_encoder(profile: Profile, imagebind: Path | None = None, *, device: str = "cpu") -> GlobalEncoder:
+    """The global encoder that a profile names: "mel", made as wide as the model, "imagebind", or "imagebind-44k".
 
     Parameters
     ----------
     profile : Profile
     imagebind : Path, optional
-        ImageBind's weights, see :class:`dsaml.audio.imagebind.ImageBindEncoder`; so for the rest.
+        ImageBind's weights, see :class:`dsaml.audio.imagebind.ImageBindEncoder`.
+    device : str
+        Where ImageBind runs.
 
     Raises
     ------
@@ -29,11 +29,11 @@ def make_encoder(
     """
     if profile.encoder == "mel":
         return MelEncoder(profile.model.dim, profile.audio)
-    if profile.encoder != "imagebind":
-        raise DsamlError(f"encoder '{profile.encoder}' does not exist; choose one of: mel, imagebind")
+    if profile.encoder not in ENCODERS:
+        raise DsamlError(f"encoder '{profile.encoder}' does not exist; choose one of: {', '.join(ENCODERS)}")
     if profile.model.dim != DIM:
         raise DsamlError(
             f"ImageBind gives {DIM} numbers, profile '{profile.name}' has a model of width {profile.model.dim}; "
             "use --profile paper, or the mel encoder"
         )
-    return ImageBindEncoder(imagebind, device, released_rate=released_rate)
+    return ImageBindEncoder(imagebind, device, released_rate=profile.encoder == "imagebind-44k")

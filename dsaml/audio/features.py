@@ -48,6 +48,10 @@ class Features:
     log_mel: Tensor
     global_embedding: Tensor
 
+    def to(self, device: str | torch.device) -> Features:
+        """The same on a device."""
+        return Features(self.log_mel.to(device), self.global_embedding.to(device))
+
 
 def song_features(
     path: Path,

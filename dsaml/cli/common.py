@@ -8,18 +8,33 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from dsaml.config import LARGEST_SEED
+from dsaml import config
+from dsaml.config import LARGEST_SEED, Profile
 
 console = Console(markup=False, highlight=False)  # names of files are no markup
 
 DatasetName = Literal["deam", "pmemo", "folder", "synthetic", "stress"]  # dsaml.data.base.LOADERS
-EncoderName = Literal["mel", "imagebind"]
+EncoderName = Literal["mel", "imagebind", "imagebind-44k"]  # dsaml.config.ENCODERS
 Mode = Literal["dmer", "pdmer"]  # averaged labels, or annotator tasks
 
 SEEDS: dict[str, Any] = {"min": 0, "max": LARGEST_SEED}
 DatasetOption = Annotated[DatasetName, typer.Option("--dataset", help="Which data set lies under --root.")]
 RootOption = Annotated[Path, typer.Option("--root", help="The data set's own folder.")]
 ProfileOption = Annotated[str, typer.Option("--profile", help="Sizes and settings: demo (minutes) or paper.")]
+EncoderOption = Annotated[
+    EncoderName | None,
+    typer.Option("--encoder", help="Not the profile's; mel needs no download, -44k feeds ImageBind as the released code."),
+]
+VariantOption = Annotated[
+    Literal["paper", "released"],
+    typer.Option("--variant", help="released: the authors' code; a linear layer after fusion, other attention targets."),
+]
+StepsOption = Annotated[
+    int | None, typer.Option("--steps", help="Outer steps of every training, not the profile's; a few try it out.", min=1)
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="Where to compute: cpu, cuda, mps; auto: cuda where there is a GPU, else cpu.")
+]
 CacheOption = Annotated[Path, typer.Option("--cache", help="Features and checkpoints.")]
 DEMO_MODEL = Path("models/demo.safetensors")  # dsaml.listen.personal.DEMO_MODEL, without waiting for torch
 CheckpointOption = Annotated[
@@ -37,3 +52,8 @@ AcceptOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 SaveOption = Annotated[Path | None, typer.Option("--save", help="Also merge the numbers into this JSON file.")]
+
+
+def chosen_profile(name: str, encoder: str | None, variant: str = "paper", steps: int | None = None) -> Profile:
+    """A profile by name, with what the other options change."""
+    return config.adjusted(config.get_profile(name), encoder, variant, steps)

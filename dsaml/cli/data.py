@@ -15,13 +15,15 @@ from dsaml.cli.common import (
     SEEDS,
     DatasetName,
     DatasetOption,
-    EncoderName,
+    DeviceOption,
+    EncoderOption,
     ForceOption,
     JsonOption,
     Mode,
     ProfileOption,
     RootOption,
     SaveOption,
+    chosen_profile,
     console,
 )
 from dsaml.cli.outputs import check_folder, check_output, safetensors_metadata
@@ -84,9 +86,7 @@ def check(
 def features(
     dataset: DatasetOption,
     root: RootOption,
-    encoder: Annotated[
-        EncoderName | None, typer.Option("--encoder", help="mel needs no download; by default the profile's.")
-    ] = None,
+    encoder: EncoderOption = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option("--checkpoint", help="ImageBind's weights (CC BY-NC-SA 4.0, non-commercial use only)."),
@@ -97,10 +97,7 @@ def features(
         float, typer.Option("--hop-seconds", min=0.5, help="Full songs: s between two windows of the global encoder.")
     ] = 2.0,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Songs at a time, one core each.")] = 1,
-    device: Annotated[str, typer.Option("--device", help="Where ImageBind runs: cpu, cuda, mps.")] = "cpu",
-    released_rate: Annotated[
-        bool, typer.Option("--released-rate", help="Feed ImageBind 44.1 kHz, as the released code, not 16 kHz.")
-    ] = False,
+    device: DeviceOption = "auto",
 ) -> None:
     """Compute the features of every song with audio and labels, once; a stopped run goes on where it was.
 
@@ -110,13 +107,12 @@ def features(
     from dsaml.audio.features import FeatureCache
     from dsaml.data.base import load_dataset, songs_with_steps
     from dsaml.experiment.progress import counter
+    from dsaml.runtime.devices import choose_device
 
     check_folder(cache)
-    settings = get_profile(profile)
-    if encoder:
-        settings = replace(settings, encoder=encoder)
+    settings, device = chosen_profile(profile, encoder), choose_device(device)
     songs = songs_with_steps(load_dataset(dataset, root))
-    made = make_encoder(settings, checkpoint, device=device, released_rate=released_rate)
+    made = make_encoder(settings, checkpoint, device=device)
     folder = FeatureCache(cache, settings.audio, made, hop_seconds)
     started = time.perf_counter()
     with counter("features") as progress:
@@ -211,12 +207,16 @@ def synthesize(
         Literal["two-signs", "continuous"],
         typer.Option("--population", help="Who listens: two-signs (default), or continuous: the data set stress."),
     ] = "two-signs",
+    size: Annotated[
+        Literal["full", "small"], typer.Option("--size", help="small: few songs and listeners, to try a long command out.")
+    ] = "full",
 ) -> None:
     """Write the embedded corpus (synthetic songs and listeners) in DEAM's own layout; about a minute."""
     from dsaml.data.synthetic.corpus import synthesize as write
-    from dsaml.data.synthetic.population import CONFIGS
+    from dsaml.data.synthetic.population import CONFIGS, SMALL
     from dsaml.experiment.progress import counter
 
     with counter("corpus") as progress:
-        path = write(directory, replace(CONFIGS[population], seed=seed), workers, progress)
+        wanted = replace(CONFIGS[population], seed=seed, **(SMALL if size == "small" else {}))
+        path = write(directory, wanted, workers, progress)
     typer.echo(path)

@@ -75,6 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         _fail(f"{where}{error.strerror}; check the name, the permissions and the free space")
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not loaded for its name alone
+            _fail("the GPU has not enough memory; end what else runs on it, or take --device cpu or a smaller profile")
         _fail(_report(error))
 
 

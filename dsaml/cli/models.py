@@ -1,13 +1,13 @@
-"""Commands for models: train, evaluate, predict, personalize, reproduce, parameters, grid."""
+"""Commands for models: train, evaluate, predict, personalize, reproduce, parameters, grid, import-released."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from dsaml import config
 from dsaml.cli.common import (
     DEMO_MODEL,
     SEEDS,
@@ -15,11 +15,17 @@ from dsaml.cli.common import (
     CacheOption,
     CheckpointOption,
     DatasetOption,
+    DeviceOption,
+    EncoderName,
+    EncoderOption,
     ForceOption,
     ImagebindOption,
     Mode,
     ProfileOption,
     RootOption,
+    StepsOption,
+    VariantOption,
+    chosen_profile,
     console,
 )
 from dsaml.cli.outputs import check_folder, check_output, check_results, holds_model, holds_prediction, holds_result
@@ -46,10 +52,13 @@ def train(
     seed: Annotated[int, typer.Option("--seed", help="Of weights, batches and dropout.", **SEEDS)] = 0,
     cache: CacheOption = Path("cache"),
     imagebind: ImagebindOption = None,
+    encoder: EncoderOption = None,
+    variant: VariantOption = "paper",
+    steps: StepsOption = None,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on from the last checkpoint, or start anew.")
     ] = True,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps.")] = "auto",
+    device: DeviceOption = "auto",
     precision: Annotated[
         str, typer.Option("--precision", help="Of matrix products: float32, tf32 (GPU), bf16 (autocast).")
     ] = "float32",
@@ -68,16 +77,17 @@ def train(
     from dsaml.learn.loop import TrainingOptions
     from dsaml.listen.light import train_on
 
+    settings = chosen_profile(profile, encoder, variant, steps)
     check_output(out, holds_model, (root, imagebind), force=force)
     for folder in (cache, logs) if logs else (cache,):
         check_folder(folder)
     if model == "low-rank":
-        light = train_on(dataset, root, config.get_profile(profile), seed, cache, accept or ())
+        light = train_on(dataset, root, settings, seed, cache, accept or ())
         light.save(out)
         typer.echo(f"{out}: best validation CCC {light.about['validation_ccc']:.3f}")
         return
     options = TrainingOptions(resume=resume, save_every=save_every, logs=logs, device=device, precision=precision)
-    best = workflow.train(dataset, root, out, profile, mode, seed, cache, imagebind, options, accept or ())
+    best = workflow.train(dataset, root, out, settings, mode, seed, cache, imagebind, options, accept or ())
     typer.echo(f"{out}: best validation CCC {best:.3f}")
 
 
@@ -89,14 +99,28 @@ def evaluate(
     out: Annotated[Path, typer.Option("--out", help="The result file (JSON).")],
     cache: Annotated[Path, typer.Option("--cache", help="Features.")] = Path("cache"),
     imagebind: ImagebindOption = None,
+    protocol: Annotated[
+        Literal["cross-song", "prefix", "dmer"],
+        typer.Option(
+            "--protocol",
+            help="Given: another song of the listener; the song's own first 30 s, as the released code; or nothing.",
+        ),
+    ] = "cross-song",
+    released_windows: Annotated[
+        bool, typer.Option("--released-windows", help="Full songs through the released code's windows; ten times the work.")
+    ] = False,
+    device: DeviceOption = "auto",
     force: ForceOption = False,
 ) -> None:
-    """Score a model on unseen annotators and songs (PDMER, cross-song), beside the floors, with intervals."""
+    """Score a model on unseen annotators and songs, beside the floors, with intervals."""
     from dsaml.experiment import workflow
+    from dsaml.runtime.devices import choose_device
 
     check_output(out, holds_result, (checkpoint, root, imagebind), force=force)
     check_folder(cache)
-    console.print(workflow.terminal_table(workflow.evaluate(checkpoint, dataset, root, out, cache, imagebind)))
+    where = choose_device(device)
+    done = workflow.evaluate(checkpoint, dataset, root, out, cache, imagebind, protocol, released_windows, where)
+    console.print(workflow.terminal_table(done, f"{checkpoint.stem}, {protocol}"))
     typer.echo(out)
 
 
@@ -110,6 +134,7 @@ def predict(
     ] = None,
     start: Annotated[float, typer.Option("--start", help="First predicted second.")] = 0.0,
     imagebind: ImagebindOption = None,
+    device: DeviceOption = "auto",
     force: ForceOption = False,
 ) -> None:
     """Predict the arousal and valence of a song at 2 Hz, by default with the model that make book leaves.
@@ -118,10 +143,11 @@ def predict(
     """
     from dsaml.listen.curves import in_words, write_curve
     from dsaml.listen.personal import load, origin
+    from dsaml.runtime.devices import choose_device
 
     out = out or Path(f"{song.stem}.curve.csv")
     check_output(out, holds_prediction, (song, checkpoint, imagebind), force=force)
-    model = load(checkpoint, imagebind)
+    model = load(checkpoint, imagebind, choose_device(device))
     curve = model.predict(song, start)
     write_curve(out, curve)
     typer.echo(f"{out}: {len(curve)} steps; on the whole {in_words(curve)}")
@@ -141,6 +167,7 @@ def personalize(
         float, typer.Option("--largest-gap", help="Between two points of the curve, s.", min=0.5)
     ] = 2.0,
     imagebind: ImagebindOption = None,
+    device: DeviceOption = "auto",
     force: ForceOption = False,
 ) -> None:
     """Make a model one's own from one or several annotated songs; then use it with predict.
@@ -149,9 +176,10 @@ def personalize(
     gradient steps of MAML.
     """
     from dsaml.listen.personal import load, origin
+    from dsaml.runtime.devices import choose_device
 
     check_output(out, holds_model, (*songs, *curves, checkpoint, imagebind), force=force)
-    own = load(checkpoint, imagebind).personalize(songs, curves, largest_gap)
+    own = load(checkpoint, imagebind, choose_device(device)).personalize(songs, curves, largest_gap)
     own.save(out)
     done = own.about
     what = "this song" if len(songs) == 1 else f"these {len(songs)} songs"
@@ -181,25 +209,33 @@ def reproduce(
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Training seeds 0, 1, …", min=1, max=1000)] = 3,
     results: Annotated[
-        Path | None, typer.Option("--results", help="Folder of the result files; results/PROFILE by default.")
+        Path | None, typer.Option("--results", help="Folder of the result files, by default one under results.")
     ] = None,
     cache: Annotated[Path, typer.Option("--cache", help="Corpus, features, checkpoints, scores.")] = Path("cache"),
     imagebind: ImagebindOption = None,
+    encoder: EncoderOption = None,
+    variant: VariantOption = "paper",
+    steps: StepsOption = None,
+    device: DeviceOption = "auto",
     accept: AcceptOption = None,
 ) -> None:
     """From data to the paper's tables and the claims, with several seeds; stopped, it goes on where it was.
 
-    What check calls an error of your own data stops it before any work.
+    What check calls an error of your own data stops it before any work. Every profile, data set, encoder and variant has its
+    own folder of results, and book --no-compute shows all of them.
 
-    On 2 cores and the embedded corpus: all about 90 minutes, stress 13; book, estimated, 25. Then: book --no-compute.
+    On 2 cores and the embedded corpus: all about 90 minutes, stress 13; book, estimated, 25. The paper's size wants a GPU.
     """
     from dsaml.experiment import workflow
     from dsaml.experiment.reproduce import reproduce as run_reproduce
+    from dsaml.experiment.reproduce import results_folder
+    from dsaml.runtime.devices import choose_device
 
-    settings, folder = config.get_profile(profile), results or Path("results") / profile
+    settings, where = chosen_profile(profile, encoder, variant, steps), choose_device(device)
+    folder = results or results_folder(settings, dataset, root)
     check_results(folder)
     check_folder(cache)
-    done = run_reproduce(what, settings, dataset, root, range(seeds), folder, cache, imagebind, accept or ())
+    done = run_reproduce(what, settings, dataset, root, range(seeds), folder, cache, imagebind, accept or (), where)
     for title, rows in done.items():
         console.print(workflow.terminal_table(rows, title))
 
@@ -207,17 +243,13 @@ def reproduce(
 @app.command()
 def parameters(
     profile: ProfileOption = "paper",
-    variant: Annotated[
-        Literal["paper", "released"],
-        typer.Option("--variant", help="released: linear layer after fusion, relative positions."),
-    ] = "paper",
+    variant: VariantOption = "paper",
 ) -> None:
     """Count the model's trainable parameters by part of Figure 2."""
     from dsaml.model.dsaml import DSAML
     from dsaml.model.weights import parameter_table
 
-    settings = config.get_profile(profile).model
-    model = DSAML(config.released(settings) if variant == "released" else settings)
+    model = DSAML(chosen_profile(profile, None, variant).model)
     for part, count in parameter_table(model).items():
         typer.echo(f"{part:12}{count:>14,}")
 
@@ -231,14 +263,17 @@ def grid(
     scheduler: Annotated[
         str | None, typer.Option("--scheduler", help="Dask scheduler instead: tcp://host:8786.")
     ] = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train and score every combination; what has its result file already is not repeated."""
     from rich.table import Table
 
     from dsaml.experiment.grid import as_rows, read_grid, run_grid
     from dsaml.experiment.progress import counter
+    from dsaml.runtime.devices import choose_device
 
-    runs = read_grid(file)
+    where = choose_device(device)
+    runs = [replace(run, device=where) for run in read_grid(file)]
     for run in runs:
         for ending, own in ((".safetensors", holds_model), (".json", holds_result)):
             check_output(out / f"{run.name}{ending}", own, (file, run.root, run.imagebind))
@@ -257,3 +292,20 @@ def grid(
             f"{len(failed)} of {len(runs)} runs failed, first {name}: {said}; the others are kept, and the same command "
             "tries these again"
         )
+
+
+@app.command("import-released")
+def import_released(
+    checkpoint: Annotated[Path, typer.Argument(help="What the authors' released code saves: epoch_N.pt.")],
+    out: Annotated[Path, typer.Argument(help="A new .safetensors file.")],
+    encoder: Annotated[
+        EncoderName, typer.Option("--encoder", help="What it was trained with: as released, ImageBind at 44.1 kHz.")
+    ] = "imagebind-44k",
+    force: ForceOption = False,
+) -> None:
+    """Make a checkpoint of the authors' released code a model that evaluate, predict and personalize take."""
+    from dsaml.experiment import workflow
+
+    check_output(out, holds_model, (checkpoint,), force=force)
+    profile = workflow.import_released(checkpoint, out, encoder)
+    typer.echo(f"{out}: profile {profile.name}, D = {profile.model.dim}")

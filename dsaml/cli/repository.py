@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dsaml.cli.common import DEMO_MODEL, JsonOption, ProfileOption
+from dsaml.cli.common import DEMO_MODEL, DeviceOption, JsonOption, ProfileOption
 from dsaml.cli.outputs import check_folder, check_output, holds_json, holds_model
 from dsaml.errors import DsamlError
 
@@ -40,16 +40,19 @@ def book(
     profile: ProfileOption = "demo",
     only: Annotated[str | None, typer.Option("--only", help="Execute one notebook alone: 04.")] = None,
     compute: Annotated[bool, typer.Option(help="Off: draw again from the results that are already there.")] = True,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Compute the results, execute the notebooks, build the book into _build/html; skips what is unchanged.
 
     Leaves a model for your own music in models/demo.safetensors: see predict and personalize.
     """
+    from dsaml.runtime.devices import choose_device
+
     build = in_repository("book.builder.build").build
     for folder in ("_build", "cache", "results"):
         check_folder(Path(folder))
     check_output(DEMO_MODEL, holds_model)
-    page = build(profile, only, compute=compute)
+    page = build(profile, only, compute=compute, device=choose_device(device))
     if page:
         typer.echo(page)
 

@@ -110,12 +110,13 @@ def fixed_rows(store: SongStore, protocol: str) -> list[pd.DataFrame]:
 
 
 def _curve(model: Module, weights: Mapping[str, Tensor], song: Features, stage: str, released: bool) -> np.ndarray:
-    """A whole song's curve (T, 2), by the model with other weights."""
+    """A whole song's curve (T, 2), by the model with other weights; computed where the model is."""
+    song = song.to(next(model.parameters()).device)
 
     def forward(x: Tensor, global_embedding: Tensor) -> Tensor:
         return functional_call(model, dict(weights), (x.float(), global_embedding, stage)).prediction
 
-    return predict_song(forward, song, released=released, hops=HOPS if released else SCORING_HOPS).numpy()
+    return predict_song(forward, song, released=released, hops=HOPS if released else SCORING_HOPS).cpu().numpy()
 
 
 def dmer(
@@ -145,6 +146,7 @@ def prefix(
         store = store.local(model)
         with torch.no_grad(), mode(model, "eval"):
             for song, whole in songs.items():
+                whole = whole.to(next(model.parameters()).device)
                 songs[song] = Features(model.local_features(whole.log_mel[None])[0], whole.global_embedding)
     for part in chunks(questions, config.tasks_at_once):
         support = store.batch([question.annotator for question in part], [[question.song] for question in part])

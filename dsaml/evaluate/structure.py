@@ -170,7 +170,8 @@ def calibration(dataset: Dataset) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Rows: step disagreement (SD over annotators), within-song SD of averaged labels for clips and for full songs;
+        Rows: step disagreement (SD over annotators, of songs with three or more), within-song SD of averaged labels for clips
+        and for full songs;
         columns arousal and valence.
     """
     groups: dict[str, list[np.ndarray]] = {}
@@ -178,7 +179,7 @@ def calibration(dataset: Dataset) -> pd.DataFrame:
         for song_id, track in tracks.items():
             groups.setdefault(song_id, []).append(track.values)
     spread = [np.std([v[:60] for v in values], axis=0).mean(0) for values in groups.values() if len(values) > 2]
-    rows = {"step disagreement (SD over annotators)": np.mean(spread, 0)}
+    rows = {"step disagreement (SD over annotators)": np.mean(spread, 0) if spread else np.full(2, np.nan)}
     parts = {"training clips": dataset.split.songs["train"], "test songs": dataset.split.songs["test"]}
     for name, ids in parts.items():
         inside = [dataset.mean[i].values.std(0) for i in ids if i in dataset.mean]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dsaml.data import Dataset
 from dsaml.data.annotations import MEAN
 from dsaml.evaluate.metrics import score
 from dsaml.experiment.recipes import MAML_ANNOTATOR, MAML_MEAN, NON_META
@@ -90,6 +91,12 @@ def predicted_cases(experiment: Experiment, selection: Mapping[str, Any], seed: 
     return cases
 
 
+def _listeners(dataset: Dataset, song: str, steps: int) -> dict[str, np.ndarray]:
+    """The curves (steps, 2) of all test listeners who rated so much of a song."""
+    own = {who: dataset.tracks.get(who, {}).get(song) for who in dataset.split.annotators["test"]}
+    return {who: track.values[:steps] for who, track in own.items() if track is not None and len(track) >= steps}
+
+
 def example_curves(experiment: Experiment, cases: list[Case]) -> dict[str, Any]:
     """Curves to look at.
 
@@ -97,11 +104,10 @@ def example_curves(experiment: Experiment, cases: list[Case]) -> dict[str, Any]:
     ``personalization``: the cases at the 90th, 50th and 10th percentile of the CCC that adaptation gains.
     """
     dataset, steps = experiment.dataset, experiment.store.steps
-    songs = [s for s in dataset.split.songs["test"] if dataset.songs[s].clip]
-    everybody = [who for who in dataset.split.annotators["test"] if set(songs) <= set(dataset.tracks.get(who, {}))]
-    every = np.stack([[dataset.tracks[who][s].values[:steps] for who in everybody] for s in songs])  # (S, L, T, 2)
-    most = int(every.std(1).mean((1, 2)).argmax())
-    song, shown = songs[most], every[most]  # (L, T, 2)
+    clips = [s for s in dataset.split.songs["test"] if dataset.songs[s].clip]
+    songs = {song: _listeners(dataset, song, steps) for song in clips or dataset.split.songs["test"]}
+    song = max(songs, key=lambda s: np.std(list(songs[s].values()), axis=0).mean() if len(songs[s]) > 1 else -1.0)
+    everybody, shown = list(songs[song]), np.stack(list(songs[song].values()))  # (L, T, 2)
     distance = np.linalg.norm((shown[:, None] - shown).reshape(len(shown), len(shown), -1), axis=-1)
     pair = [everybody[k] for k in np.unravel_index(distance.argmax(), distance.shape)]
     gains = sorted(((*case.gain(), case) for case in cases), key=lambda item: item[0])
@@ -146,12 +152,16 @@ def errors(cases: list[Case]) -> dict[str, Any]:
 
 
 def study_curves(experiment: Experiment, cases: list[Case]) -> dict[str, Any]:
-    """What a participant of the subjective study is shown: four curves for each of ten songs (see :mod:`dsaml.listen.study`)."""
+    """What a participant of the subjective study is shown: four curves for each of ten songs (see :mod:`dsaml.listen.study`).
+
+    The truth is what a simulated listener heard; of a real one the own labels are all that is known.
+    """
     people: dict[str, list[dict[str, Any]]] = {}
     for case in cases:
         songs = people.setdefault(case.annotator, [])
         if len(songs) < STUDY_SONGS:
-            true = experiment.dataset.oracle[case.annotator][case.song].values[: experiment.store.steps]
+            heard = experiment.dataset.oracle.get(case.annotator, {}).get(case.song)
+            true = case.curves[TRUTH] if heard is None else heard.values[: experiment.store.steps]
             shown = {label: rounded(case.curves[name]) for label, name in STUDY_METHODS.items()}
             songs.append({"song_id": case.song, "truth": rounded(true), "methods": shown})
     return {"participants": [{"id": who, "songs": songs} for who, songs in people.items()]}

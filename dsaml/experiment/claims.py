@@ -208,7 +208,11 @@ def wanted(block: str) -> list[tuple[str, str]]:
 
 
 def headline(payload: Mapping[str, Any]) -> str:
-    """One sentence on whether annotator tasks beat fine-tuning and mean-label MAML, in both dimensions; the claims' rule."""
+    """One sentence on whether annotator tasks beat fine-tuning and mean-label MAML, in both dimensions; the claims' rule.
+
+    ``payload`` is the content of ``pdmer.json``; its stamp says whether the listeners are simulated.
+    """
+    who = "listeners" if payload.get("provenance", {}).get("real") else "simulated listeners"
     against = payload["paired"]["against"]
     cells = {(other, d): dict(against[other][d]) for other in (FINE_TUNED, MAML_MEAN) for d in DIMENSIONS}
     correct(cells.values())
@@ -220,7 +224,7 @@ def headline(payload: Mapping[str, Any]) -> str:
     if short:
         return f"The result does not hold everywhere: no clear advantage of MAML with annotator tasks over {'; '.join(short)}."
     return (
-        "On unseen simulated listeners, MAML with annotator tasks beats both the fine-tuned non-meta model and MAML on "
+        f"On unseen {who}, MAML with annotator tasks beats both the fine-tuned non-meta model and MAML on "
         f"mean labels, in arousal and in valence: all four paired CCC differences lie above zero, p < {LEVEL} after Holm's "
         "correction."
     )

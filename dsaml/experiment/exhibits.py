@@ -57,7 +57,9 @@ def write_all(experiment: Experiment, payload: Mapping[str, Any], seed: int, res
     every = [int(of_seed) for of_seed in payload["selection"]]  # what the numbers of the prose come from
     for name, document in documents.items():
         seeds = every if name == "numbers" else [seed]
-        stamp = provenance(experiment.profile, experiment.dataset, seeds=seeds, seconds=seconds)
+        stamp = provenance(
+            experiment.profile, experiment.dataset, seeds=seeds, seconds=seconds, device=experiment.options.device
+        )
         write_result(results / f"{name}.json", document, stamp)
     write_clip(experiment, curves["disagreement"]["song"], results / "index")
 
@@ -87,16 +89,20 @@ def numbers(experiment: Experiment, payload: Mapping[str, Any], corpus: Mapping[
         "maml_annotator": MAML_ANNOTATOR,
         "own_curve": oracles.OWN_CURVE,
     }
-    seeds = len(payload["selection"])
-    out = {"headline": headline(payload), "seeds": "one training seed" if seeds == 1 else f"{seeds} training seeds"}
+    seeds, dataset = len(payload["selection"]), experiment.dataset
+    out = {"headline": headline({**payload, "provenance": {"real": dataset.real}})}
+    out["seeds"] = "one training seed" if seeds == 1 else f"{seeds} training seeds"
     for name, row in rows.items():
+        if row not in payload["rows"]:
+            continue  # nobody knows the true curves of real listeners
         out |= {f"{name}_{d}": f"{payload['rows'][row][d]['ccc']['mean']:.3f}" for d in DIMENSIONS}
     out |= {f"gap_closed_{d}": f"{100 * share:.0f} %" for d, share in (payload["gap_closed"] or {}).items()}
     for name, cells in zip(("disagreement", "within_train", "within_test"), corpus["spread"].values(), strict=True):
         out |= {f"{name}_{d}": f"{cells[d]:.3f}" for d in DIMENSIONS}
     for part, counts in corpus["songs"].items():
         out |= {f"{part}_{what}": str(count) for what, count in counts.items()}
-    for name, config in (("default", synthetic.config(experiment.dataset.root)), ("stress", STRESS)):
+    made_here = {} if dataset.real else {"default": synthetic.config(dataset.root), "stress": STRESS}
+    for name, config in made_here.items():
         out |= {f"structure.{name}.{key}": value for key, value in structure.of_corpus(config).items()}
     return out
 

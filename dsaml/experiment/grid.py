@@ -20,7 +20,7 @@ from typing import Any
 import joblib
 import yaml
 
-from dsaml.config import DIMENSIONS, LARGEST_SEED, PROFILES
+from dsaml.config import DIMENSIONS, LARGEST_SEED, PROFILES, get_profile
 from dsaml.data.base import LOADERS
 from dsaml.data.findings import KINDS
 from dsaml.errors import DsamlError, require_file
@@ -28,6 +28,7 @@ from dsaml.experiment import workflow
 from dsaml.experiment.results import read_result
 from dsaml.experiment.run import use_one_core
 from dsaml.experiment.workflow import MODELS
+from dsaml.learn.loop import TrainingOptions
 from dsaml.runtime.workers import end_with_parent
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class GridRun:
     seed: int
     imagebind: Path | None = None  # weights, where the profile needs them
     accept: tuple[str, ...] = ()  # kinds of errors of check to train in spite of
+    device: str = "cpu"  # where it is trained and scored, as torch names it
 
     @property
     def name(self) -> str:
@@ -83,7 +85,7 @@ def read_grid(path: Path) -> list[GridRun]:
             raise DsamlError(f"{path}: each of 'datasets' has a name and a root, and nothing else; found {entry}")
         if not isinstance(entry["root"], str):
             raise DsamlError(f"{path}: root '{entry['root']}' is no path; write it in quotes")
-    choices = {"profiles": PROFILES, "modes": MODELS, "accept": KINDS}
+    choices = {"profiles": [*PROFILES, *filter(_is_profile, lists["profiles"])], "modes": MODELS, "accept": KINDS}
     named = [("datasets", entry["name"], LOADERS) for entry in grid["datasets"]]
     named += [(key, value, known) for key, known in choices.items() for value in lists[key]]
     for key, value, known in named:
@@ -108,12 +110,22 @@ def read_grid(path: Path) -> list[GridRun]:
     return runs
 
 
+def _is_profile(name: object) -> bool:
+    """Whether a name is one that :func:`dsaml.config.get_profile` knows, such as "paper-mel-3-steps"."""
+    try:
+        get_profile(str(name))
+    except DsamlError:
+        return False
+    return isinstance(name, str)
+
+
 def work(run: GridRun, out: Path, cache: Path) -> None:
     """Train and score one run; the result file is written last."""
     use_one_core()
     model, data = out / f"{run.name}.safetensors", (run.dataset, run.root)
-    workflow.train(*data, model, run.profile, run.mode, run.seed, cache, run.imagebind, accept=run.accept)
-    workflow.evaluate(model, *data, out / f"{run.name}.json", cache, run.imagebind)
+    profile, options = get_profile(run.profile), TrainingOptions(resume=True, device=run.device)
+    workflow.train(*data, model, profile, run.mode, run.seed, cache, run.imagebind, options, run.accept)
+    workflow.evaluate(model, *data, out / f"{run.name}.json", cache, run.imagebind, device=run.device)
 
 
 def _attempt(job: Callable[..., None], run: GridRun, out: Path, cache: Path) -> tuple[str, str | None]:

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dsaml.audio.encoder_windows import GlobalEncoder
 from dsaml.audio.encoders import make_encoder
 from dsaml.audio.features import FeatureCache, Features
 from dsaml.config import Profile
@@ -27,6 +26,7 @@ from dsaml.data.synthetic.population import STRESS, TWO_SIGNS
 from dsaml.errors import DsamlError
 from dsaml.experiment.progress import counter
 from dsaml.experiment.run import Experiment
+from dsaml.learn.loop import TrainingOptions
 from dsaml.runtime.closure import code_digest
 
 log = logging.getLogger(__name__)
@@ -40,25 +40,40 @@ def prepare(
     cache: Path,
     dataset: str = "synthetic",
     root: Path | None = None,
-    encoder: GlobalEncoder | None = None,
+    imagebind: Path | None = None,
+    device: str = "cpu",
     workers: int = 2,
 ) -> Experiment:
     """A data set with its features; without ``root`` an embedded one.
 
+    Parameters
+    ----------
+    profile : Profile
+    cache : Path
+        Corpus, features, checkpoints, scores.
+    dataset : str
+    root : Path, optional
+    imagebind : Path, optional
+        ImageBind's weights, where the profile needs them.
+    device : str
+        Where ImageBind runs, and where models are trained and scored; as torch names it.
+    workers : int
+        Songs at a time; with a device that is not the CPU one.
+
     Raises
     ------
     DsamlError
-        If the data set or its audio is unusable.
+        If the encoder lacks its weights, or the data set or its audio is unusable.
     """
-    started = time.perf_counter()
+    started, encoder = time.perf_counter(), make_encoder(profile, imagebind, device=device)
     data = only_with_audio(load_dataset(dataset, root or embedded_corpus(dataset, cache, workers)))
     songs = {s: (data.songs[s], len(data.mean[s])) for ids in data.split.songs.values() for s in ids}
     with counter("features") as progress:
-        store = FeatureCache(cache / "features", profile.audio, encoder or make_encoder(profile))
-        features = store.fill(songs, workers, progress)
+        store = FeatureCache(cache / "features", profile.audio, encoder)
+        features = store.fill(songs, workers if device == "cpu" else 1, progress)
     log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
     name = f"{content_digest(data, features)[:8]}-{code_digest('dsaml.experiment.run')[:8]}"
-    return Experiment(profile, data, features, cache / "runs" / name)
+    return Experiment(profile, data, features, cache / "runs" / name, TrainingOptions(resume=True, device=device))
 
 
 def check_data(

@@ -31,7 +31,7 @@ NO_LOCAL, NO_GLOBAL = "w.o. Local-Attention", "w.o. Global-Attention"
 NO_ATTENTION_LOSS, NO_ADAPTER = "w.o. Attention-Loss", "w.o. Adapter"
 RELEASED_POSITIONS = "DSAML, positions as released"  # where the profile has others
 RECURRENT = ("crnn", "dnn")  # most of their time goes into recurrent steps, which many tasks can share
-LONG_BATCH = 128  # songs in one step of the models with MAML's passes, at most
+LONG_BATCH = 2**15  # songs in one step of the models with MAML's passes times D, at most: 32 songs at D = 1024
 VARIANTS = {  # of the first stage: the four ablations of Table 3, and another kind of positions
     NO_LOCAL: {"local_attention": False},
     NO_GLOBAL: {"global_attention": False},
@@ -85,7 +85,7 @@ def recipes(profile: Profile) -> dict[str, Recipe]:
     for name, change in VARIANTS.items():
         out[name] = Recipe(dataclasses.replace(profile.model, **change), first_stage)
     plain, meta = profile.supervised, dataclasses.replace(profile.meta, tasks="annotator")
-    batch = min(passes(meta, 1), LONG_BATCH)  # as many songs in a step as MAML has, where memory allows
+    batch = min(passes(meta, 1), max(1, LONG_BATCH // profile.model.dim))  # as many as MAML has, where memory allows
     long = dataclasses.replace(
         plain, batch_size=batch, steps=passes(meta) // batch, patience=0, train_adapter=meta.train_adapter
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from dsaml.config import released
-from dsaml.errors import DsamlError
+from dsaml.errors import DsamlError, require_file
 from dsaml.model.dsaml import DSAML
 from dsaml.model.weights import load_weights
 
@@ -35,15 +37,36 @@ RELEASED_NAMES = (  # (the released code's, ours), applied in this order
 )
 
 
-def load_released(state_dict: Mapping[str, Tensor], num_heads: int) -> DSAML:
+def read_released(path: str | Path) -> dict[str, Tensor]:
+    """The weights in a checkpoint of the released code (``epoch_N.pt``) by their names there; nothing in it is executed.
+
+    Raises
+    ------
+    DsamlError
+        If there is no such file, it is damaged, or it holds anything but a table of weights.
+    """
+    path = Path(path)
+    require_file(path, "checkpoint", "give a file that the released code saved, such as epoch_2000.pt")
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DsamlError(f"{path}: refused, because it is no PyTorch checkpoint or would run code; do not use it") from error
+    except Exception as error:  # torch.load fails in many ways on damaged files
+        raise DsamlError(f"{path}: not a PyTorch checkpoint, or damaged ({type(error).__name__}); get it again") from error
+    if not isinstance(stored, dict) or not stored or not all(isinstance(value, Tensor) for value in stored.values()):
+        raise DsamlError(f"{path}: holds no table of weights; give the checkpoint that the released code saved")
+    return {str(name).removeprefix("module."): value for name, value in stored.items()}
+
+
+def load_released(state_dict: Mapping[str, Tensor], num_heads: int | None = None) -> DSAML:
     """Build the ``released`` variant from weights under the released code's names.
 
     Parameters
     ----------
     state_dict : mapping of str to Tensor
         D, the number of layers, the feed-forward width and the position limit are read off the shapes.
-    num_heads : int
-        The one size that no shape tells.
+    num_heads : int, optional
+        By default as many as the width of the position embeddings asks for.
 
     Returns
     -------
@@ -61,12 +84,13 @@ def load_released(state_dict: Mapping[str, Tensor], num_heads: int) -> DSAML:
             name = name.replace(theirs, ours)
         weights[name] = torch.as_tensor(tensor)
     needed = ("adapter.linear.weight", "attention.layers.0.up.weight", "attention.layers.0.distance")
-    if absent := [name for name in needed if name not in weights]:
+    if absent := [name for name in needed if name not in weights or weights[name].dim() != 2]:
         raise DsamlError(
             f"released weights: no {', '.join(absent)} among {len(weights)} names; is this a checkpoint of DSAML?"
         )
     dim, feed_forward = len(weights[needed[0]]), len(weights[needed[1]])
     limit, head_dim = weights[needed[2]].shape
+    num_heads = dim // max(1, head_dim) if num_heads is None else num_heads
     if num_heads * head_dim != dim:
         raise DsamlError(
             f"released weights: {num_heads} heads of {head_dim} do not make D = {dim}; num_heads is {dim // head_dim}"

@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from dsaml.audio.encoders import make_encoder
 from dsaml.config import Profile
 from dsaml.data.synthetic import corpus as synthetic
 from dsaml.errors import DsamlError
@@ -30,11 +29,11 @@ from dsaml.experiment.tables import jobs_of, mean_passes, payload_of
 log = logging.getLogger(__name__)
 
 
-def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path, workers: int = 2) -> dict[str, Any]:
+def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path) -> dict[str, Any]:
     """Score the book's trained models cross-song, write ``pdmer.json`` and ``scores.csv``; returns what was written."""
     started = time.perf_counter()
     jobs = [("pdmer", name, seed) for seed in seeds for name in (MAML_ANNOTATOR, MAML_MEAN, NON_META)]
-    models, chosen = score_all(experiment, jobs, workers)
+    models, chosen = score_all(experiment, jobs)
     fixed = protocols.fixed_rows(experiment.store, "cross-song")
     scores = order_rows(pd.concat([*fixed, models[models.protocol == "cross-song"]], ignore_index=True))
     protocol = {
@@ -57,13 +56,14 @@ def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path, workers
 
 def _stamp(experiment: Experiment, seeds: Sequence[int], started: float) -> dict[str, Any]:
     seconds = time.perf_counter() - started
-    return provenance(experiment.profile, experiment.dataset, seeds=list(seeds), seconds=seconds)
+    device = experiment.options.device
+    return provenance(experiment.profile, experiment.dataset, seeds=list(seeds), seconds=seconds, device=device)
 
 
-def write_tables(experiment: Experiment, jobs: Sequence[Job], results: Path, workers: int = 2) -> dict[str, Any]:
+def write_tables(experiment: Experiment, jobs: Sequence[Job], results: Path) -> dict[str, Any]:
     """Score trained models, write ``tables-<data set>.json`` and ``claims-<data set>.json``; scores on disk are not repeated."""
     started, name = time.perf_counter(), experiment.dataset.name
-    scores, about = score_all(experiment, jobs, workers)
+    scores, about = score_all(experiment, jobs)
     blocks = payload_of(pd.concat([fixed_scores(experiment), scores], ignore_index=True), long_range_songs(experiment))
     gap = bootstrap.gap_closed(blocks["table4"]["rows"], MAML_ANNOTATOR)
     if shown := sorted({seed for kind, model, seed in jobs if kind == "dmer" and model == NO_ATTENTION_LOSS}):
@@ -85,45 +85,30 @@ def long_range_songs(experiment: Experiment) -> frozenset[str]:
     return frozenset(synthetic.describe(experiment.dataset.root)["bells"])
 
 
-def demo_results(
-    profile: Profile,
-    results: Path,
-    cache: Path,
-    seeds: tuple[int, ...] | None = None,
-    jobs: list[Job] | None = None,
-) -> None:
-    """Every result file of the book's own build, on the embedded corpus (the compute step of ``make book``).
+def book_results(experiment: Experiment, seeds: tuple[int, ...], results: Path, jobs: Sequence[Job] = ()) -> None:
+    """Every result file that the book's pages and notebooks read, from a data set with labels of single annotators.
 
     Parameters
     ----------
-    profile : Profile
+    experiment : Experiment
+    seeds : tuple of int
+        Training seeds.
     results : Path
         Folder of the result files, ``results/<profile>``.
-    cache : Path
-        Corpus, features, checkpoints, scores.
-    seeds : tuple of int, optional
-        Training seeds; the profile's by default.
-    jobs : list of (kind, model, seed), optional
+    jobs : sequence of (kind, model, seed)
         What the tables are computed from; by default what needs no further model.
     """
-    seeds = profile.seeds if seeds is None else seeds
-    experiment = prepare(profile, cache)
     book = jobs_of(["book"], seeds)
-    train_for(experiment, {*book, *(jobs or book)})  # all at once: no core waits
+    train_for(experiment, {*book, *jobs})  # all at once: no core waits
     payload = pdmer(experiment, seeds, results)
     write_tables(experiment, jobs or book, results)
     exhibits.write_all(experiment, payload, seeds[0], results)
     log.info("results in %s", results)
 
 
-def stress_results(profile: Profile, results: Path, cache: Path, seeds: tuple[int, ...]) -> None:
-    """Table 4 and its claims on the stress test: the same songs, heard by a harder population.
-
-    Parameters as in :func:`demo_results`; writes ``tables-stress.json`` and ``claims-stress.json``.
-    """
-    experiment, jobs = prepare(profile, cache, "stress"), jobs_of(["stress"], seeds)
-    train_for(experiment, jobs)
-    write_tables(experiment, jobs, results)
+def demo_results(profile: Profile, results: Path, cache: Path, device: str = "cpu") -> None:
+    """What the book's own build computes: :func:`book_results` on the embedded corpus, with the profile's seeds."""
+    book_results(prepare(profile, cache, device=device), profile.seeds, results)
 
 
 def reproduce(
@@ -136,26 +121,32 @@ def reproduce(
     cache: Path,
     imagebind: Path | None = None,
     accept: Iterable[str] = (),
+    device: str = "cpu",
 ) -> dict[str, dict[str, Any]]:
-    """What the command ``reproduce`` does: from data to result files.
+    """What the command ``reproduce`` does: from data to result files, for any profile, data set, encoder and device.
 
     Parameters
     ----------
     what : {"all", "book", "table1", "table2", "table3", "table4", "stress"}
         "book" and "stress" are about the embedded corpus.
     profile : Profile
+        Names the encoder.
     dataset : str
-        "all" of the embedded corpus ("synthetic") is the book, every table, and the stress test.
+        "all" is every table, and what notebooks show; of the embedded corpus ("synthetic") also the stress test.
     root : Path or None
         The data set's folder; an embedded one needs none.
     seeds : sequence of int
         Training seeds.
-    results, cache : Path
-        Folders, as in :func:`demo_results`.
+    results : Path
+        Folder of the result files, such as :func:`results_folder`.
+    cache : Path
+        Corpus, features, checkpoints, scores.
     imagebind : Path, optional
         ImageBind's weights, where the profile needs them.
     accept : iterable of str
         Kinds of errors of ``check`` to go on in spite of, on a data set that is not made here.
+    device : str
+        Where everything runs, as torch names it.
 
     Returns
     -------
@@ -173,28 +164,36 @@ def reproduce(
     if what in ("book", "stress") and not embedded:
         raise DsamlError(f"{what}: is about embedded corpora, not {dataset}; ask for all, or for one table")
     shown: dict[str, dict[str, Any]] = {}
-    wanted = ["table1", "table2", "table3", "table4"] if what == "all" else [what]
-    names = [] if what in ("book", "stress") else [dataset]  # of the files whose tables are shown
-    if what in ("all", "book") and embedded:
-        demo_results(profile, results, cache, seeds, jobs_of(wanted, seeds))
-        shown["PDMER, one support song"] = read_result(results / "pdmer.json")
-    elif what != "stress":
+    if what != "stress":
         if dataset not in EMBEDDED:
             check_data(dataset, root, profile, "dmer" if what in ("table1", "table3") else None, cache, accept)
-        experiment = prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
+        experiment = prepare(profile, cache, dataset, root, imagebind, device)
+        wanted = ["table1", "table2", "table3", "table4"] if what == "all" else [what]
         if not experiment.dataset.tracks:  # labels of single annotators are not in every data set
             wanted = [name for name in wanted if name in ("table1", "table3")]
         if not wanted:
             raise DsamlError(f"{dataset} has no labels of single annotators, so {what} cannot be computed on it")
         jobs = jobs_of(wanted, seeds)
+        if what in ("all", "book") and experiment.dataset.tracks:
+            book_results(experiment, seeds, results, jobs)
+            shown["PDMER, one support song"] = read_result(results / "pdmer.json")
+        else:
+            train_for(experiment, jobs)
+            write_tables(experiment, jobs, results)
+        if what != "book":
+            shown |= tables_of_scores(results, experiment.dataset.name)
+    if what == "stress" or (what == "all" and embedded):  # the same songs, heard by a harder population
+        experiment, jobs = prepare(profile, cache, "stress", None, imagebind, device), jobs_of(["stress"], seeds)
         train_for(experiment, jobs)
         write_tables(experiment, jobs, results)
-    if what == "stress" or (what == "all" and embedded):
-        stress_results(profile, results, cache, seeds)
-        names.append("stress")
-    for name in names:
-        shown |= tables_of_scores(results, name)
+        shown |= tables_of_scores(results, "stress")
     return shown
+
+
+def results_folder(profile: Profile, dataset: str, root: Path | None = None) -> Path:
+    """Where results go by default: ``results/<profile>``; a folder of its own for any data set but the embedded corpus."""
+    ours = dataset == "synthetic" and root is None
+    return Path("results") / (profile.name if ours else f"{profile.name}-{dataset}")
 
 
 def tables_of_scores(results: Path, name: str) -> dict[str, dict[str, Any]]:

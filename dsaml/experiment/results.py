@@ -17,6 +17,7 @@ from dsaml.config import Profile
 from dsaml.data.base import Dataset
 from dsaml.errors import DsamlError
 from dsaml.io import DAMAGED, KEY, document_digest, read_json, write_json
+from dsaml.runtime.devices import describe
 
 PACKAGES = ("torch", "torchaudio", "numpy", "pandas", "statsmodels", "learn2learn")
 
@@ -72,7 +73,7 @@ def provenance(
     seconds : float
         Wall-clock time of the computation.
     device : str
-        "cpu", "cuda", "mps".
+        "cpu", "cuda", "mps"; of a GPU the stamp has the name too.
     real : bool, optional
         Overrides ``dataset.real``, for numbers that come from no data set (simulated study answers: False).
     """
@@ -87,7 +88,7 @@ def provenance(
         "configuration": profile.digest(),
         "seeds": list(seeds),
         "seconds": round(seconds, 1),
-        "device": device,
+        "device": describe(device),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "packages": {"dsaml": __version__} | {name: installed_version(name) for name in PACKAGES},

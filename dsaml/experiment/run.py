@@ -55,6 +55,11 @@ class Experiment:
     checkpoints: Path
     options: TrainingOptions = TrainingOptions(resume=True)
 
+    @property
+    def workers(self) -> int:
+        """Processes that train and score side by side: two on CPUs; a GPU has enough to do with one."""
+        return 2 if self.options.device == "cpu" else 1
+
     @cached_property
     def recipes(self) -> dict[str, Recipe]:
         """Every model by name."""
@@ -148,13 +153,17 @@ def parallel(workers: int) -> Parallel:
     return Parallel(n_jobs=workers, initializer=end_with_parent, initargs=(os.getpid(),))
 
 
-def train_all(experiment: Experiment, wanted: Iterable[tuple[str, int]], workers: int = 2) -> None:
-    """Train the (model, seed) pairs that are not on disk yet, ``workers`` at a time; first those that others start from."""
+def train_all(experiment: Experiment, wanted: Iterable[tuple[str, int]], workers: int | None = None) -> None:
+    """Train the (model, seed) pairs that are not on disk yet, ``workers`` at a time; first those that others start from.
+
+    By default the experiment's own number of workers.
+    """
     every, waiting, ready = experiment.recipes, set(wanted), set()
     while missing := {(every[n].start, seed) for n, seed in waiting if every[n].start} - waiting:
         waiting |= missing
     while waiting:
         startable = {(n, seed) for n, seed in waiting if every[n].start is None or (every[n].start, seed) in ready}
-        parallel(workers)(delayed(_train)(experiment, name, seed) for name, seed in sorted(startable))
+        jobs = (delayed(_train)(experiment, name, seed) for name, seed in sorted(startable))
+        parallel(workers or experiment.workers)(jobs)
         ready |= startable
         waiting -= startable

@@ -24,6 +24,7 @@ from dsaml.experiment.rows import BASELINE_MODELS, rows_of
 from dsaml.experiment.run import Experiment, parallel, train_all, use_one_core
 from dsaml.io import seal, unseal, write_bytes_atomically
 from dsaml.learn.batches import SongStore
+from dsaml.learn.training import cross_song_tasks
 from dsaml.model.dsaml import DSAML
 from dsaml.runtime.closure import code_digest
 
@@ -47,12 +48,17 @@ def score_dmer(experiment: Experiment, name: str, seed: int) -> Scored:
 
 
 def score_pdmer(experiment: Experiment, name: str, seed: int) -> Scored:
-    """Every row of one model (:func:`dsaml.experiment.rows.rows_of`), cross-song and by prefix."""
+    """Every row of one model (:func:`dsaml.experiment.rows.rows_of`), cross-song and by prefix.
+
+    A row of several support songs is left out where no listener has as many and one to be asked about.
+    """
     validation, test = BASELINE_SUPPORTS if name in BASELINE_MODELS else SUPPORTS
     adaptation, passes = experiment.recipes[name].adaptation, experiment.song_passes(name, seed)
     ready, parts, about = cache(partial(with_songs, experiment, name, seed)), [], {}
     for row in rows_of(name):
         model, store = ready(row.adapted)
+        if row.songs > 1 and not all(cross_song_tasks(store, part, 1, row.songs) for part in ("validation", "test")):
+            continue
         config = dataclasses.replace(adaptation, adapt="head") if row.head_only else adaptation
         about[row.name] = {"song_passes": passes}
         if row.inner == "chosen":
@@ -87,7 +93,7 @@ def scores_file(experiment: Experiment, job: Job) -> Path:
     return experiment.checkpoints / f"scores-{hashlib.sha256(text.encode()).hexdigest()[:20]}.json"
 
 
-def train_for(experiment: Experiment, jobs: Iterable[Job], workers: int = 2) -> None:
+def train_for(experiment: Experiment, jobs: Iterable[Job], workers: int | None = None) -> None:
     """Train the models of those jobs whose scores are not kept yet."""
     train_all(experiment, {job[1:] for job in jobs if not scores_file(experiment, job).is_file()}, workers)
 
@@ -111,10 +117,10 @@ def _scored(experiment: Experiment, job: Job) -> Scored:
     return scores, about
 
 
-def score_all(experiment: Experiment, jobs: Iterable[Job], workers: int = 2) -> Scored:
+def score_all(experiment: Experiment, jobs: Iterable[Job], workers: int | None = None) -> Scored:
     """Scores of many jobs; and for each row its song passes and inner loop, ``{seed: {row: {...}}}``."""
     jobs = list(jobs)
-    parts = parallel(workers)(delayed(_scored)(experiment, job) for job in jobs)
+    parts = parallel(workers or experiment.workers)(delayed(_scored)(experiment, job) for job in jobs)
     chosen: dict[str, dict[str, Any]] = {}
     for (_, _, seed), (_, about) in zip(jobs, parts, strict=True):
         chosen.setdefault(str(seed), {}).update(about)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,8 +12,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from dsaml.audio.encoders import make_encoder
-from dsaml.config import DIMENSIONS, get_profile
+from dsaml.config import DIMENSIONS, PAPER, Profile, adjusted
 from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap, protocols
 from dsaml.evaluate.oracles import best_spread
@@ -20,7 +20,9 @@ from dsaml.evaluate.selection import select_inner
 from dsaml.experiment import recipes
 from dsaml.experiment.model_files import load_model, save_model
 from dsaml.experiment.prepare import check_data, prepare
+from dsaml.experiment.released import load_released, read_released
 from dsaml.experiment.results import provenance, write_result
+from dsaml.learn.batches import SongStore
 from dsaml.learn.loop import TrainingOptions
 from dsaml.learn.training import cross_song_tasks
 from dsaml.runtime.devices import choose_device
@@ -33,7 +35,7 @@ def train(
     dataset: str,
     root: Path,
     out: Path,
-    profile_name: str,
+    profile: Profile,
     mode: str,
     seed: int,
     cache: Path,
@@ -51,16 +53,14 @@ def train(
         If ``check`` finds an error of a kind that is not in ``accept``, anything would stop training (told before its first
         step), or training stops (see :func:`dsaml.learn.loop.fit`).
     """
-    profile, started = get_profile(profile_name), time.perf_counter()
-    options = options or TrainingOptions(resume=True)
+    started, options = time.perf_counter(), options or TrainingOptions(resume=True)
     if out.suffix != ".safetensors":
         raise DsamlError(f"{out}: a model file ends in .safetensors; change --out")
     chosen = choose_device(options.device)
     check_data(dataset, root, profile, mode, cache, accept)
     with processes(chosen) as device:
         options = dataclasses.replace(options, device=device)
-        experiment = prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
-        experiment = dataclasses.replace(experiment, options=options)
+        experiment = dataclasses.replace(prepare(profile, cache, dataset, root, imagebind, device), options=options)
         model, history = experiment.model(MODELS[mode], seed)
         if ranks()[0] == 0:
             seconds = time.perf_counter() - started
@@ -70,39 +70,109 @@ def train(
 
 
 def evaluate(
-    checkpoint: Path, dataset: str, root: Path, out: Path, cache: Path, imagebind: Path | None
+    checkpoint: Path,
+    dataset: str,
+    root: Path,
+    out: Path,
+    cache: Path,
+    imagebind: Path | None,
+    protocol: str = "cross-song",
+    released_windows: bool = False,
+    device: str = "cpu",
 ) -> dict[str, Any]:
-    """Cross-song PDMER scores of one model on the test part, beside floors and oracles; written to ``out``.
+    """Scores of one model on the test part under one protocol, beside floors and oracles; written to ``out``.
+
+    Parameters
+    ----------
+    checkpoint : path
+        A model file.
+    dataset, root
+        What it is scored on.
+    out : Path
+        The result file.
+    cache : Path
+        Of features.
+    imagebind : Path, optional
+        ImageBind's weights, where the model needs them.
+    protocol : {"cross-song", "prefix", "dmer"}
+        One of :data:`dsaml.evaluate.protocols.PROTOCOLS`.
+    released_windows : bool
+        Full songs through the released code's windows: more of them, and arousal's one step late.
+    device : str
+        As torch names it.
 
     Raises
     ------
     DsamlError
-        If the data set has no test annotators with enough songs.
+        If the data set has nobody that the protocol asks, or windows are wanted where every song is one.
     """
+    if released_windows and protocol == "cross-song":
+        raise DsamlError("cross-song: every song counts with one window; --released-windows goes with prefix or dmer")
     model, profile, about = load_model(checkpoint)
     started, name = time.perf_counter(), checkpoint.stem
-    experiment = prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
-    store = experiment.store
-    if not cross_song_tasks(store, "test", protocols.SUPPORTS):
-        raise DsamlError(f"{root}: no test annotators, so PDMER cannot be scored; 'floors' needs averaged labels only")
-    config, grid = select_inner(store, model, profile.meta)
-    plain = dataclasses.replace(config, inner_steps=0)
-    scores = pd.concat(
-        [
-            *protocols.fixed_rows(store, "cross-song"),
-            protocols.cross_song(store, model, plain, f"{name}, not adapted", 0),  # one model: one seed
-            protocols.cross_song(store, model, config, name, 0),
-        ],
-        ignore_index=True,
-    )
-    payload = bootstrap.summarize_against(scores, name) | {
-        "selection": {"inner_lr": config.inner_lr, "inner_steps": config.inner_steps, "grid": grid},
+    experiment = prepare(profile, cache, dataset, root, imagebind, device)
+    store, windows = experiment.store, {"released": released_windows}
+    if protocol != "dmer":
+        _check_people(store, protocol, root)
+    scores, chosen = protocols.fixed_rows(store, protocol), None
+    if protocol == "dmer":
+        scores.append(protocols.dmer(store, experiment.features, model.to(device), name, 0, **windows))  # one model: one seed
+    else:
+        config, grid = select_inner(store, model.to(device), profile.meta)
+        chosen = {"inner_lr": config.inner_lr, "inner_steps": config.inner_steps, "grid": grid}
+        for label, own in ((f"{name}, not adapted", dataclasses.replace(config, inner_steps=0)), (name, config)):
+            if protocol == "cross-song":
+                scores.append(protocols.cross_song(store, model, own, label, 0))
+            else:
+                scores.append(protocols.prefix(store, experiment.features, model, own, label, 0, **windows))
+    table = pd.concat(scores, ignore_index=True)
+    if protocol == "dmer":  # one curve for each song: songs are what is resampled
+        table = table.assign(annotator=table.song, song="")
+    payload = bootstrap.summarize_against(table, name) | {
+        "protocol": dataclasses.asdict(protocols.PROTOCOLS[protocol]),
+        "released_windows": released_windows,
+        "selection": chosen,
         "spread": best_spread(experiment.dataset),
         "model": about,
     }
     seconds = time.perf_counter() - started
-    write_result(out, payload, provenance(profile, experiment.dataset, seeds=about.get("seeds", []), seconds=seconds))
+    stamp = provenance(profile, experiment.dataset, seeds=about.get("seeds", []), seconds=seconds, device=device)
+    write_result(out, payload, stamp)
     return payload
+
+
+def _check_people(store: SongStore, protocol: str, root: Path) -> None:
+    """Refuse a data set on which a protocol has nobody to ask."""
+    if not cross_song_tasks(store, "test", protocols.SUPPORTS):
+        raise DsamlError(f"{root}: no test annotators, so PDMER cannot be scored; 'floors' needs averaged labels only")
+    if not cross_song_tasks(store, "validation", 1):
+        raise DsamlError(f"{root}: no validation annotator rated two songs, so no inner loop can be chosen; change the split")
+    if protocol == "prefix" and not protocols.prefix_questions(store):
+        raise DsamlError(f"{root}: no test song is longer than {store.steps} labels, so none has a rest; use cross-song")
+
+
+def import_released(checkpoint: Path, out: Path, encoder: str) -> Profile:
+    """Write a checkpoint of the authors' released code as a model file; gives the profile that stands in it.
+
+    The profile is the paper's with the ``released`` variant, and the sizes that the checkpoint has.
+
+    Raises
+    ------
+    DsamlError
+        See ``read_released`` and ``load_released`` in :mod:`dsaml.experiment.released`; or if ``out`` does not end in
+        ``.safetensors``.
+    """
+    if out.suffix != ".safetensors":
+        raise DsamlError(f"{out}: a model file ends in .safetensors; choose another name")
+    weights = read_released(checkpoint)
+    try:
+        model = load_released(weights)
+    except DsamlError as error:
+        raise DsamlError(f"{checkpoint}: {error}") from error
+    profile = dataclasses.replace(adjusted(PAPER, encoder, "released"), model=model.config)
+    about = {"released_checkpoint": checkpoint.name, "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest()}
+    save_model(out, model, profile, about)
+    return profile
 
 
 def terminal_table(payload: Mapping[str, Any], title: str = "PDMER, one support song") -> Table:

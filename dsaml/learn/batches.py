@@ -89,7 +89,7 @@ class SongStore:
         x = torch.stack([self._inputs[song] for song in flat]).unflatten(0, shape)
         x = x.float() if x.dtype == torch.float16 else x  # raw audio is kept in half precision
         embedding = torch.stack([self._embeddings[song] for song in flat]).unflatten(0, shape)
-        return Batch(x, embedding, torch.tensor(np.array(labels), dtype=torch.float32, device=x.device), self.stage)
+        return Batch(x, embedding, torch.tensor(np.array(labels), dtype=torch.float32).to(x.device), self.stage)
 
     def support(self, tasks: Sequence[Task]) -> Batch:
         """Support sets of a batch of tasks."""

@@ -19,7 +19,6 @@ from dsaml.arena.base import ArenaConfig, Backbone, State
 from dsaml.arena.fit import ask
 from dsaml.arena.low_rank import LowRank
 from dsaml.arena.uncertainty import calibrate
-from dsaml.audio.encoders import make_encoder
 from dsaml.audio.recording import load_waveform
 from dsaml.audio.slices import log_mel_slices, slice_times
 from dsaml.config import AudioConfig, Profile
@@ -203,8 +202,8 @@ def train_on(
         If ``check`` finds an error of a kind that is not in ``accept``, or anything would stop training.
     """
     check_data(dataset, root, profile, "pdmer", cache, accept)
-    encoder = make_encoder(dataclasses.replace(profile, encoder="mel"))  # this model has no use for a global embedding
-    return train_light(prepare(profile, cache, dataset, root, encoder), seed)
+    light = dataclasses.replace(profile, encoder="mel")  # this model has no use for a global embedding
+    return train_light(prepare(light, cache, dataset, root), seed)
 
 
 def load_light(path: Path) -> LightModel:

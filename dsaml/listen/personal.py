@@ -51,6 +51,7 @@ class LoadedModel:
     about: dict[str, Any]  # where it comes from, or whom it is personalized for
     encoder: GlobalEncoder
     name: str  # of its file, for messages
+    device: str = "cpu"  # where it computes, as torch names it
 
     def predict(self, song: str | Path, start: float = 0.0) -> pd.DataFrame:
         """Arousal and valence of an audio file at 2 Hz.
@@ -75,7 +76,8 @@ class LoadedModel:
         if not 0 <= start < math.inf:
             raise DsamlError(f"--start is {start}: give the first predicted second, 0 or more")
         audio = dataclasses.replace(self.profile.audio, label_start=start)
-        curve = song_curve(self.model, song_features(Path(song), audio, self.encoder)).numpy()
+        features = song_features(Path(song), audio, self.encoder).to(self.device)
+        curve = song_curve(self.model, features).cpu().numpy()
         self._check(song, curve)
         return pd.DataFrame(np.column_stack((slice_times(len(curve), audio), curve)), columns=list(COLUMNS))
 
@@ -113,10 +115,14 @@ class LoadedModel:
             )
         pairs = [labels_of(curve, self.profile.audio, largest_gap) for curve in curves]
         steps = min(len(labels) for _, labels in pairs)
-        heard = [song_features(song, audio, self.encoder, steps) for song, (audio, _) in zip(songs, pairs, strict=True)]
+        heard = [
+            song_features(song, audio, self.encoder, steps).to(self.device)
+            for song, (audio, _) in zip(songs, pairs, strict=True)
+        ]
         x = torch.stack([features.log_mel for features in heard])  # (songs, T, time, mel)
         embedding = torch.stack([features.global_embedding for features in heard])
         target = torch.tensor(np.stack([labels[:steps] for _, labels in pairs]), dtype=torch.float32)  # (songs, T, 2)
+        target = target.to(self.device)
         support = Batch(x[None], embedding[None], target[None])  # of one task
 
         def error(model: DSAML) -> float:
@@ -145,7 +151,9 @@ class LoadedModel:
             raise DsamlError(f"{self.name}: gives values for {song} that are no numbers; use another model")
 
 
-def load(path: str | Path = "demo", imagebind: str | Path | None = None) -> LoadedModel | LightModel:
+def load(
+    path: str | Path = "demo", imagebind: str | Path | None = None, device: str = "cpu"
+) -> LoadedModel | LightModel:
     """Read a model file that ``train``, ``personalize`` or ``make book`` wrote.
 
     Parameters
@@ -154,6 +162,8 @@ def load(path: str | Path = "demo", imagebind: str | Path | None = None) -> Load
         "demo" is the model that ``make book`` leaves in ``models/demo.safetensors``.
     imagebind : path, optional
         ImageBind's weights, where the model needs them.
+    device : str
+        Where it computes, as torch names it: "cpu", "cuda". The light model needs no other than the CPU.
 
     Raises
     ------
@@ -166,7 +176,8 @@ def load(path: str | Path = "demo", imagebind: str | Path | None = None) -> Load
     if model_kind(path) == KIND:
         return load_light(path)
     model, profile, about = load_model(path)
-    return LoadedModel(model, profile, about, make_encoder(profile, Path(imagebind) if imagebind else None), str(path))
+    encoder = make_encoder(profile, Path(imagebind) if imagebind else None, device=device)
+    return LoadedModel(model.to(device), profile, about, encoder, str(path), device)
 
 
 def origin(about: Mapping[str, Any]) -> str:

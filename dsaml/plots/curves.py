@@ -98,8 +98,9 @@ def histories(training: Mapping[str, Any], names: Sequence[str]) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
     for k, name in enumerate(names):
         history = training[name]
-        loss = np.convolve(history["loss"], np.ones(20) / 20, "valid")
-        left.plot(np.arange(len(loss)) + 20, loss, color=PALETTE[k], label=name)
+        width = min(20, len(history["loss"]))
+        loss = np.convolve(history["loss"], np.ones(width) / width, "valid")
+        left.plot(np.arange(len(loss)) + width, loss, color=PALETTE[k], label=name)
         steps, scores = np.array(history["validation"]).T
         right.plot(steps, scores, color=PALETTE[k], label=name)
         best = int(np.argmax(scores))

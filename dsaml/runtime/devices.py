@@ -12,7 +12,7 @@ from dsaml.errors import DsamlError
 
 
 def choose_device(name: str = "auto") -> str:
-    """The device that a name stands for; "auto" is "cuda" where there is a GPU, else "mps" on Apple silicon, else "cpu".
+    """The device that a name stands for; "auto" is "cuda" where there is a GPU, else "cpu". "mps" has to be asked for.
 
     Raises
     ------
@@ -21,12 +21,17 @@ def choose_device(name: str = "auto") -> str:
     """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if there[device])
+        return "cuda" if there["cuda"] else "cpu"
     if name not in there:
         raise DsamlError(f"device '{name}' is not known; choose one of: auto, {', '.join(there)}")
     if not there[name]:
         raise DsamlError(f"device '{name}' is not there, or this torch was built without it; use --device cpu")
     return name
+
+
+def describe(device: str) -> str:
+    """A device for a stamp: "cpu", or "cuda (NVIDIA H100)"."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device
 
 
 @contextmanager

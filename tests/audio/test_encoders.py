@@ -15,11 +15,11 @@ import torchaudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsaml.audio import imagebind
+from dsaml.audio import encoders, imagebind
 from dsaml.audio.encoder_windows import cut_window, windows_for
 from dsaml.audio.encoders import make_encoder
 from dsaml.audio.mel_encoder import MelEncoder
-from dsaml.config import DEMO, PAPER, AudioConfig
+from dsaml.config import DEMO, PAPER, AudioConfig, adjusted
 from dsaml.errors import DsamlError
 
 CONFIG = AudioConfig()
@@ -102,6 +102,16 @@ def test_the_profile_chooses_the_encoder() -> None:
     assert (encoder.name, encoder.dim) == ("mel", DEMO.model.dim)
     with pytest.raises(DsamlError, match="needs its weights; get imagebind_huge"):
         make_encoder(PAPER)
+
+
+def test_the_encoder_as_released_hears_44_khz(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(encoders, "ImageBindEncoder", lambda path, device, released_rate: made.append((device, released_rate)))
+    for name in ("imagebind", "imagebind-44k"):
+        make_encoder(adjusted(PAPER, name), Path("weights.pth"), device="cuda")
+    assert made == [("cuda", False), ("cuda", True)]
+    with pytest.raises(DsamlError, match="encoder 'ear' does not exist; choose one of: mel, imagebind, imagebind-44k"):
+        make_encoder(adjusted(PAPER, "ear"))
 
 
 # ImageBind ------------------------------------------------------------------------------------------------------------

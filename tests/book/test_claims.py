@@ -62,7 +62,7 @@ def test_wrong_claims_are_seen() -> None:
 
 def test_a_page_gets_the_list_and_the_words_of_a_claim(tmp_path: Path) -> None:
     (tmp_path / "paper.md").write_text("# P\n\n<!-- paper: claims -->\n\n<!-- paper: table4 -->\n")
-    prose.fill(tmp_path, {}, prose.makers(ROOT, tmp_path, tmp_path / "figures"))
+    prose.fill(tmp_path, {}, prose.makers(ROOT, [tmp_path], tmp_path / "figures"))
     lines = [line for line in (tmp_path / "paper.md").read_text().splitlines() if line.startswith("| C")]
     assert [line.split(" | ")[0].strip("| ") for line in lines] == list(TEXTS)
     for claim, line in zip(CLAIMS, lines, strict=True):
@@ -76,13 +76,27 @@ def test_results_of_another_list_are_not_shown_as_ours(tmp_path: Path) -> None:
     judged = judge_all({})
     stamp = provenance(DEMO, None, seeds=[0, 1, 2], seconds=0, real=False)
     write_result(tmp_path / "claims-synthetic.json", {"claims": judged}, stamp)
-    said = claims_page.text("synthetic", tmp_path, tmp_path)
-    assert said.startswith("With 3 training seeds.") and all(
+    said = claims_page.text("synthetic", [tmp_path], tmp_path)
+    assert said.splitlines()[0].endswith(", 3 training seeds.") and all(
         f"| {claim.id} | {claim.text} |" in said for claim in CLAIMS
     )
     judged[3]["text"] = "what it was"
     write_result(tmp_path / "claims-synthetic.json", {"claims": judged}, stamp)
-    assert "judges another list of claims" in claims_page.text("synthetic", tmp_path, tmp_path)
+    assert "judges another list of claims" in claims_page.text("synthetic", [tmp_path], tmp_path)
+
+
+def test_every_run_and_every_data_set_has_its_place(tmp_path: Path) -> None:
+    for run, dataset, real in (("demo", "synthetic", False), ("paper-deam", "deam", True), ("mine", "folder", True)):
+        stamp = provenance(DEMO, None, seeds=[0], seconds=0, real=real) | {"dataset": dataset}
+        write_result(tmp_path / run / f"claims-{dataset}.json", {"claims": judge_all({})}, stamp)
+    runs = [tmp_path / run for run in ("demo", "mine", "paper-deam")]
+    shown = {name: claims_page.text(name, runs, tmp_path) for name in ("synthetic", "deam", claims_page.OTHERS)}
+    kinds = ("synthetic** (synthetic data)", "deam** (real data)", "folder** (real data)")
+    for (name, said), kind in zip(shown.items(), kinds, strict=True):
+        assert said.startswith(f"**{kind}") and said.count(" training seed.") == 1, name
+    assert "None was run" in claims_page.text(claims_page.OTHERS, runs[:1], tmp_path)
+    marks = re.findall(r"<!-- claims: ([a-z]+) -->", (ROOT / "book/claims.md").read_text())
+    assert tuple(marks) == (*claims_page.OWN_SECTION, claims_page.OTHERS)
 
 
 @pytest.mark.parametrize(

@@ -12,30 +12,46 @@ STAMP |= {"seconds": 1.0, "packages": {"torch": "2"}, "commit": "abc", "dirty": 
 RUN = {"arousal": [0.50, 0.52, 0.54], "valence": [0.40, 0.44, 0.42]}
 
 
-def _write(folder, name, by_seed, seeds):
-    payload = {"blocks": {"table4": {"by_seed": {"MAML": by_seed}}, "figure4": {}}, "who": folder.name}
+def _write(folder, name, by_seed, seeds, who=""):
+    payload = {"blocks": {"table4": {"by_seed": {"MAML": by_seed}}, "figure4": {}}, "who": who}
     write_result(folder / name, payload, STAMP | {"seeds": list(range(seeds))})
 
 
 def test_the_run_with_more_seeds_is_shown_and_ones_own_where_both_have_as_many(tmp_path):
     mine, run = tmp_path / "mine", tmp_path / "run"
     for folder, name, seeds in (
-        (run, "tables-synthetic.json", 3),
-        (mine, "tables-synthetic.json", 1),
-        (run, "claims-synthetic.json", 3),
-        (mine, "claims-synthetic.json", 3),
-        (run, "numbers.json", 3),
-        (mine, "tables-deam.json", 1),
-        (mine, "curves.json", 1),
+        (run / "demo", "tables-synthetic.json", 3),
+        (mine / "demo", "tables-synthetic.json", 1),
+        (run / "demo", "claims-synthetic.json", 3),
+        (mine / "demo", "claims-synthetic.json", 3),
+        (run / "demo", "numbers.json", 3),
+        (mine / "demo", "curves.json", 1),
     ):
-        _write(folder, name, RUN, seeds)
-    shown = reference.choose(mine, run, tmp_path / "shown")
+        _write(folder, name, RUN, seeds, folder.parent.name)
+    (shown,) = reference.choose("demo", mine, run, tmp_path / "shown")
     assert {file.name: read_result(file)["who"] for file in shown.iterdir()} == {
         "tables-synthetic.json": "run",
         "claims-synthetic.json": "mine",
         "numbers.json": "run",
-        "tables-deam.json": "mine",
     }
+
+
+def test_every_run_is_shown_and_the_books_own_first(tmp_path):
+    for folder, name in (
+        ("results/demo", "tables-synthetic.json"),
+        ("results/a-run", "tables-deam.json"),
+        ("results/grid", "deam-DEAM-demo-pdmer-0.json"),
+        ("reference/long-ago", "claims-pmemo.json"),
+    ):
+        _write(tmp_path / folder, name, RUN, 1)
+    runs = reference.choose("demo", tmp_path / "results", tmp_path / "reference", tmp_path / "shown")
+    assert [run.name for run in runs] == ["demo", "a-run", "long-ago"]
+    (file, document), *others = reference.found(runs, "tables-*.json")
+    assert (file.parent.name, [other.parent.name for other, _ in others]) == ("demo", ["a-run"])
+    own, other = reference.title(document, "demo"), reference.title(others[0][1], "a-run")
+    assert own == "**synthetic** (synthetic data), profile `demo`, encoder `mel`, 1 training seed"
+    assert "profile `demo` in `results/a-run`, encoder" in other
+    assert reference.choose("none", tmp_path / "nowhere", tmp_path / "nowhere", tmp_path / "shown") == [tmp_path / "shown/none"]
 
 
 def test_a_score_outside_of_what_another_seed_could_give_is_red(tmp_path):

@@ -15,7 +15,8 @@ import yaml
 
 from book.builder.build import toc_pages
 from dsaml import __version__
-from dsaml.cli.common import DatasetName
+from dsaml.cli.common import DatasetName, EncoderName
+from dsaml.config import ENCODERS
 from dsaml.data.base import LOADERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,8 +61,9 @@ def test_what_belongs_to_the_repository_says_so_elsewhere(command: str, tmp_path
     assert run(command, "--help", folder=tmp_path / "empty", path=tmp_path / "installed").returncode == 0
 
 
-def test_every_data_set_with_a_loader_can_be_named() -> None:
+def test_every_data_set_with_a_loader_and_every_encoder_can_be_named() -> None:
     assert get_args(DatasetName) == tuple(LOADERS)
+    assert get_args(EncoderName) == ENCODERS
 
 
 def test_the_repository_address_is_the_same_everywhere() -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+import torch
 from damage import AUDIO, FOLDER, TABLE, mean_table, one_wav, rater_table, write_deam
 from hostile import HEADER, RATE, SPECIAL, WEIGHTS, Case, case, model_bytes, run, stamped, write_inputs
 from safetensors.numpy import load_file
@@ -644,6 +645,12 @@ USAGE = {
     "reproduce, seeds 10^12": f"reproduce --seeds {10**12}",
     "grid, jobs 0": "grid in/grid.yaml --jobs 0",
     "parameters, variant": "parameters --variant huge",
+    "train, variant": f"{ANY} --variant huge",
+    "train, steps 0": f"{ANY} --steps 0",
+    "reproduce, encoder": "reproduce --encoder ear",
+    "reproduce, steps abc": "reproduce --steps abc",
+    "evaluate, protocol": f"{EVALUATE} --protocol mine",
+    "synthesize, size": "synthesize out --size huge",
     "fetch, no data set": "fetch nothing out",
 }
 CASES += [case(f"usage: {name}", line, "Usage|Error", code=2) for name, line in USAGE.items()]
@@ -699,6 +706,13 @@ CASES += [
     case("imagebind-audio: a model", "imagebind-audio in/model.safetensors out.safetensors", "no audio weights"),
     case("imagebind-audio: another ending", "imagebind-audio in/song.wav out.txt", "must end in"),
     case("evaluate: an empty folder", EVALUATE, "annotations.csv"),
+    case("evaluate: windows of clips", f"{EVALUATE} --released-windows", "goes with prefix or dmer"),
+    case("evaluate: no such device", f"{EVALUATE} --device abacus", "device 'abacus' is not known"),
+    case("reproduce: no such device", "reproduce --device abacus", "device 'abacus' is not known"),
+    case("reproduce: half a profile", "reproduce --profile paper-", "profile 'paper-'"),
+    case("import-released: audio", "import-released in/song.wav out.safetensors", "song.wav: "),
+    case("import-released: nothing", "import-released in/no.pt out.safetensors", "no such checkpoint"),
+    case("import-released: another ending", "import-released in/song.wav out.txt", "ends in .safetensors"),
 ]
 
 
@@ -831,6 +845,7 @@ def test_a_mistake_of_ours_says_where_to_report_it_and_keeps_the_traceback(tmp_p
         (OSError(errno.ENOSPC, "No space left on device", "out.csv"), "out.csv: No space left on device; check"),
         (PermissionError(errno.EACCES, "Permission denied", "x"), "x: Permission denied"),
         (MemoryError(), "not enough memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "the GPU has not enough memory"),
         (OSError(errno.EBADF, "Bad file descriptor"), "a mistake in dsaml"),
     ],
 )

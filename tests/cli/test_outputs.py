@@ -78,6 +78,8 @@ REFUSED = [  # command line, what is said
     ("study analyse answers.csv --json r.json", "add --force"),
     ("imagebind-audio base.safetensors link.safetensors --force", "is an input"),
     ("imagebind-audio base.safetensors thesis.docx", "add --force"),
+    ("import-released base.safetensors link.safetensors --force", "is an input"),
+    ("import-released song.wav thesis.docx", "add --force"),
     ("bench --out thesis.docx", "cannot be written"),
 ]
 

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from dsaml.config import PAPER
 from dsaml.data import load_dataset
 from dsaml.data.annotations import MEAN
 from dsaml.data.checks import check
+from dsaml.data.checks.training import obstacles
 from dsaml.data.deam import AUDIO
 from dsaml.data.synthetic import corpus as synthetic
 from dsaml.data.synthetic.population import (
     CONFIGS,
+    SMALL,
     CorpusConfig,
     Listener,
     make_controls,
@@ -24,17 +27,11 @@ from dsaml.data.synthetic.population import (
 )
 from dsaml.data.synthetic.sound import CONTROLS, SAMPLE_RATE, render
 from dsaml.errors import DsamlError
+from dsaml.evaluate.protocols import prefix_questions
+from dsaml.learn.batches import SongStore
+from dsaml.learn.training import cross_song_tasks
 
-TINY = CorpusConfig(  # as few songs as a listener needs to be kept
-    train_songs=16,
-    validation_songs=2,
-    test_songs=15,
-    long_songs=1,
-    train_listeners=4,
-    validation_listeners=4,
-    test_listeners=4,
-    ratings_per_song=4,
-)
+TINY = CorpusConfig(**SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +42,26 @@ def corpus(tmp_path_factory):
 
 def test_it_loads_through_the_deam_loader_with_every_track(corpus):
     assert not corpus.real and corpus.name == "synthetic"
-    assert len(corpus.songs) == 34 and len(corpus.mean) == 34
-    assert {part: len(ids) for part, ids in corpus.split.annotators.items()} == {"train": 4, "validation": 4, "test": 4}
+    assert len(corpus.songs) == 37 and len(corpus.mean) == 37
+    assert {part: len(ids) for part, ids in corpus.split.annotators.items()} == {"train": 4, "validation": 1, "test": 2}
     for part, songs in corpus.split.songs.items():
         for who in corpus.split.annotators[part]:
             assert set(songs) <= set(corpus.tracks[who]), (part, who)
     long_song = corpus.songs[corpus.split.songs["test"][-1]]
     assert not long_song.clip and len(corpus.mean[long_song.id]) >= 150
-    assert sum(song.clip for song in corpus.songs.values()) == 33
+    assert sum(song.clip for song in corpus.songs.values()) == 36
 
 
 def test_deam_loader_on_the_same_folder_never_calls_it_real(corpus):
     assert not load_dataset("deam", corpus.root).real
+
+
+def test_a_small_corpus_is_enough_for_the_papers_tasks_and_for_both_protocols(corpus):
+    dataset = load_dataset("deam", corpus.root)
+    assert obstacles(dataset, PAPER, "pdmer") == [] == obstacles(dataset, PAPER, "dmer")
+    store = SongStore(dataset, {})
+    assert len(prefix_questions(store)) == 2  # of each listener about the long song
+    assert all(cross_song_tasks(store, part, 1) for part in ("validation", "test"))
 
 
 def test_the_default_corpus_is_the_one_that_results_were_computed_on(tmp_path):

@@ -6,13 +6,16 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dsaml.config import DEMO, get_profile
+from dsaml.config import DEMO, ENCODERS, PAPER, PROFILES, adjusted, get_profile, released
 from dsaml.errors import DsamlError
+from dsaml.experiment.recipes import ANNOTATOR_LABELS_LONG, NON_META_LONG, recipes
+from dsaml.experiment.reproduce import results_folder
 from dsaml.experiment.results import provenance, read_result, stamp_line, write_result
 from dsaml.io import write_bytes_atomically
 
@@ -136,3 +139,29 @@ def test_the_digest_follows_every_setting():
     assert dataclasses.replace(DEMO).digest() == DEMO.digest()
     with pytest.raises(DsamlError, match="choose one of: demo, paper"):
         get_profile("big")
+
+
+@pytest.mark.parametrize("base", PROFILES.values(), ids=lambda profile: profile.name)
+def test_what_is_changed_stands_in_a_profiles_name_and_is_found_by_it(base):
+    changes = [(e, v, n) for e in (None, *ENCODERS) for v in ("paper", "released") for n in (None, 3)]
+    found = {change: adjusted(base, *change) for change in changes}
+    for (encoder, variant, steps), profile in found.items():
+        assert get_profile(profile.name) == profile
+        assert profile.encoder == (encoder or base.encoder)
+        assert profile.model == (released(base.model) if variant == "released" else base.model)
+        long = (NON_META_LONG, ANNOTATOR_LABELS_LONG)  # as many passes as MAML, in larger steps
+        trained = {recipe.training.steps for name, recipe in recipes(profile).items() if name not in long}
+        assert steps is None or trained == {steps}
+    assert adjusted(base) == base and adjusted(base, base.encoder) == base
+    assert len({profile.digest() for profile in found.values()}) == len({profile.name for profile in found.values()}) == 12
+    assert adjusted(base, "imagebind-44k", "released", 3).name == f"{base.name}-imagebind-44k-released-3-steps"
+    for name in ("-mel", "paper-", "paper-ear", "paper-0-steps", "paper-3-steps-mel", "paper-steps"):
+        with pytest.raises(DsamlError, match="does not exist"):
+            get_profile(name)
+
+
+def test_no_run_writes_into_the_folder_of_another():
+    mel, mine = adjusted(PAPER, "mel"), Path("mine")
+    places = [(DEMO, "synthetic"), (mel, "synthetic"), (PAPER, "deam", mine), (DEMO, "synthetic", mine), (DEMO, "stress")]
+    folders = [results_folder(*place).as_posix() for place in places]
+    assert folders == [f"results/{name}" for name in ("demo", "paper-mel", "paper-deam", "demo-synthetic", "demo-stress")]

@@ -11,7 +11,7 @@ from conftest import META, make_store
 from scipy import stats
 
 from book.builder import claims_page, markdown, tables_page
-from dsaml.config import DEMO, DIMENSIONS, PAPER, SupervisedConfig
+from dsaml.config import DEMO, DIMENSIONS, PAPER, SupervisedConfig, adjusted
 from dsaml.evaluate import bootstrap, oracles, protocols
 from dsaml.evaluate.scores import UNTRAINED, scores_table
 from dsaml.experiment import claims, figure4, rows, tables, workflow
@@ -65,9 +65,10 @@ def test_hand_made_predictions_reach_table_and_claims_with_the_known_answer(tmp_
     stamp = provenance(DEMO, None, seeds=[0, 1], seconds=0, real=False)
     gap = {"arousal": 0.25, "valence": 0.5}
     spread = {"arousal": 1.3, "valence": 2.0}
-    write_result(tmp_path / "tables-synthetic.json", {"blocks": blocks, "gap_closed": gap, "spread": spread}, stamp)
-    write_result(tmp_path / "claims-synthetic.json", {"claims": claims.judge_all(blocks)}, stamp)
-    text = tables_page.text("table4", tmp_path, PUBLISHED, tmp_path / "figures")
+    run = tmp_path / "demo"
+    write_result(run / "tables-synthetic.json", {"blocks": blocks, "gap_closed": gap, "spread": spread}, stamp)
+    write_result(run / "claims-synthetic.json", {"claims": claims.judge_all(blocks)}, stamp)
+    text = tables_page.text("table4", [run], PUBLISHED, tmp_path / "figures")
     line = next(line for line in text.splitlines() if line.startswith("| Ours (trained without the personalized"))
     theirs = "0.357\u00a0/\u00a00.080<br>0.533\u00a0/\u00a00.129<br>0.236\u00a0/\u00a00.256"
     assert MAML_MEAN in line and theirs in line  # the paper's row of Table 4
@@ -78,7 +79,7 @@ def test_hand_made_predictions_reach_table_and_claims_with_the_known_answer(tmp_
         assert "\u00a0/\u00a0".join(f"{cells[d][metric]['mean']:.3f}" for d in DIMENSIONS) in line
     assert "not run here: `reproduce table4`" in text and "On DEAM: not run: needs DEAM." in text
     assert "cannot be run" in text
-    said = claims_page.text("synthetic", tmp_path, tmp_path / "figures")
+    said = claims_page.text("synthetic", [run], tmp_path / "figures")
     verdicts, numbers = said.split(":::{dropdown}")
     lines = {line.split(" | ")[0].strip("| "): line for line in verdicts.splitlines() if line.startswith("| C")}
     assert "**holds**" in lines["C11"] and "not run" in lines["C2"] and "answers of people" in lines["C15"]
@@ -86,10 +87,19 @@ def test_hand_made_predictions_reach_table_and_claims_with_the_known_answer(tmp_
     deciding = min(cells.values(), key=lambda cell: cell["low"])
     assert markdown.difference(deciding) in lines["C11"] and "p (Holm) " in lines["C11"]
     assert all(markdown.difference(cell) in numbers for cell in cells.values())
-    for page, name in ((text, "table4-tables-synthetic.svg"), (said, "claims-synthetic.svg")):
+    for page, name in ((text, "table4-tables-synthetic-demo.svg"), (said, "claims-synthetic-demo.svg")):
         assert f"figures/{name}" in page and ":alt: " in page
         assert (tmp_path / "figures" / name).read_text(encoding="utf-8").count("<path") > 20
-    assert "Not run" in claims_page.text("deam", tmp_path, tmp_path / "figures")
+    assert "Not run" in claims_page.text("deam", [run], tmp_path / "figures")
+    there = provenance(adjusted(PAPER, "mel", steps=3), None, seeds=[0], seconds=0, real=True) | {"dataset": "deam"}
+    other = tmp_path / "paper-mel-3-steps-deam"
+    write_result(other / "tables-deam.json", {"blocks": {"table4": blocks["table4"]}, "gap_closed": None}, there)
+    both = tables_page.text("table4", [run, other], PUBLISHED, tmp_path / "figures")
+    titles = [line for line in both.splitlines() if ", protocol `cross-song`" in line]
+    assert titles[0].startswith("**None** (synthetic data), profile `demo`, encoder `mel`, 2 training seeds")
+    assert titles[1].startswith("**deam** (real data), profile `paper-mel-3-steps` in `results/paper-mel-3-steps-deam`")
+    assert "table4-tables-deam-paper-mel-3-steps-deam.svg" in both and "On DEAM: not run" not in both
+    assert "On DEAM: not run" in tables_page.text("table1", [run, other], PUBLISHED, tmp_path / "figures")
 
 
 def test_a_claim_flips_with_the_numbers():
@@ -195,7 +205,7 @@ def test_a_claim_may_have_one_cell_of_any_name(tmp_path, monkeypatch):
     write_result(tmp_path / "claims-synthetic.json", {"claims": [judged]}, stamp)
     claim = next(c for c in claims.CLAIMS if c.id == "C10")
     monkeypatch.setattr(claims, "CLAIMS", (replace(claim, id=judged["id"], text=judged["text"]),))
-    said = claims_page.text("synthetic", tmp_path, tmp_path / "figures")
+    said = claims_page.text("synthetic", [tmp_path], tmp_path / "figures")
     assert "**holds**" in said and "| separation in seconds | " in said
 
 

@@ -1,12 +1,14 @@
 """Prediction and personalization of single files, through the commands."""
 
 import dataclasses
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
 import torch
+from second_device import second_device
 from typer.testing import CliRunner
 
 from dsaml.cli.main import app
@@ -181,3 +183,18 @@ def test_a_model_that_gives_no_numbers_writes_nothing(folder):
     done = _run("personalize", *files, "--out", folder / "mine.safetensors")
     assert isinstance(done.exception, DsamlError) and "no numbers" in str(done.exception)
     assert not (folder / "p.csv").exists() and not (folder / "mine.safetensors").exists()
+
+
+def test_a_model_on_another_device_gives_the_same_curves(folder):
+    curves = {}
+    for where in ("cpu", "another"):
+        with second_device() if where == "another" else nullcontext("cpu") as device:
+            model = load(folder / "base.safetensors", device=device)
+            own = model.personalize(folder / "song.wav", folder / "curve.csv")
+            own.save(folder / f"{where}.safetensors")
+            curves[where] = [m.predict(folder / "song.wav", 40.0).to_numpy() for m in (model, own)]
+    for one, other in zip(*curves.values(), strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-4)
+    assert np.abs(curves["cpu"][0] - curves["cpu"][1]).max() > 1e-3  # personalizing changes it
+    weights = [load_model(folder / f"{where}.safetensors")[0].state_dict() for where in curves]
+    assert all(torch.allclose(tensor, weights[1][name], atol=1e-4) for name, tensor in weights[0].items())

@@ -9,15 +9,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from released_names import released_state
 from torch.func import functional_call
 
-from dsaml.config import released
+from dsaml.config import MetaConfig, released
 from dsaml.errors import DsamlError
-from dsaml.experiment.released import RELEASED_NAMES, load_released
+from dsaml.experiment.released import load_released, read_released
 from dsaml.learn.losses import diagonal_attention_loss, mse_loss, score_loss, sequence_scores, total_loss
+from dsaml.learn.maml import Batch, adapt, predict
 from dsaml.model import DSAML, ModelConfig
 from dsaml.model.dsaml import ImagebindAdapter, band_mask
-from dsaml.model.layers import BiLSTM, Dropout
+from dsaml.model.layers import BiGRU, BiLSTM, Dropout
 from dsaml.model.weights import parameter_table
 from dsaml.runtime import fast_adapter
 
@@ -32,37 +34,6 @@ def _inputs(config: ModelConfig, batch: int = 3, steps: int = 20, seed: int = 0)
     generator = torch.Generator().manual_seed(seed)
     log_mel = torch.randn(batch, steps, *config.slice_shape, generator=generator)
     return log_mel, torch.randn(batch, 1, config.dim, generator=generator)
-
-
-def _released_state(model: DSAML) -> dict[str, torch.Tensor]:
-    """Weights of a model of ours under the released code's names: the mapping, backwards."""
-    state = {}
-    for name, tensor in model.state_dict().items():
-        if name.startswith("attention.layers."):
-            name = name.replace("attention.layers.", "multi_scale_attention.encoder.encoder.layer.")
-            inner = {
-                "query": "attention.attention.query",
-                "key": "attention.attention.key",
-                "value": "attention.attention.value",
-            }
-            inner |= {
-                "output": "attention.output.dense",
-                "norm1": "attention.output.LayerNorm",
-                "up": "intermediate.dense",
-            }
-            inner |= {"down": "output.dense", "norm2": "output.LayerNorm"}
-            parts = name.split(".")
-            if parts[-1] == "distance":
-                name = ".".join([*parts[:-1], "attention.attention.distance_embedding.weight"])
-            else:
-                name = ".".join([*parts[:-2], inner[parts[-2]], parts[-1]])
-        else:
-            name = name.replace(".norm.", ".bn.")
-            for theirs, ours in RELEASED_NAMES:
-                if not ours.startswith(".") and name.startswith(ours):
-                    name = name.replace(ours, theirs)
-        state[name] = tensor
-    return state
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +96,7 @@ def test_golden_first_steps_of_a_longer_batch(golden):
 def test_load_released_reads_every_size_off_the_shapes(dim, heads, layers, limit):
     config = released(ModelConfig(dim=dim, heads=heads, layers=layers, feed_forward=20, max_positions=limit))
     model = DSAML(config).eval()
-    loaded = load_released(_released_state(model), num_heads=heads)
+    loaded = load_released(released_state(model), num_heads=heads)
     assert loaded.config == config
     log_mel, embedding = _inputs(config, batch=1, steps=min(limit, 25))
     with torch.no_grad():
@@ -133,7 +104,7 @@ def test_load_released_reads_every_size_off_the_shapes(dim, heads, layers, limit
 
 
 def test_load_released_lists_everything_that_does_not_fit():
-    state = _released_state(DSAML(released(ModelConfig(dim=16, heads=2, layers=1, feed_forward=20, max_positions=30))))
+    state = released_state(DSAML(released(ModelConfig(dim=16, heads=2, layers=1, feed_forward=20, max_positions=30))))
     state["something.else"] = torch.zeros(1)
     del state["sequence_predict_model.layers.2.bias"]
     with pytest.raises(DsamlError, match=r"missing predictor\.output\.bias.*unknown something\.else"):
@@ -291,18 +262,55 @@ def test_dropout_drops_its_share_and_keeps_the_mean(p):
     assert dropout.eval()(ones) is ones
 
 
+@pytest.mark.parametrize("layer, kernel", [(BiLSTM, "lstm"), (BiGRU, "gru")])
 @pytest.mark.parametrize("training", [True, False])
-def test_the_fused_lstm_keeps_what_a_gradient_needs_in_either_mode(training, monkeypatch):
-    """With ``train=False`` cuDNN refuses to differentiate, and the inner loop runs in eval mode."""
-    fused, asked = torch.lstm, []
+def test_a_fused_layer_keeps_what_a_gradient_needs_in_either_mode(training, layer, kernel, monkeypatch):
+    """With ``train=False`` cuDNN refuses to differentiate, and the inner loop runs in eval mode. Values are the same either way."""
+    fused, asked = getattr(torch, kernel), []
 
     def spy(*arguments):
         asked.append(arguments[6])
         return fused(*arguments)
 
-    monkeypatch.setattr(torch, "lstm", spy)
-    lstm = BiLSTM(4, 3).train(training)
-    lstm(torch.randn(2, 5, 4))
+    monkeypatch.setattr(torch, kernel, spy)
+    recurrent, x = layer(4, 3).train(training), torch.randn(2, 5, 4)
+    with_gradient = recurrent(x)
     with torch.no_grad():
-        lstm(torch.randn(2, 5, 4))
-    assert asked == [True, False]
+        alone = recurrent(x)
+    assert asked == [True, False] and torch.equal(with_gradient, alone)
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_the_inner_loop_asks_the_kernel_for_a_gradient_in_eval_mode(tasks, monkeypatch):
+    """One task goes through the fused kernel, three through the recurrence that is written out; prediction needs no gradient."""
+    fused, asked = torch.lstm, []
+    monkeypatch.setattr(torch, "lstm", lambda *arguments: (asked.append(arguments[6]), fused(*arguments))[1])
+    model, config = DSAML(SMALL), MetaConfig(inner_steps=2, inner_mode="eval", test_mode="eval")
+    log_mel, embedding = _inputs(SMALL, batch=2 * tasks)
+    batch = Batch(log_mel.unflatten(0, (tasks, 2)), embedding.unflatten(0, (tasks, 2)), torch.rand(tasks, 2, 20, 2))
+    predict(model, adapt(model, batch, config), batch, config)
+    assert asked == ([True, True, False] if tasks == 1 else [])
+
+
+def test_a_released_checkpoint_is_read_and_nothing_else(tmp_path):
+    config = released(ModelConfig(dim=16, heads=2, layers=1, feed_forward=20, max_positions=30))
+    model, path = DSAML(config).eval(), tmp_path / "epoch_3.pt"
+    for prefix in ("", "module."):  # as learn2learn's wrapper saves it
+        torch.save({prefix + name: tensor for name, tensor in released_state(model).items()}, path)
+        loaded = load_released(read_released(path))
+        assert loaded.config == config
+        assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in model.state_dict().items())
+    whole = path.read_bytes()
+    for content, words in ((b"text", "refused|not a PyTorch"), (whole[: len(whole) // 2], "not a PyTorch checkpoint, or damaged")):
+        path.write_bytes(content)
+        with pytest.raises(DsamlError, match=words):
+            read_released(path)
+    for stored, words in ((DSAML(SMALL), "refused"), ([1], "no table of weights"), ({"epoch": 3}, "no table"), ({}, "no table")):
+        torch.save(stored, path)
+        with pytest.raises(DsamlError, match=words):
+            read_released(path)
+    with pytest.raises(DsamlError, match="no such checkpoint"):
+        read_released(tmp_path / "none.pt")
+    odd = released_state(model) | {"fusion_model.spectrogram_feature_project.weight": torch.zeros(())}
+    with pytest.raises(DsamlError, match="is this a checkpoint of DSAML"):
+        load_released(odd)

@@ -91,6 +91,17 @@ STRESS = CorpusConfig(  # sizes chosen so that the shares of variance come near 
 )
 CONFIGS = {config.population: config for config in (TWO_SIGNS, STRESS)}
 """The configuration of each population."""
+SMALL: dict[str, int] = {  # just enough songs and listeners for every protocol and for the paper's tasks of 1 + 15 songs
+    "train_songs": 18,
+    "validation_songs": 3,
+    "test_songs": 15,
+    "long_songs": 1,
+    "train_listeners": 4,
+    "validation_listeners": 1,
+    "test_listeners": 2,
+    "ratings_per_song": 4,
+}
+"""Sizes of a corpus on which a command is tried out, in place of those of its configuration."""
 
 
 @dataclass(frozen=True)
