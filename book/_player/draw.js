@@ -11,7 +11,7 @@ document.addEventListener("DOMContentLoaded", () => {
     ArrowUp: [NUDGE, 0], ArrowDown: [-NUDGE, 0], ArrowRight: [0, NUDGE], ArrowLeft: [0, -NUDGE], PageUp: [LEAP, 0], PageDown: [-LEAP, 0],
   };
   const HELP = "Hold the mouse, pen or finger on the framed field and follow the song; or use the arrow keys, Page Up and Page Down. "
-    + "Space starts and stops. Where you let go, the value stays.";
+    + "Space starts and stops. Where you let go, the value stays; a touch before the start sets where you begin.";
   const MODES = {
     arousal: { dims: [0], label: "arousal over time", how: "Up is excited, down is calm." },
     valence: { dims: [1], label: "valence over time", how: "Up is pleasant, down is unpleasant." },
@@ -81,7 +81,7 @@ document.addEventListener("DOMContentLoaded", () => {
       cursor.setAttribute("x2", x(now));
     }
     space.dots(drawing ? [] : [...beside, own()], now);
-    if (!drawing) return;
+    if (!drawing && drawn(mine[song.id]).length) return;
     const [cx, cy] = mode === "both" ? spot(hand) : [x(now), y(hand[pad().d], pad().height)];
     (mode === "both" ? space.group : pad().own).append(make("circle", { cx, cy, r: 8, class: "dp-hand" }));
   };
@@ -173,13 +173,14 @@ document.addEventListener("DOMContentLoaded", () => {
   const move = (value) => {
     value.forEach((number, d) => { if (MODES[mode].dims.includes(d)) hand[d] = clamp(number, -1, 1); });
     tell();
+    showMoment(plays.now());
   };
 
-  const press = (svg, event) => { // in the field of the hand it leads the hand; elsewhere, and before, it leads to a moment
+  const press = (svg, event) => { // in its field it leads the hand, before a start too; in charts it leads to a moment then
     const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
     const { width, height } = svg.viewBox.baseVal, right = at.x / width, up = 1 - (2 * at.y) / height;
-    if (drawing && svg === pad().svg) move(mode === "both" ? [up, 2 * right - 1] : [up, up]);
-    else if (!drawing && svg !== space.svg) plays.seek(right * data.seconds);
+    if (svg === pad().svg) move(mode === "both" ? [up, 2 * right - 1] : [up, up]);
+    if (!drawing && svg !== space.svg) plays.seek(right * data.seconds);
   };
   for (const { svg } of [...charts, space]) {
     svg.addEventListener("pointerdown", (event) => {

@@ -129,6 +129,9 @@ def test_a_drag_on_the_plane_gives_the_expected_curve(browser: Any, folder: Path
     reader.choose("both at once, on the plane")
     reader.pad.scroll_into_view_if_needed()
     session = page.context.new_cdp_session(page)
+    box = reader.pad.bounding_box()
+    begin = {"x": box["width"] * (hand(0)[1] + 1) / 2, "y": box["height"] * (1 - hand(0)[0]) / 2}
+    (reader.pad.tap if touch else reader.pad.click)(position=begin)
     reader.button.click()
     box = reader.pad.bounding_box()
     assert box["y"] > 0 and box["y"] + box["height"] < size["height"]  # button and field are on one screen
