@@ -43,7 +43,7 @@ def prepare(
     encoder: GlobalEncoder | None = None,
     workers: int = 2,
 ) -> Experiment:
-    """A data set with its features; without ``root`` an embedded one.
+    """A data set with its features; without ``root`` an embedded one. Labels begin where the data set's do.
 
     Raises
     ------
@@ -52,6 +52,7 @@ def prepare(
     """
     started = time.perf_counter()
     data = only_with_audio(load_dataset(dataset, root or embedded_corpus(dataset, cache, workers)))
+    profile = with_label_start(profile, data)
     songs = {s: (data.songs[s], len(data.mean[s])) for ids in data.split.songs.values() for s in ids}
     with counter("features") as progress:
         store = FeatureCache(cache / "features", profile.audio, encoder or make_encoder(profile))
@@ -59,6 +60,11 @@ def prepare(
     log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
     name = f"{content_digest(data, features)[:8]}-{code_digest('dsaml.experiment.run')[:8]}"
     return Experiment(profile, data, features, cache / "runs" / name)
+
+
+def with_label_start(profile: Profile, data: Dataset) -> Profile:
+    """The profile with audio from the data set's first label on."""
+    return dataclasses.replace(profile, audio=dataclasses.replace(profile.audio, label_start=data.label_start))
 
 
 def check_data(

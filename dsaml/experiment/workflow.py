@@ -60,7 +60,7 @@ def train(
     with processes(chosen) as device:
         options = dataclasses.replace(options, device=device)
         experiment = prepare(profile, cache, dataset, root, make_encoder(profile, imagebind))
-        experiment = dataclasses.replace(experiment, options=options)
+        experiment, profile = dataclasses.replace(experiment, options=options), experiment.profile
         model, history = experiment.model(MODELS[mode], seed)
         if ranks()[0] == 0:
             seconds = time.perf_counter() - started
