@@ -104,10 +104,10 @@ def pair_traits(songs: Curves, seconds: Mapping[str, float]) -> Pairs:
         if (song, who) in of and (other, who) in of:
             groups.setdefault((song, other), []).append(who)
     same, placebo = [], []
-    for (song, other), people in groups.items():
-        same += [(of[song, who], of[other, who]) for who in people]
-        if len(people) > 1:
-            placebo += [(of[song, a], of[other, b]) for a, b in zip(people, people[1:] + people[:1], strict=True)]
+    for (song, other), group in groups.items():
+        same += [(of[song, who], of[other, who]) for who in group]
+        if len(group) > 1:
+            placebo += [(of[song, a], of[other, b]) for a, b in zip(group, group[1:] + group[:1], strict=True)]
     lists = {"another song": same, "somebody else": placebo}
     out = {
         kind: tuple(np.array([pair[k] for pair in pairs]).reshape(-1, 4, 2) for k in (0, 1))
