@@ -1,6 +1,7 @@
 """Label files in DEAM's layout from arrays."""
 
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -42,3 +43,45 @@ def write_corpus(root: Path) -> None:
     people = {"train": ["a0", "a1", "a2"], "validation": [], "test": ["t0", "t1", "t2"]}
     marker = {"synthetic": True, "config": {}, "files": [], "complete": True, "songs": parts, "annotators": people}
     (root / "corpus.json").write_text(json.dumps(marker))
+
+
+def midi(tempos: list[tuple[int, int]], beats: int, division: int = 96) -> bytes:
+    """A MIDI file of one track that lasts ``beats`` quarter notes; ``tempos`` are (quarter note, microseconds a quarter)."""
+
+    def variable(value: int) -> bytes:
+        parts = [value & 0x7F]
+        while value := value >> 7:
+            parts.insert(0, value & 0x7F | 0x80)
+        return bytes(parts)
+
+    events = [(beat, b"\xff\x51\x03" + micro.to_bytes(3, "big")) for beat, micro in tempos]
+    events += [
+        (0, b"\xf0\x02\x01\xf7"),
+        (0, b"\xc0\x00"),
+        (0, b"\x90\x3c\x40"),
+        (beats, b"\x3c\x00"),
+        (beats, b"\xff\x2f\x00"),
+    ]
+    track, now = b"", 0
+    for beat, event in sorted(events, key=lambda item: item[0]):
+        track, now = track + variable((beat - now) * division) + event, beat
+    return struct.pack(">4sIHHH4sI", b"MThd", 6, 0, 1, division, b"MTrk", len(track)) + track
+
+
+def write_vgmidi(root: Path, pieces: int = 16, people: int = 4, length: int = 24) -> None:
+    """VGMIDI's layout: ``pieces`` in each file, each pair of neighbours rated by ``people``, one label in 2 s."""
+    told = {"age": "21-25", "country": "US", "gender": "Male", "musicianship": 1, "isKnown": False}
+    (root / "annotations").mkdir(parents=True)
+    (root / "midi").mkdir()
+    rng = np.random.default_rng(0)
+    for file in (1, 2):
+        facts, annotations = {}, {}
+        order = sorted(f"piece{n}" for n in range(pieces))
+        for place, piece in enumerate(order):
+            facts[piece] = {"midi": f"{file}-{piece}.mid", "duration": 2 * length, "measures": length}
+            (root / "midi" / f"{file}-{piece}.mid").write_bytes(midi([(0, 500_000)], 4 * length))
+            for k in range(people):
+                values = {d: [round(float(v), 2) for v in curve(rng, length)[:, 0]] for d in DIMENSIONS}
+                annotations[f"{piece}_{k}"] = told | {"ex1_description": f"{place // 2} {k}"} | values
+        document = {"annotations": annotations, "pieces": facts}
+        (root / "annotations" / f"vgmidi_raw_{file}.json").write_text(json.dumps(document))

@@ -11,6 +11,10 @@ from dsaml.config import DIMENSIONS, METRICS
 from dsaml.evaluate.floors import label
 
 DATASET_TITLES = {"deam": "DEAM, labels in [-1, 1]", "pmemo": "PMEmo, labels in [0, 1]"}
+PEOPLE = {
+    "vgmidi": "VGMIDI, labels in [-1, 1]",
+    "vgmidi-2": "VGMIDI under its second split",
+}
 HEADER = ("", "arousal CCC", "PCC", "RMSE", "valence CCC", "PCC", "RMSE")
 AVERAGED_ONLY = """\
 DEAM's files of every annotator's own labels were not at hand when this page was made, so its floors are on *averaged* labels. \
@@ -82,4 +86,20 @@ def text(facts: Mapping[str, Any], published: Mapping[str, Any]) -> str:
         lines += _floors(deam["test"], deam["counts"]["test"], "averaged labels: ")
     out += ["## Table 2: each annotator's own labels, DEAM", markdown.table(HEADER, lines)]
     out += [not_better(rows, "deam", constant) if constant else AVERAGED_ONLY]
+    for dataset, title in PEOPLE.items():
+        if dataset in facts:
+            out += [f"## Real people's own labels: {title}", _people(facts[dataset])]
     return "\n\n".join(out)
+
+
+def _people(facts: Mapping[str, Any]) -> str:
+    """The floors of a data set that the paper does not have: averaged labels, and both personal protocols."""
+    lines, told = [], []
+    for protocol, key in {"averaged labels": "test", "prefix": "test prefix", "cross-song": "test cross-song"}.items():
+        counts = facts["counts"][key]
+        lines += _floors(facts[key], counts, f"{protocol}: ")
+        unit = (
+            f"{counts['songs']} songs" if key == "test" else f"{counts['annotators']} people, {counts['tracks']} tracks"
+        )
+        told.append(f"{protocol}: {unit}")
+    return f"{markdown.table(HEADER, lines)}\n\n{'; '.join(told)}."

@@ -1,6 +1,6 @@
 """What the build puts into the prose: numbers, and the tables, lists and pictures that it makes.
 
-``{{ name }}`` stands for a number from ``numbers.json``, ``data/facts.json`` or ``data/bench``, or for a claim's words;
+``{{ name }}`` stands for a number from ``numbers.json``, ``data/*.json`` or ``data/bench``, or for a claim's words;
 ``<!-- page: name -->`` for what the module ``PAGE_page`` makes. Whatever is written so and is not known fails the build.
 """
 
@@ -12,7 +12,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from book.builder import api_page, claims_page, floors_page, method_page, paper_page, speed_page, tables_page
+from book.builder import (
+    api_page,
+    claims_page,
+    floors_page,
+    listeners_page,
+    method_page,
+    paper_page,
+    speed_page,
+    tables_page,
+)
 from dsaml.errors import DsamlError
 from dsaml.evaluate.floors import read_facts
 from dsaml.experiment.results import read_result, stamp_line
@@ -39,7 +48,7 @@ def _short(value: Any) -> str:
 
 
 def facts(data: Path) -> dict[str, str]:
-    """Committed numbers: those of ``facts.json`` ("facts.disagreement_arousal") and the measured times in
+    """Committed numbers: those of ``facts.json`` ("facts.disagreement_arousal") and ``listeners.json``, and the measured times in
     ``bench/*.json`` ("bench.inputs.one_core.mel_clip_seconds")."""
 
     def walk(name: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -49,7 +58,8 @@ def facts(data: Path) -> dict[str, str]:
         elif value is not None and not isinstance(value, list):
             yield name, _short(value)
 
-    files = {"facts": data / "facts.json"} | {f"bench.{file.stem}": file for file in sorted(data.glob("bench/*.json"))}
+    files = {name: data / f"{name}.json" for name in ("facts", "listeners")}
+    files |= {f"bench.{file.stem}": file for file in sorted(data.glob("bench/*.json"))}
     documents = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.is_file()}
     return {name: value for prefix, document in documents.items() for name, value in walk(prefix, document)}
 
@@ -72,6 +82,7 @@ def makers(root: Path, runs: Sequence[Path], figures: Path) -> dict[str, Callabl
         "claims": lambda name: claims_page.text(name, runs, figures),
         "floors": lambda name: floors_page.text(read_facts(data / "floors.json"), paper_page.read(data)),
         "method": lambda name: method_page.text(name, data),
+        "listeners": lambda name: listeners_page.text(name, read_facts(data / "listeners.json"), figures),
         "paper": lambda name: (
             claims_page.listed() if name == "claims" else paper_page.text(name, paper_page.read(data))
         ),

@@ -1,4 +1,4 @@
-"""Commands for data: fetch, check, features, imagebind-audio, floors, structure, template, synthesize."""
+"""Commands for data: fetch, render, check, features, imagebind-audio, floors, structure, template, synthesize."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dsaml.cli.common import (
     console,
 )
 from dsaml.cli.outputs import check_folder, check_output, safetensors_metadata
-from dsaml.config import get_profile
+from dsaml.config import STEP_SECONDS, get_profile
 from dsaml.errors import DsamlError
 
 app = typer.Typer()
@@ -54,6 +54,23 @@ def fetch(
         archives = run_fetch(dataset, directory, base_url, progress)
     for path, checksum, count in archives:
         typer.echo(f"{path}: {count} files, sha256 {checksum}")
+
+
+@app.command()
+def render(
+    root: RootOption,
+    sound_font: Annotated[
+        Path | None, typer.Option("--sound-font", help="General MIDI sound font (.sf2); by default Debian's FluidR3.")
+    ] = None,
+) -> None:
+    """Make audio of VGMIDI's MIDI files with FluidSynth, which has to be installed; goes on where it was stopped."""
+    from dsaml.data.render import SOUND_FONT
+    from dsaml.data.render import render as run_render
+    from dsaml.experiment.progress import counter
+
+    with counter("rendering", "piece") as progress:
+        made = run_render(root, sound_font or SOUND_FONT, progress)
+    typer.echo(f"{made} pieces rendered")
 
 
 @app.command()
@@ -106,12 +123,14 @@ def features(
     from dsaml.audio.encoders import make_encoder
     from dsaml.audio.features import FeatureCache
     from dsaml.data.base import load_dataset, songs_with_steps
+    from dsaml.experiment.prepare import with_label_start
     from dsaml.experiment.progress import counter
     from dsaml.runtime.devices import choose_device
 
     check_folder(cache)
     settings, device = chosen_profile(profile, encoder), choose_device(device)
-    songs = songs_with_steps(load_dataset(dataset, root))
+    data = load_dataset(dataset, root)
+    songs, settings = songs_with_steps(data), with_label_start(settings, data)
     made = make_encoder(settings, checkpoint, device=device)
     folder = FeatureCache(cache, settings.audio, made, hop_seconds)
     started = time.perf_counter()
@@ -160,33 +179,45 @@ def floors(
 
 @app.command()
 def structure(
-    dataset: Annotated[str, typer.Option("--dataset", help="vgmidi, or any data set with labels of single listeners.")],
-    root: RootOption,
+    dataset: DatasetOption,
+    root: Annotated[
+        Path | None, typer.Option("--root", help="The data set's own folder; an embedded corpus needs none.")
+    ] = None,
     split: Annotated[
-        str, typer.Option("--split", help="Which songs: train, validation or test; vgmidi has no split.")
+        str, typer.Option("--split", help="Which songs: train, validation or test; of VGMIDI always all.")
     ] = "test",
     save: SaveOption = None,
 ) -> None:
-    """How labels vary: shares of variance that listeners share, and that are one listener's own; needs no audio."""
+    """What one sample tells: how labels vary, what of a listener comes back, and what more songs would bring; needs no audio."""
     from dsaml.data import load_dataset, vgmidi
+    from dsaml.data.synthetic.population import STRESS, TWO_SIGNS
     from dsaml.evaluate import floors as trivial
     from dsaml.evaluate import structure as parts
+    from dsaml.evaluate.listeners import describe, holds_listeners, lines
 
-    if dataset == "vgmidi":
-        curves = vgmidi.read(root)
+    embedded = {"synthetic": TWO_SIGNS, "stress": STRESS}
+    if save:
+        check_output(save, holds_listeners, (root,))
+    if root is None and dataset not in embedded:
+        raise DsamlError(f"{dataset}: its folder is missing; give it with --root")
+    real, source, place = True, dataset, " --root DIR"
+    if root is None:
+        curves, real, place = parts.simulate(embedded[dataset])[0], False, ""
+        seconds = dict.fromkeys(curves, STEP_SECONDS)
+    elif dataset in vgmidi.SEEDS:
+        (curves, seconds), source = vgmidi.read(root), vgmidi.SOURCE
     else:
         data = load_dataset(dataset, root)
         if split not in data.split.songs:
             raise DsamlError(f"--split {split}: no such part; choose from: {', '.join(data.split.songs)}")
-        curves = parts.by_song(data.tracks, data.split.songs[split])
-    found = parts.decompose(curves)
-    numbers = {"songs": len(curves), "tracks": found.tracks, **parts.summary(found)}
+        curves, real = parts.by_song(data.tracks, data.split.songs[split]), data.real
+        seconds = dict.fromkeys(curves, STEP_SECONDS)
+    found = describe(curves, seconds)
     if save:
-        made = {"command": f"python -m dsaml structure --dataset {dataset} --root DIR --save data/facts.json"}
-        source = {"source": vgmidi.SOURCE} if dataset == "vgmidi" else {}
-        trivial.merge_facts({dataset: numbers | source | made | {"date": f"{date.today()}"}}, save)
-    for name, value in numbers.items():
-        typer.echo(f"{name.replace('_', ' '):34}{value}")
+        command = f"python -m dsaml structure --dataset {dataset}{place} --save data/listeners.json"
+        stamp = {"real": real, "source": source, "command": command, "date": f"{date.today()}"}
+        trivial.merge_facts({dataset: found | stamp}, save)
+    typer.echo("\n".join(lines(found)))
 
 
 @app.command()

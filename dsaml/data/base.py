@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from dsaml.audio.song import Song
+from dsaml.config import LABEL_START
 from dsaml.data.annotations import Annotation
 from dsaml.data.findings import Exclusion, Findings
 from dsaml.errors import DsamlError
@@ -30,7 +31,7 @@ class Dataset:
     Attributes
     ----------
     name : str
-        "deam", "pmemo", "folder", "synthetic" or "stress".
+        One of ``LOADERS``.
     real : bool
         False for the embedded corpora; it follows into every result file.
     root : Path
@@ -44,6 +45,8 @@ class Dataset:
         Everything that was left out, with the reason.
     oracle : mapping of annotator id to mapping of song id to Annotation, or empty
         Noise-free true curves, known only for simulated listeners ("all" = the population's).
+    label_start : float
+        Seconds from a song's start to its first label.
     """
 
     name: str
@@ -55,11 +58,14 @@ class Dataset:
     split: Split
     exclusions: tuple[Exclusion, ...] = ()
     oracle: Mapping[str, Mapping[str, Annotation]] = field(default_factory=dict)
+    label_start: float = LABEL_START
 
 
 LOADERS = {
     "deam": "dsaml.data.deam:load",
     "pmemo": "dsaml.data.pmemo:load",
+    "vgmidi": "dsaml.data.vgmidi:load",
+    "vgmidi-2": "dsaml.data.vgmidi:load_second",
     "folder": "dsaml.data.folder:load",
     "synthetic": "dsaml.data.synthetic.corpus:load",
     "stress": "dsaml.data.synthetic.corpus:load_stress",

@@ -20,9 +20,16 @@ from dsaml.errors import DsamlError
 ARCHIVES = {"deam": ("https://cvml.unige.ch/databases/DEAM/", ("DEAM_Annotations.zip", "DEAM_audio.zip"))}
 """Base address and files; each archive is unpacked into the folder of its own name."""
 
+VGMIDI = (
+    "VGMIDI is a repository: 'git clone https://github.com/lucasnfe/vgmidi', and give that folder with --root. It has no licence "
+    "text, so use it for research, do not redistribute it, and cite Ferreira and Whitehead, Learning to Generate Music with "
+    "Sentiment, ISMIR 2019. 'python -m dsaml render' makes audio of its MIDI"
+)
 ELSEWHERE = {
     "pmemo": "PMEmo has no direct address: get PMEmo2019 as https://github.com/HuiZhangDB/PMEmo says and give the "
     "unpacked folder with --root",
+    "vgmidi": VGMIDI,
+    "vgmidi-2": VGMIDI,
     "folder": "a folder is your own data: 'python -m dsaml template DIR' shows its layout",
     "synthetic": "the embedded corpus is generated: 'python -m dsaml synthesize DIR'",
     "stress": "the stress test is generated: 'python -m dsaml synthesize DIR --population continuous'",

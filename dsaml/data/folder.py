@@ -13,18 +13,22 @@ from dsaml.data.annotations import MEAN, Annotation
 from dsaml.data.base import Dataset, Split
 from dsaml.data.findings import Findings, by_number
 from dsaml.data.label_tables import Track, read_long, require, tracks_in
-from dsaml.data.splits import parts_by_rank, read_split, select_annotators
+from dsaml.data.splits import people_of, read_split, select_annotators, songs_together
 from dsaml.errors import DsamlError
+from dsaml.io import read_json
 
 KEYS = ("song_id", "annotator_id")
 SLOWEST = 1.0  # s between two labels at most: 1 Hz
+LATEST = 86_400  # s; a day
+SETTINGS = 'it holds {"label_start": seconds}, a number from 0 on'
 MIN_SONGS = {"train": 2, "validation": 2, "test": 2}  # one for support, one for query
 
 
 def load(root: Path, *, found: Findings | None = None) -> Dataset:
     """Load a folder with ``annotations.csv`` (or ``.parquet``), audio files, and an optional ``splits.json``.
 
-    Tracks of any rate from 1 Hz on become 2 Hz by linear interpolation, from 15 s on. The averaged label is the mean
+    Tracks of any rate from 1 Hz on become 2 Hz by linear interpolation, from 15 s on, or from the ``label_start`` that an optional
+    ``settings.json`` names. The averaged label is the mean
     over all usable tracks of a song, flat ones included.
 
     Parameters
@@ -45,6 +49,7 @@ def load(root: Path, *, found: Findings | None = None) -> Dataset:
     """
     root = Path(root)
     found = found or Findings(root)
+    start = _label_start(found)
     path, other = root / "annotations.parquet", root / "annotations.csv"
     if not path.is_file():
         path = other
@@ -59,51 +64,83 @@ def load(root: Path, *, found: Findings | None = None) -> Dataset:
     by_song: dict[str, dict[str, Annotation]] = {}
     tracks: dict[str, dict[str, Annotation]] = {}
     for (song, who), track in raw.items():
-        wrong = f"the name '{MEAN}' is reserved for the averaged label; rename it" if who == MEAN else _why_not(track)
+        wrong = (
+            f"the name '{MEAN}' is reserved for the averaged label; rename it"
+            if who == MEAN
+            else _why_not(track, start)
+        )
         if wrong:
             found.error(path, f"song_id {song}, annotator_id {who}: {wrong}", track.line)
             found.exclude(f"song {song}, annotator {who}", wrong)
         else:
-            by_song.setdefault(song, {})[who] = Annotation(song, who, *_at_two_hertz(track))
+            by_song.setdefault(song, {})[who] = Annotation(song, who, *_at_two_hertz(track, start))
             found.keep_track(tracks, by_song[song][who])
     mean = {song: _mean(song, by_song[song]) for song in sorted(by_song, key=by_number)}
     known, people = set(table.columns["song_id"]), {who for own in by_song.values() for who in own}
     found.counts |= {"songs in the table": len(known), "tracks that can be used": sum(map(len, by_song.values()))}
     found.counts["annotators"] = len(people)
     songs = found.pair_audio(root, root.rglob("*"), mean, known)
-    split = _read_split(found, {"songs": known, "annotators": people})
-    split = {
-        "songs": parts_by_rank("folder:song", mean),
-        "annotators": parts_by_rank("folder:annotator", tracks),
-    } | split
+    split_file = root / "splits.json"
+    split = _read_split(found, split_file, {"songs": known, "annotators": people})
     require(table)
     if not mean:
         raise DsamlError(f"{path}: no track can be used; run 'python -m dsaml check --dataset folder' to see why")
-    parts = {part: tuple(i for i in ids if i in mean) for part, ids in split["songs"].items()}
-    kept, annotators = select_annotators(found, tracks, parts, split["annotators"], MIN_SONGS)
-    return Dataset("folder", True, root, songs, mean, kept, Split(parts, annotators), tuple(found.exclusions))
+    parts = split.get("songs") or songs_together(mean, tracks, "folder")
+    parts = {part: tuple(i for i in ids if i in mean) for part, ids in parts.items()}
+    annotators = split.get("annotators") or people_of(tracks, parts, "folder", MIN_SONGS)
+    kept, annotators = select_annotators(found, tracks, parts, annotators, MIN_SONGS)
+    for part, people in annotators.items():
+        if tracks and not people:
+            why = f"the part {part} makes no task: no annotator has {MIN_SONGS[part]} of its {len(parts[part])} songs"
+            found.notice(split_file if split_file.exists() else path, why)
+    return Dataset(
+        "folder", True, root, songs, mean, kept, Split(parts, annotators), tuple(found.exclusions), label_start=start
+    )
 
 
-def _why_not(track: Track) -> str | None:
-    """Why a track cannot be brought to 2 Hz from 15 s on; None if it can."""
-    if len(track.times) < 2 or track.times[-1] < LABEL_START + STEP_SECONDS:
-        return f"ends at {track.times[-1]:g} s; labels are used from {LABEL_START:g} s on"
-    used = track.times[np.searchsorted(track.times, LABEL_START, "right") - 1 if track.times[0] <= LABEL_START else 0 :]
-    if used[0] > LABEL_START + STEP_SECONDS:
-        return f"starts at {used[0]:g} s; labels are used from {LABEL_START:g} s on and must cover it"
+def _label_start(found: Findings) -> float:
+    """Seconds to the first label that is used: ``label_start`` of ``settings.json``, 15 without it.
+
+    Raises
+    ------
+    DsamlError
+        If the file is damaged, or holds anything else.
+    """
+    path = found.root / "settings.json"
+    if not path.exists():
+        return LABEL_START
+    try:
+        settings = read_json(path, "settings file", SETTINGS)
+        start = settings.get("label_start")
+        number = isinstance(start, (int, float)) and not isinstance(start, bool)
+        if set(settings) != {"label_start"} or not number or not 0 <= start < LATEST:
+            raise DsamlError(f"{path}: not a settings file; {SETTINGS}")
+    except DsamlError as error:
+        found.error(path, str(error).removeprefix(f"{path}: "))
+        raise
+    return float(start)
+
+
+def _why_not(track: Track, start: float) -> str | None:
+    """Why a track cannot be brought to 2 Hz from ``start`` on; None if it can."""
+    if len(track.times) < 2 or track.times[-1] < start + STEP_SECONDS:
+        return f"ends at {track.times[-1]:g} s; labels are used from {start:g} s on"
+    used = track.times[np.searchsorted(track.times, start, "right") - 1 if track.times[0] <= start else 0 :]
+    if used[0] > start + STEP_SECONDS:
+        return f"starts at {used[0]:g} s; labels are used from {start:g} s on and must cover it"
     gap = np.diff(used).max()
     if gap > SLOWEST + 1e-6:
         return f"has a gap of {gap:g} s; at least one label per second ({1 / SLOWEST:g} Hz) is needed"
     return None
 
 
-def _at_two_hertz(track: Track) -> tuple[np.ndarray, np.ndarray]:
-    """Times (T,) from 15 s on, every 0.5 s, up to the last label, and values (T, 2) there, by linear interpolation.
+def _at_two_hertz(track: Track, start: float) -> tuple[np.ndarray, np.ndarray]:
+    """Times (T,) from ``start`` on, every 0.5 s, up to the last label, and values (T, 2) there, by linear interpolation.
 
     A track that starts up to half a second late holds its first label.
     """
-    steps = int((track.times[-1] - LABEL_START) / STEP_SECONDS + 1e-6) + 1
-    times = LABEL_START + STEP_SECONDS * np.arange(steps)
+    steps = int((track.times[-1] - start) / STEP_SECONDS + 1e-6) + 1
+    times = start + STEP_SECONDS * np.arange(steps)
     return times, np.stack([np.interp(times, track.times, track.values[:, d]) for d in range(2)], 1)
 
 
@@ -116,9 +153,8 @@ def _mean(song: str, tracks: Mapping[str, Annotation]) -> Annotation:
     return Annotation(song, MEAN, longest.times, np.nanmean(values, 0))
 
 
-def _read_split(found: Findings, there: Mapping[str, set[str]]) -> dict[str, dict[str, tuple[str, ...]]]:
+def _read_split(found: Findings, path: Path, there: Mapping[str, set[str]]) -> dict[str, dict[str, tuple[str, ...]]]:
     """What ``splits.json`` says, if anything, checked against the songs and annotators that are there."""
-    path = found.root / "splits.json"
     if not path.exists():
         return {}
     try:
@@ -130,7 +166,8 @@ def _read_split(found: Findings, there: Mapping[str, set[str]]) -> dict[str, dic
         listed = {name for names in parts.values() for name in names}
         if there[kind]:
             found.songs(path, listed - there[kind], f"listed under {kind}, but not in the label table", "split")
-            found.songs(path, there[kind] - listed, f"in the label table, but listed nowhere under {kind}", "split")
+            left = "notice" if kind == "annotators" else "split"  # a split may leave people out
+            found.songs(path, there[kind] - listed, f"in the label table, but listed nowhere under {kind}", left)
     return split
 
 
@@ -143,11 +180,13 @@ Replace the two example songs and `annotations.csv` by your own.
   `song_id, annotator_id, time_s, arousal, valence`.
   - `time_s`: seconds from the start of the song, rising within a track, at least one label per second.
     Labels are brought to 2 Hz by linear interpolation; what lies before 15 s is not used, as in the paper.
+    `settings.json` with `{"label_start": 0}` (seconds) moves that.
   - `arousal`, `valence`: both on [-1, 1] or both on [0, 1].
   - `annotator_id`: any text but `all`, which is the averaged label.
 - `splits.json` (optional):
   `{"songs": {"train": [...], "validation": [...], "test": [...]}, "annotators": {the same three}}`.
-  Without it, the hashes of the ids decide: 20 % test, 10 % validation.
+  It may leave annotators out. Without it 20 % of the songs are for test and 10 % for validation, such that people keep their
+  songs together.
 
 Then: `python -m dsaml check --dataset folder --root .`
 """

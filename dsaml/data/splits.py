@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
+
+import numpy as np
 
 from dsaml.data.annotations import Annotation
 from dsaml.data.base import PARTS
@@ -19,14 +21,14 @@ VALIDATION_ANNOTATORS = 15  # % of the training annotators
 SPLITS = Path(__file__).resolve().parents[2] / "data" / "splits"
 
 
-def _digest(kind: str, name: str) -> str:
+def digest(kind: str, name: str) -> str:
     """Decides about a song or an annotator by the id alone, so nothing about the person needs to be known or written."""
     return hashlib.sha256(f"{SALT}:{kind}:{name}".encode()).hexdigest()
 
 
 def draw(kind: str, name: str) -> int:
     """A number in 0..99: SHA-256 of ``dsaml-1:<kind>:<name>``, modulo 100; ``kind`` is such as "deam:song"."""
-    return int(_digest(kind, name), 16) % 100
+    return int(digest(kind, name), 16) % 100
 
 
 def song_parts(dataset: str, songs: Iterable[str], is_test: Callable[[str], bool]) -> dict[str, tuple[str, ...]]:
@@ -41,12 +43,78 @@ def song_parts(dataset: str, songs: Iterable[str], is_test: Callable[[str], bool
 def parts_by_rank(kind: str, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """20 % test, 10 % validation, the rest train, in the order of the names' hashes; no part of 3 names is empty."""
     names = list(names)
-    order = sorted(names, key=lambda name: _digest(kind, name))
+    order = sorted(names, key=lambda name: digest(kind, name))
     test = max(round(0.2 * len(order)), int(len(order) > 1))
     validation = max(round(0.1 * len(order)), int(len(order) > 2))
     part_of = dict.fromkeys(order, "train") | dict.fromkeys(order[: test + validation], "validation")
     part_of |= dict.fromkeys(order[:test], "test")
     return {part: tuple(name for name in names if part_of[name] == part) for part in PARTS}
+
+
+def songs_together(
+    songs: Iterable[str], tracks: Mapping[str, Collection[str]], dataset: str
+) -> dict[str, tuple[str, ...]]:
+    """Part of each song where nothing is known of a data set: 20 % test, 10 % validation, the rest train.
+
+    Songs are taken in an order in which the next one is that of whose raters most rated a song before it, by the hash of its id
+    among equals: people who rated few songs have them side by side then. The first ones are for test, the next for validation; each
+    part gets two songs where there are six, and no part of three is empty.
+
+    Parameters
+    ----------
+    songs : iterable of str
+    tracks : mapping of annotator id to collection of song ids
+    dataset : str
+        Goes into the hashes.
+    """
+    songs = list(songs)
+    order = _by_common_raters(sorted(songs, key=lambda song: digest(f"{dataset}:song", song)), tracks)
+    least = 2 if len(order) >= 6 else 1
+    test = max(round(0.2 * len(order)), least) if len(order) > 1 else 0
+    validation = max(round(0.1 * len(order)), least) if len(order) > 2 else 0
+    part_of = dict.fromkeys(order, "train") | dict.fromkeys(order[: test + validation], "validation")
+    part_of |= dict.fromkeys(order[:test], "test")
+    return {part: tuple(song for song in songs if part_of[song] == part) for part in PARTS}
+
+
+def people_of(
+    tracks: Mapping[str, Collection[str]],
+    songs: Mapping[str, tuple[str, ...]],
+    dataset: str,
+    min_songs: Mapping[str, int],
+) -> dict[str, tuple[str, ...]]:
+    """Part of each annotator, given those of the songs: one in which they have enough of them.
+
+    Where that is several, the hashes of the ids draw 20 % for test and 10 % for validation, as far as these have enough there. Who
+    has enough nowhere is listed where most of their songs are, so that :func:`select_annotators` can say why they are left out.
+    """
+    of_song = {song: part for part, ids in songs.items() for song in ids}
+    counts = {who: Counter(of_song[song] for song in mine if song in of_song) for who, mine in tracks.items()}
+    able = {who: [part for part in PARTS if count[part] >= min_songs[part]] for who, count in counts.items()}
+    drawn = parts_by_rank(f"{dataset}:annotator", [who for who, parts in able.items() if len(parts) > 1])
+    wish = {who: part for part, ids in drawn.items() for who in ids}
+    people: dict[str, list[str]] = {part: [] for part in PARTS}
+    for who, parts in able.items():
+        choices = parts or [part for part, _ in counts[who].most_common(1)] or ["train"]
+        people[wish[who] if wish.get(who) in choices else choices[0]].append(who)
+    return {part: tuple(ids) for part, ids in people.items()}
+
+
+def _by_common_raters(songs: list[str], tracks: Mapping[str, Collection[str]]) -> list[str]:
+    """Songs in the order that :func:`songs_together` describes; ``songs`` come in that of their hashes."""
+    place = {song: row for row, song in enumerate(songs)}
+    there = np.zeros((len(songs), len(tracks)), bool)
+    for column, mine in enumerate(tracks.values()):
+        there[[place[song] for song in mine if song in place], column] = True
+    raters, known = np.maximum(there.sum(1), 1), np.zeros(len(tracks), bool)
+    common, left, out = np.zeros(len(songs)), np.ones(len(songs), bool), []
+    while left.any():
+        row = int(np.argmax(np.where(left, common / raters, -1)))
+        new = there[row] & ~known
+        common += there[:, new].sum(1)
+        known, left[row] = known | new, False
+        out.append(songs[row])
+    return out
 
 
 def read_split(path: Path) -> dict[str, dict[str, tuple[str, ...]]]:

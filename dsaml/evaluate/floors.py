@@ -40,8 +40,8 @@ FLOORS: dict[str, Floor] = {
     SUPPORT_LAST: lambda training, question: question.support[-1],
 }
 
-PREFIX_STEPS = {"deam": 60, "synthetic": 60, "stress": 60, "pmemo": 20, "folder": 20}
-"""Labels at 2 Hz that the prefix protocol gives away: 30 s as in the released code; 10 s where songs are short."""
+PREFIX_STEPS = {"deam": 60, "synthetic": 60, "stress": 60, "vgmidi": 30, "vgmidi-2": 30, "pmemo": 20, "folder": 20}
+"""Labels at 2 Hz that the prefix protocol gives away: 30 s as in the released code; 15 or 10 s where songs are short."""
 
 NAMES = {
     "constant": (CONSTANT, "constant (mean of all training labels)"),

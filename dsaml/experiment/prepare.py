@@ -44,7 +44,7 @@ def prepare(
     device: str = "cpu",
     workers: int = 2,
 ) -> Experiment:
-    """A data set with its features; without ``root`` an embedded one.
+    """A data set with its features; without ``root`` an embedded one. Labels begin where the data set's do.
 
     Parameters
     ----------
@@ -67,6 +67,7 @@ def prepare(
     """
     started, encoder = time.perf_counter(), make_encoder(profile, imagebind, device=device)
     data = only_with_audio(load_dataset(dataset, root or embedded_corpus(dataset, cache, workers)))
+    profile = with_label_start(profile, data)
     songs = {s: (data.songs[s], len(data.mean[s])) for ids in data.split.songs.values() for s in ids}
     with counter("features") as progress:
         store = FeatureCache(cache / "features", profile.audio, encoder)
@@ -74,6 +75,11 @@ def prepare(
     log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
     name = f"{content_digest(data, features)[:8]}-{code_digest('dsaml.experiment.run')[:8]}"
     return Experiment(profile, data, features, cache / "runs" / name, TrainingOptions(resume=True, device=device))
+
+
+def with_label_start(profile: Profile, data: Dataset) -> Profile:
+    """The profile with audio from the data set's first label on."""
+    return dataclasses.replace(profile, audio=dataclasses.replace(profile.audio, label_start=data.label_start))
 
 
 def check_data(

@@ -60,7 +60,8 @@ def train(
     check_data(dataset, root, profile, mode, cache, accept)
     with processes(chosen) as device:
         options = dataclasses.replace(options, device=device)
-        experiment = dataclasses.replace(prepare(profile, cache, dataset, root, imagebind, device), options=options)
+        experiment = prepare(profile, cache, dataset, root, imagebind, device)
+        experiment, profile = dataclasses.replace(experiment, options=options), experiment.profile
         model, history = experiment.model(MODELS[mode], seed)
         if ranks()[0] == 0:
             seconds = time.perf_counter() - started

@@ -10,9 +10,12 @@ from labels import curve, write_corpus, write_tables
 from typer.testing import CliRunner
 
 from dsaml.cli.main import app
+from dsaml.config import DEMO
 from dsaml.data import Split, deam, folder, load_dataset
+from dsaml.data.checks import check
 from dsaml.data.splits import SPLITS, read_split, song_parts
 from dsaml.errors import DsamlError
+from dsaml.experiment.prepare import with_label_start
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 real = pytest.mark.skipif(not SHARED.is_dir(), reason="the real labels (../shared/data) are not here")
@@ -156,6 +159,25 @@ def test_any_rate_becomes_two_hertz(tmp_path, rate):
     np.testing.assert_allclose(track.values[:, 1], 0.015 * track.times, atol=1e-9)  # the mean of both annotators
 
 
+def test_labels_begin_where_the_settings_say(tmp_path):
+    times = np.arange(3, 12)
+    _folder(tmp_path, [("s", who, t, 0.02 * t, 0.01 * t * k) for k, who in enumerate("ab", 1) for t in times])
+    with pytest.raises(DsamlError, match="no track can be used"):
+        load_dataset("folder", tmp_path)
+    settings = tmp_path / "settings.json"
+    settings.write_text('{"label_start": 4.5}')
+    data = load_dataset("folder", tmp_path)
+    np.testing.assert_allclose(data.mean["s"].times, 4.5 + 0.5 * np.arange(14))
+    np.testing.assert_allclose(data.mean["s"].values[:, 0], 0.02 * data.mean["s"].times)
+    profile = with_label_start(DEMO, data)
+    assert profile.audio.label_start == 4.5 and profile.model == DEMO.model
+    for wrong in ('{"label_start": -1}', '{"label_start": true}', '{"start": 0}', '{"label_start": NaN}', "[]"):
+        settings.write_text(wrong)
+        with pytest.raises(DsamlError, match=r"settings\.json: not a settings file"):
+            load_dataset("folder", tmp_path)
+        assert not check("folder", tmp_path, labels_only=True).ok
+
+
 def test_folder_split_file_and_exclusions(tmp_path):
     times, rng = np.arange(15, 46), np.random.default_rng(4)
     rows = [(f"s{n}", f"p{k}", t, *rng.uniform(-1, 1, 2)) for n in range(6) for k in range(3) for t in times]
@@ -177,11 +199,51 @@ def test_folder_default_split_is_stable_and_complete(tmp_path):
     rows = [(f"s{n}", f"p{k}", t, *rng.uniform(-1, 1, 2)) for n in range(10) for k in range(10) for t in times]
     _folder(tmp_path, rows)
     first = load_dataset("folder", tmp_path).split
-    assert {p: len(s) for p, s in first.songs.items()} == {"train": 7, "validation": 1, "test": 2}
+    assert {p: len(s) for p, s in first.songs.items()} == {"train": 6, "validation": 2, "test": 2}
+    assert {p: len(s) for p, s in first.annotators.items()} == {"train": 7, "validation": 1, "test": 2}
     rng.shuffle(order := list(range(10)))
     _folder(tmp_path, [r for n in order for r in rows if r[0] == f"s{n}"])
     again = load_dataset("folder", tmp_path).split
     assert {p: set(s) for p, s in first.songs.items()} == {p: set(s) for p, s in again.songs.items()}
+
+
+def test_a_folder_keeps_the_songs_of_people_together(tmp_path):
+    times, rng = np.arange(15, 46), np.random.default_rng(6)
+    order = rng.permutation(40)  # neighbours by who rated them, not by name
+    rows = [
+        (f"s{order[2 * pair + k]}", f"p{pair}-{n}", t, *rng.uniform(-1, 1, 2))
+        for pair in range(20)
+        for n in range(3)
+        for k in range(2)
+        for t in times
+    ]
+    _folder(tmp_path, rows)
+    data = load_dataset("folder", tmp_path)
+    assert {p: len(s) for p, s in data.split.songs.items()} == {"train": 28, "validation": 4, "test": 8}
+    assert {p: len(s) for p, s in data.split.annotators.items()} == {"train": 42, "validation": 6, "test": 12}
+    of_song = {song: part for part, ids in data.split.songs.items() for song in ids}
+    for part, people in data.split.annotators.items():
+        assert {of_song[song] for who in people for song in data.tracks[who]} == {part}
+
+
+def test_a_split_of_songs_alone_decides_about_people_too(tmp_path):
+    times, rng = np.arange(15, 46), np.random.default_rng(7)
+    rows = [(f"s{n}", f"p{n // 2}", t, *rng.uniform(-1, 1, 2)) for n in range(8) for t in times]
+    _folder(tmp_path, rows, songs={"train": ["s0", "s1", "s2", "s3"], "validation": ["s4", "s5"], "test": ["s6", "s7"]})
+    people = load_dataset("folder", tmp_path).split.annotators
+    assert people == {"train": ("p0", "p1"), "validation": ("p2",), "test": ("p3",)}
+
+
+def test_check_names_a_part_without_tasks_and_people_may_be_left_out(tmp_path):
+    times, rng = np.arange(15, 46), np.random.default_rng(8)
+    rows = [(f"s{n}", f"p{k}", t, *rng.uniform(-1, 1, 2)) for n in range(6) for k in range(4) for t in times]
+    songs = {"train": ["s0", "s1"], "validation": ["s2"], "test": ["s3", "s4", "s5"]}
+    _folder(tmp_path, rows, songs=songs, annotators={"train": ["p0"], "validation": ["p1"], "test": ["p2"]})
+    report = check("folder", tmp_path, labels_only=True)
+    told = [problem.message for problem in report.problems]
+    assert report.ok and len(told) == 2
+    assert any("the part validation makes no task: no annotator has 2 of its 1 songs" in text for text in told)
+    assert any("p3: in the label table, but listed nowhere under annotators" in text for text in told)
 
 
 def test_template_loads_and_refuses_to_overwrite(tmp_path):

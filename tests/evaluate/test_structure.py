@@ -1,4 +1,4 @@
-"""The parts that labels vary in: estimators, the two simulated corpora, real labels."""
+"""The parts that labels vary in: estimators, and the two simulated corpora."""
 
 import json
 from dataclasses import replace
@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dsaml.data import vgmidi
 from dsaml.data.synthetic.population import STRESS, TWO_SIGNS
 from dsaml.errors import DsamlError
 from dsaml.evaluate import structure
 
 ROOT = Path(__file__).resolve().parents[2]
-REAL = next((p / "shared/data/vgmidi" for p in ROOT.parents if (p / "shared/data/vgmidi").is_dir()), None)
 
 
 def made(seed, variances, songs=60, people=40, share=0.5, neighbours=False):
@@ -67,8 +65,8 @@ def test_too_few_tracks_are_one_sentence():
 
 
 def test_the_stress_test_varies_as_real_labels_do():
-    """Shares of VGMIDI (data/facts.json), with many listeners, so that chance says little."""
-    facts = json.loads((ROOT / "data/facts.json").read_text())["vgmidi"]
+    """Shares of VGMIDI (data/listeners.json), with many listeners, so that chance says little."""
+    facts = json.loads((ROOT / "data/listeners.json").read_text())["vgmidi"]
     config = replace(STRESS, test_listeners=60, test_songs=40, long_songs=0)
     shares = structure.decompose(structure.simulate(config)[0]).shares()
     for row, name in enumerate(structure.COMPONENTS):
@@ -98,44 +96,3 @@ def test_two_signs_tell_nearly_all_of_the_default_and_are_no_question_of_the_oth
     assert (told["variance"] > 0.93).all() and (told["variance"] < 1).all() and (told["ccc"] > 0.85).all()
     with pytest.raises(DsamlError, match="does not differ by two signs"):
         structure.two_signs(STRESS)
-
-
-def raw(people, pieces):
-    told = {"age": "21-25", "country": "US", "gender": "Male", "musicianship": 1, "isKnown": False}
-    annotations = {
-        f"{piece}_{k}": told | {"ex1_description": who, "arousal": [k / 10] * length, "valence": [0.0] * length}
-        for piece, length, listed in people
-        for k, who in enumerate(listed)
-    }
-    return {"annotations": annotations, "pieces": {p: {"duration": d, "measures": m} for p, d, m in pieces}}
-
-
-def test_vgmidi_is_read_from_15_s_on_and_a_person_is_known_by_two_pieces(tmp_path):
-    (tmp_path / "annotations").mkdir()
-    people = [("piece0", 20, ["x", "y", "z"]), ("piece1", 20, ["y", "x", "w"]), ("piece2", 20, ["v", "u"])]
-    document = raw(people, [("piece0", 40.0, 20), ("piece1", 40.0, 20)])  # piece2 has no metadata
-    document["annotations"]["piece1_2"] |= {"arousal": [0.0] * 7, "valence": [0.0] * 7}
-    empty = {"annotations": {}, "pieces": {}}
-    for name, content in zip(vgmidi.FILES, (document, empty), strict=True):
-        (tmp_path / "annotations" / name).write_text(json.dumps(content))
-    one, other = vgmidi.read(tmp_path).values()
-    assert {len(v) for v in one.values()} == {13}  # measures of 2 s: the eighth has its middle at 15 s
-    assert len(one) == 3 and len(other) == 2  # the track of another length is left out
-    assert len(set(one) & set(other)) == 2
-    y = next(iter(set(one) & set(other) - {next(iter(one))}))
-    assert one[y][0, 0] == 0.1 and other[y][0, 0] == 0.0
-    for name in vgmidi.FILES:
-        (tmp_path / "annotations" / name).write_text("[]")
-    with pytest.raises(DsamlError, match="is not VGMIDI's"):
-        vgmidi.read(tmp_path)
-    with pytest.raises(DsamlError, match=r"cannot be read .*; get VGMIDI's annotations again"):
-        vgmidi.read(tmp_path / "nowhere")
-
-
-@pytest.mark.skipif(REAL is None, reason="VGMIDI is not here")
-def test_the_committed_facts_are_what_the_command_says():
-    curves = vgmidi.read(REAL)
-    found = structure.decompose(curves)
-    facts = json.loads((ROOT / "data/facts.json").read_text())["vgmidi"]
-    assert facts | structure.summary(found) == facts
-    assert facts["songs"] == len(curves) and facts["tracks"] == found.tracks

@@ -96,7 +96,8 @@ def check(
 
     Parameters
     ----------
-    name : {"deam", "pmemo", "folder", "synthetic", "stress"}
+    name : str
+        One of :data:`dsaml.data.base.LOADERS`.
     root : path
     labels_only : bool
         Say nothing about audio and training: enough for floors. Otherwise every file is decoded to its end.

@@ -75,7 +75,7 @@ class CorpusConfig:
 
 
 TWO_SIGNS = CorpusConfig()  # the default
-STRESS = CorpusConfig(  # sizes chosen so that the shares of variance come near those of VGMIDI's listeners (data/structure.json)
+STRESS = CorpusConfig(  # sizes chosen so that the shares of variance come near those of VGMIDI's listeners (data/listeners.json)
     population="continuous",
     shared_scale=0.75,  # a quarter of the variance lies between songs
     personal_scale=0.30,  # lasting tastes: a fifth of the listeners' disagreement (real share unknown; see mood_level)

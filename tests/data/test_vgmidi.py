@@ -1,0 +1,210 @@
+"""VGMIDI: times from the MIDI, people, a split that keeps their pieces together, audio that is rendered."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from labels import midi, write_vgmidi
+from typer.testing import CliRunner
+
+from dsaml.cli.main import app
+from dsaml.data import load_dataset, vgmidi
+from dsaml.data.checks import check
+from dsaml.data.fetch import fetch
+from dsaml.data.findings import Findings
+from dsaml.data.midi import seconds_at
+from dsaml.data.render import render
+from dsaml.data.splits import SPLITS, read_split
+from dsaml.errors import DsamlError
+from dsaml.evaluate.floors import score_floors
+
+REAL = Path(__file__).parents[3] / "shared/data/vgmidi"
+real = pytest.mark.skipif(not REAL.is_dir(), reason="VGMIDI (../shared/data/vgmidi) is not here")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vgmidi")
+    write_vgmidi(folder)
+    return folder
+
+
+def edit(root: Path, change) -> Path:
+    path = root / "annotations" / vgmidi.FILES[0]
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_time_follows_every_change_of_tempo(tmp_path):
+    path = tmp_path / "a.mid"
+    path.write_bytes(midi([(4, 1_000_000), (8, 250_000)], 300))
+    np.testing.assert_allclose(seconds_at(path, np.array([0, 2, 4, 6, 8, 12])), [0, 1, 2, 4, 6, 7])
+    for content in (b"", b"RIFF" + path.read_bytes()[4:], path.read_bytes()[:-2], midi([], 4, division=0x8000 | 25)):
+        path.write_bytes(content)
+        with pytest.raises(DsamlError, match="is no intact MIDI file"):
+            seconds_at(path, np.arange(3))
+    with pytest.raises(DsamlError, match="cannot be read"):
+        seconds_at(tmp_path / "b.mid", np.arange(3))
+
+
+def test_labels_become_two_hertz_at_the_middle_of_their_units(root):
+    data = load_dataset("vgmidi", root)
+    label = data.mean["1-piece10"]
+    raw = json.loads((root / "annotations" / vgmidi.FILES[0]).read_text())["annotations"]
+    values = np.array([raw[f"piece10_{k}"]["arousal"] for k in range(4)])  # one in 2 s: middles at 1, 3, 5, ...
+    assert label.times[0] == 15 and label.times[-1] == 47 and data.real
+    np.testing.assert_allclose(label.values[::4, 0], values[:, 7:].mean(0))
+    np.testing.assert_allclose(label.values[1, 0], (0.75 * values[:, 7] + 0.25 * values[:, 8]).mean())
+    who = next(who for who, tracks in data.tracks.items() if "1-piece10" in tracks)
+    np.testing.assert_allclose(data.tracks[who]["1-piece10"].values[::4, 0], values[int(who[-1]), 7:])
+
+
+@pytest.mark.parametrize("name", vgmidi.SEEDS)
+def test_people_keep_both_pieces_in_one_part(root, name, monkeypatch, tmp_path):
+    monkeypatch.setattr(vgmidi, "SPLITS", tmp_path)  # by the rule
+    data = load_dataset(name, root)
+    assert {part: len(ids) for part, ids in data.split.songs.items()} == {"train": 20, "validation": 4, "test": 8}
+    of_song = {song: part for part, ids in data.split.songs.items() for song in ids}
+    for part, people in data.split.annotators.items():
+        assert people
+        for who in people:
+            assert len(data.tracks[who]) == 2 and {of_song[song] for song in data.tracks[who]} == {part}
+    torn = [e for e in data.exclusions if "pieces in two parts" in e.reason]
+    assert len(torn) + sum(map(len, data.split.annotators.values())) == 64
+    assert set(score_floors(data)[name]) >= {"test", "test prefix", "test cross-song"}
+
+
+@pytest.mark.parametrize("name", vgmidi.SEEDS)
+def test_the_committed_splits_follow_their_rule(name):
+    parts = read_split(SPLITS / f"{name}.json")["songs"]
+    names = [[i for ids in parts.values() for i in ids if i.startswith(f"{n}-")] for n in (1, 2)]
+    assert vgmidi.split_pieces(names, vgmidi.SEEDS[name]) == parts
+    assert list(map(len, names)) == [99, 105]
+
+
+def test_a_person_is_told_by_what_they_wrote(tmp_path):
+    write_vgmidi(tmp_path, pieces=4, people=3)
+
+    def change(document):
+        labels = document["annotations"]
+        labels["piece0_0"]["ex1_description"] = labels["piece1_1"][
+            "ex1_description"
+        ]  # piece0_1 and piece1_1 are one person
+        labels["piece2_9"] = labels.pop("piece2_2")  # the suffix differs, the person does not
+
+    edit(tmp_path, change)
+    pieces, _ = vgmidi.read_pieces(tmp_path, Findings(tmp_path))
+    people = {piece.id: set(piece.tracks) for piece in pieces}
+    assert len(people["1-piece2"] & people["1-piece3"]) == 3
+    assert people["1-piece0"] & people["1-piece1"] == {
+        "1-piece0_1",
+        "1-piece0_2",
+    }  # three of one text: the suffix decides
+    assert {"1-piece0_0"} < people["1-piece0"]
+
+
+def test_what_cannot_be_used_is_left_out_with_a_reason(tmp_path):
+    write_vgmidi(tmp_path)
+
+    def change(document):
+        labels = document["annotations"]
+        labels["piece0_0"]["arousal"][3] = 1.5
+        labels["piece0_1"]["arousal"].append(0.0)
+        labels["piece0_1"]["valence"].append(0.0)
+        labels["piece0_2"]["valence"] = [0.2] * 24
+        del document["pieces"]["piece1"]
+
+    edit(tmp_path, change)
+    (tmp_path / "midi/1-piece2.mid").unlink()
+    (tmp_path / "midi/1-piece3.mid").write_bytes(midi([(40, 2_000_000)], 96))
+    (tmp_path / "midi/1-piece4.mid").write_bytes(midi([(0, 100_000)], 96))
+    found = check("vgmidi", tmp_path, labels_only=True)
+    why = {e.subject: e.reason for e in found.exclusions}
+    assert "off the scale" in why["song 1-piece0, annotator 1-piece0_0"]
+    assert why["song 1-piece0, annotator 1-piece0_1"] == "has 25 labels, the others 24"
+    assert "flat track" in why["song 1-piece0, annotator 1-piece0_2"]
+    assert "no metadata" in why["song 1-piece1"] and "no MIDI" in why["song 1-piece2"]
+    assert why["song 1-piece3"] == "has 8.0 s between two labels, more than 6 s"
+    assert "0 labels from 15 s on" in why["song 1-piece4"]
+    assert [p.kind for p in found.problems] == ["scale", "missing"] and "1 of 4 tracks" in found.problems[0].message
+    assert found.summary["pieces in the annotations"] == 32 and found.summary["pieces that can be used"] == 28
+
+
+def test_damaged_annotations_are_one_sentence(tmp_path):
+    write_vgmidi(tmp_path)
+    (tmp_path / "annotations" / vgmidi.FILES[1]).write_text('{"annotations": {"a_1": 3}, "pieces": {}}')
+    with pytest.raises(DsamlError, match="is not VGMIDI's"):
+        load_dataset("vgmidi", tmp_path)
+    assert not check("vgmidi", tmp_path, labels_only=True).ok
+    with pytest.raises(DsamlError, match=r"cannot be read .*; get VGMIDI's annotations again"):
+        load_dataset("vgmidi", tmp_path / "midi")
+
+
+def test_a_clone_is_read_too(tmp_path):
+    write_vgmidi(tmp_path / "labelled")
+    assert len(load_dataset("vgmidi", tmp_path).mean) == 32
+
+
+def test_fetch_says_where_it_is_and_whom_to_cite(tmp_path):
+    with pytest.raises(
+        DsamlError, match=r"git clone https://github.com/lucasnfe/vgmidi.*no licence text.*Ferreira and Whitehead"
+    ):
+        fetch("vgmidi", tmp_path)
+
+
+FAKE = """#!/usr/bin/env python3
+import sys, wave
+out, midi = sys.argv[sys.argv.index("-F") + 1], sys.argv[-1]
+assert open(midi, "rb").read(4) == b"MThd", "no MIDI"
+with wave.open(out, "wb") as file:
+    file.setparams((2, 2, int(sys.argv[sys.argv.index("-r") + 1]), 0, "NONE", ""))
+    file.writeframes(b"\\1\\0\\3\\0" * 44100)
+"""
+
+
+def test_rendering_goes_on_where_it_was(tmp_path, monkeypatch):
+    root, programs = tmp_path / "v", tmp_path / "bin"
+    write_vgmidi(root, pieces=2, people=1)
+    programs.mkdir()
+    font = tmp_path / "font.sf2"
+    monkeypatch.setenv("PATH", str(programs))
+    with pytest.raises(DsamlError, match="fluidsynth: not installed"):
+        render(root)
+    (programs / "fluidsynth").write_text(FAKE)
+    (programs / "fluidsynth").chmod(0o755)
+    monkeypatch.setenv(
+        "PATH", f"{programs}{os.pathsep}{os.environ['PATH']}{os.pathsep}/usr/bin{os.pathsep}/usr/local/bin"
+    )
+    with pytest.raises(DsamlError, match="no such sound font"):
+        render(root, font)
+    font.write_bytes(b"sfbk")
+    (root / "audio").mkdir()
+    (root / "audio/2-piece1.wav").write_bytes(b"my own")
+    done = CliRunner().invoke(app, ["render", "--root", str(root), "--sound-font", str(font)])
+    assert done.exit_code == 0 and "3 pieces rendered" in done.output
+    sound, rate = sf.read(root / "audio/1-piece0.flac", dtype="int16")
+    assert rate == 44100 and set(sound) == {2}  # both channels' mean
+    names = {"1-piece0.flac", "1-piece1.flac", "2-piece0.flac", "2-piece1.wav"}
+    assert {path.name for path in (root / "audio").iterdir()} == names
+    assert render(root, font) == 0
+    (root / "audio/1-piece0.flac").unlink()
+    (programs / "fluidsynth").write_text("#!/bin/sh\necho 'bad font' >&2\nexit 3\n")
+    with pytest.raises(DsamlError, match=r"fluidsynth failed \(bad font\)"):
+        render(root, font)
+    assert len(list((root / "audio").iterdir())) == 3
+
+
+@real
+def test_real_vgmidi():
+    data = load_dataset("vgmidi", REAL)
+    assert len(data.mean) > 190 and {part: len(ids) for part, ids in data.split.songs.items()}["test"] > 45
+    assert len(data.split.annotators["test"]) > 300 and all(
+        len(data.tracks[who]) == 2 for who in data.split.annotators["test"]
+    )
+    everyone = {piece for parts in read_split(SPLITS / "vgmidi.json")["songs"].values() for piece in parts}
+    assert set(data.mean) < everyone
