@@ -117,4 +117,4 @@ class Reptile(Maml):
     def loss(self, support: Tensor, y: Tensor, query: Tensor, target: Tensor) -> Tensor:
         ends = self.adapt(torch.cat((support, query), 1), torch.cat((y, target), 1))
         own = dict(self.named_parameters())  # the gradient of this is start minus mean end
-        return sum((own[name] - end.detach().mean(0)).square().sum() / 2 for name, end in ends.items())
+        return torch.stack([(own[name] - end.detach().mean(0)).square().sum() / 2 for name, end in ends.items()]).sum()

@@ -44,6 +44,9 @@ class DsamlBackbone(nn.Module):
         Of z_l and z_g: the model wants them as they were before they were standardized.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, model: DSAML, mean: Tensor, deviation: Tensor, config: ArenaConfig):
         super().__init__()
         self.model = copy.deepcopy(model)

@@ -18,6 +18,7 @@ class LowRank(Personalizer):
 
     name, source = "low-rank Bayesian listener", "Bayesian linear regression (Bishop 2006, 3.3), meta-trained"
     RANK = 4
+    calibration: Tensor  # of the variance: factor, and what is added
 
     def __init__(self, *args):
         super().__init__(*args)

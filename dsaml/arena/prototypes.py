@@ -14,6 +14,7 @@ class Prototypes(Personalizer):
 
     name, source = "listener prototypes", "mixture of experts with a Bayesian gate (Jacobs et al. 1991)"
     COUNT = 4
+    calibration: Tensor  # of the variance: factor, and what is added
 
     def __init__(self, *args):
         super().__init__(*args)

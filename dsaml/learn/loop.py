@@ -14,12 +14,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dsaml.config import LoopConfig
 from dsaml.errors import DsamlError
 from dsaml.io import read_checkpoint, write_checkpoint
-from dsaml.model.dsaml import DSAML
 from dsaml.runtime.devices import arithmetic
 from dsaml.runtime.distributed import copy_from_first, from_first, ranks, sum_gradients, sum_over_ranks, wait_for_all
 from dsaml.runtime.events import event_log
@@ -62,7 +61,7 @@ class TrainingOptions:
 
 
 def fit(
-    model: DSAML,
+    model: nn.Module,
     step_losses: Callable[[int], Iterable[Tensor]],
     scores: Mapping[str, Callable[[], float]],
     config: LoopConfig,
