@@ -83,9 +83,10 @@ class Machine:
 
 
 def pointed(source: str, clone: Path) -> str:
-    """The set-up with the address of the clone."""
-    assert address.URL in source
-    return source.replace(address.URL, f"file://{clone}")
+    """The set-up with the clone in place of the repository; without a name, which an older pip refuses before a file."""
+    asked = f"dsaml @ git+{address.URL}"
+    assert asked in source
+    return source.replace(asked, f"git+file://{clone}")
 
 
 def _seconds(cell: Any) -> float:
