@@ -167,7 +167,6 @@ def five_models(rounds: int) -> dict[str, dict[str, float]]:
 def measure(rounds: int = 5, progress: Progress = lambda what: None) -> dict[str, Any]:
     """Everything that ``data/bench/engine.json`` holds."""
     out: dict[str, Any] = {"machine": machine(), "matmul_gflops": matmul_rate(), "models": five_models(rounds)}
-    out["shortcuts"] = shortcuts(rounds, progress)
     for profile in (DEMO, PAPER):
         turns = rounds if profile is DEMO else 3
         paper_adapt = dataclasses.replace(profile.meta, adapt="all")

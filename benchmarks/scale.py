@@ -1,17 +1,18 @@
 """How time and memory grow with songs, song length, annotators, tasks per step, D and processes: ``bench --scale``.
 
-Each curve doubles one size and leaves the others as the demo has them. The slope in double logarithmic scale says how it
+Each curve multiplies one size and leaves the others as the demo has them. The slope in double logarithmic scale says how it
 grows: 1 is proportional, 0 is not at all.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,69 @@ def _sampling(songs: int, annotators: int) -> dict[str, float]:
     return {"seconds": seconds(work, 15)}
 
 
+class _Made(Mapping[str, Any]):
+    """A mapping of which nothing is in memory but its names: what belongs to a name is made when it is asked for."""
+
+    def __init__(self, names: Sequence[str], make: Callable[[str], Any]):
+        self.names, self.make = names, make
+
+    def __getitem__(self, name: str) -> Any:
+        return self.make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def catalogue(size: int, place: Path, model: ModelConfig = DEMO.model, each: int = 12) -> tuple[SongStore, TaskSampler]:
+    """``size`` songs and as many annotators who rated ``each`` of them: labels made when asked for, features in a mapped file.
+
+    Nothing is ever written into the file, so on the disk it is empty, whatever its size; reading it is reading zeros.
+    """
+    steps, width, meta = 60, math.prod(model.slice_shape), META
+    ids, people = [f"s{k}" for k in range(size)], [f"a{k}" for k in range(size)]
+    with open(place / "features", "wb") as file:
+        file.truncate(4 * size * (steps * width + model.dim))
+    rows = np.memmap(place / "features", np.float32, "c", shape=(size, steps * width + model.dim))
+
+    def features(song: str) -> Features:
+        row = torch.from_numpy(rows[int(song[1:])])
+        return Features(row[: steps * width].view(steps, *model.slice_shape), row[steps * width :][None])
+
+    def label(song: str, who: str) -> Annotation:
+        values = np.random.default_rng([int(song[1:]), int(who[1:])]).uniform(-1, 1, (steps, 2))
+        return Annotation(song, who, 15 + 0.5 * np.arange(steps), values)
+
+    def rated(who: str) -> Mapping[str, Annotation]:
+        chosen = np.random.default_rng(int(who[1:])).choice(size, each, replace=False)
+        return _Made([ids[k] for k in chosen], lambda song: label(song, who))
+
+    tracks = _Made(people, rated)
+    split = Split({"train": ids}, {"train": people})
+    data = Dataset("random", False, place, {}, {}, tracks, split)
+    return SongStore(data, _Made(ids, features)), TaskSampler(tracks, "annotator", 1, meta.query_songs, 0)
+
+
+def _catalogue_steps(size: int, rounds: int) -> float:
+    with tempfile.TemporaryDirectory() as place:
+        store, sampler = catalogue(size, Path(place))
+        model, numbers = make_model(DEMO.model), iter(range(10**9))
+
+        def step() -> None:
+            tasks = sampler.batch(next(numbers), META.tasks_per_step)
+            meta_step(model, store.support(tasks), store.query(tasks), META)
+
+        return seconds(step, rounds)
+
+
+def _catalogue(size: int) -> dict[str, float]:
+    """Seconds of a whole meta-step, drawing and reading included, and largest memory, in a process of its own."""
+    taken, gigabytes = peak_memory(_catalogue_steps, size, 15)
+    return {"seconds": taken, "gigabytes": gigabytes}
+
+
 def _song(minutes: int) -> dict[str, float]:
     """Seconds to predict a long song through sliding windows."""
     model, steps = make_model(DEMO.model), minutes * 120
@@ -140,6 +204,7 @@ def measure(progress: Progress = lambda what: None) -> dict[str, Any]:
         ("minutes_of_a_song", (1, 2, 4, 8), _song),
         ("songs", (50, 100, 200, 400), lambda n: _sampling(n, 40)),
         ("annotators", (10, 40, 160, 640), lambda n: _sampling(100, n)),
+        ("annotators_and_songs", (1_000, 10_000, 100_000), _catalogue),
         ("processes", (1, 2) if (os.cpu_count() or 1) < 4 else (1, 2, 4), _processes),
     ):
         progress(f"how it grows with: {name} ({', '.join(map(str, sizes))})")

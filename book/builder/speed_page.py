@@ -104,14 +104,35 @@ def _alone(measured: Measured) -> str:
             [f"D = {dim}, a song of 4 minutes predicted, features cached", number(row["song_seconds"])],
             [f"D = {dim}, whole task: GFLOP per s", number(row["gflops"])],
         ]
+    rows.append(["largest difference of both sides' gradients, of the largest", number(measured["gradient_difference"])])
     rows.append(["log-mels of 45 s, one core", number(measured["log_mel_seconds"])])
     rows.append(["matrix products of this machine: GFLOP per s", number(measured["matmul_gflops"])])
     return markdown.table(("here", "s, or as said"), rows)
 
 
-def _shortcuts(engine: Measured) -> str:
-    rows = [[name, number(row["seconds"]), number(row["gain"])] for name, row in engine["shortcuts"].items()]
+def _shortcuts(measured: Measured) -> str:
+    rows = [[name, number(row["seconds"]), number(row["gain"])] for name, row in measured["shortcuts"].items()]
     return markdown.table(("shortcut", "s for a task", "gain"), rows)
+
+
+def _gpu(gpu: Measured) -> str:
+    rows = [
+        [f"{tasks} tasks at once", number(row["seconds_per_task"]), f"peak {number(row['peak_gb'])} GB"]
+        for tasks, row in gpu["tasks_at_once"].items()
+    ]
+    rows += [
+        [f"{name}, {gpu['tasks']} at once", number(row["seconds_per_task"]), f"gradient {row['gradient_difference']:.1e} off"]
+        for name, row in gpu["precisions"].items()
+    ]
+    rows += [
+        [f"torch.compile, {name}", *(["", row["failed"]] if "failed" in row else [number(row["seconds_per_task"]), ""])]
+        for name, row in gpu["compiled"].items()
+    ]
+    rows += [
+        [f"{name}: {row['steps']} steps trained", f"{number(row['seconds'])} in all", f"CCC {row['validation_ccc']:.3f}"]
+        for name, row in gpu["trainings"].items()
+    ]
+    return markdown.table((gpu["machine"]["gpu"], "s for a task", ""), rows)
 
 
 def _limits(engine: Measured) -> str:
@@ -187,11 +208,12 @@ def _service(engine: Measured) -> str:
 TABLES = {
     "released": ("released", _released),
     "alone": ("released", _alone),
-    "shortcuts": ("engine", _shortcuts),
+    "shortcuts": ("released", _shortcuts),
     "limits": ("engine", _limits),
     "listener": ("engine", _listener),
     "quality": ("quality", _quality),
     "models": ("engine", _models),
+    "gpu": ("gpu", _gpu),
     "growth": ("scale", _growth),
     "service": ("engine", _service),
 }

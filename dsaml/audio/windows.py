@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,7 +10,10 @@ from torch import Tensor
 from dsaml.audio.features import Features
 from dsaml.config import CLIP_STEPS
 
-HOPS = {"arousal": 5, "valence": 1}  # steps between two windows, as in the released code
+HOPS = {"arousal": 10, "valence": 10}
+"""Steps between two windows: 5 s."""
+RELEASED_HOPS = {"arousal": 5, "valence": 1}
+"""The released code's, which take ten times as long."""
 
 
 def plan_windows(steps: int, hop: int, late: int = 0) -> list[tuple[int, int, int]]:
@@ -36,7 +39,6 @@ def predict_song(
     features: Features,
     *,
     released: bool = False,
-    hops: Mapping[str, int] = HOPS,
     at_once: int = 64,
 ) -> Tensor:
     """Arousal and valence of a whole song of T steps.
@@ -47,10 +49,8 @@ def predict_song(
         From log-mels (W, 60, t, m) and global embeddings (W, 1 or 60, D) to predictions (W, 60, 2).
     features : Features
     released : bool
-        Repeat the released code's off-by-one: windows of arousal after the first start one step late (6, 11, ... instead of 5,
-        10, ...), which shifts its curve by one step.
-    hops : mapping of str to int
-        Steps between two windows, for each dimension; larger is faster.
+        The released code's windows, ``RELEASED_HOPS`` instead of ``HOPS``, with its off-by-one: windows of arousal after the
+        first start one step late (6, 11, ... instead of 5, 10, ...), which shifts its curve by one step.
     at_once : int
         Windows in one batch.
 
@@ -60,6 +60,7 @@ def predict_song(
     """
     log_mel, embedding = features.log_mel, features.global_embedding
     steps, wide = len(log_mel), len(embedding) > 1
+    hops = RELEASED_HOPS if released else HOPS
     plans = [plan_windows(steps, hop, int(released and name == "arousal")) for name, hop in hops.items()]
     starts = sorted({start for plan in plans for start, _, _ in plan})
     predicted: dict[int, Tensor] = {}  # by the window's start: (60, 2)

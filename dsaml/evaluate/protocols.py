@@ -16,7 +16,7 @@ from torch.func import functional_call
 from torch.nn import Module
 
 from dsaml.audio.features import Features
-from dsaml.audio.windows import HOPS, predict_song
+from dsaml.audio.windows import predict_song
 from dsaml.config import MetaConfig
 from dsaml.evaluate.floors import CONSTANT, SONG_MEAN, SUPPORT_LAST, SUPPORT_MEAN, floor_answers
 from dsaml.evaluate.oracles import AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE, oracle_answers
@@ -67,9 +67,6 @@ PROTOCOLS = {
     )
 }
 
-SCORING_HOPS = {"arousal": 10, "valence": 10}
-"""Steps between the windows of a full song when it is scored: 5 s. The released code takes 5 and 1, and as much longer."""
-
 _PERSONAL = (CONSTANT, SUPPORT_MEAN, SUPPORT_LAST, AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE)
 FIXED = {"dmer": (CONSTANT, SONG_MEAN, AVERAGE_CURVE), "cross-song": _PERSONAL, "prefix": _PERSONAL}
 """Which floors and oracles stand beside the models."""
@@ -116,7 +113,7 @@ def _curve(model: Module, weights: Mapping[str, Tensor], song: Features, stage: 
     def forward(x: Tensor, global_embedding: Tensor) -> Tensor:
         return functional_call(model, dict(weights), (x.float(), global_embedding, stage)).prediction
 
-    return predict_song(forward, song, released=released, hops=HOPS if released else SCORING_HOPS).cpu().numpy()
+    return predict_song(forward, song, released=released).cpu().numpy()
 
 
 def dmer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -33,27 +33,25 @@ class SongStore:
 
     def __init__(self, dataset: Dataset, features: Mapping[str, Features], steps: int = CLIP_STEPS):
         self.dataset, self.steps, self.stage = dataset, steps, "audio"
-        self._inputs = {song: f.log_mel[:steps] for song, f in features.items()}
-        wide = any(len(f.global_embedding) > 1 for f in features.values())  # full songs have one vector per step
-        self._embeddings = {
-            song: (f.global_embedding.expand(len(f.log_mel), -1) if wide else f.global_embedding)[:steps]
-            for song, f in features.items()
-        }
+        self._features = features  # a song is looked up when it is asked for: a mapping may read it from a file then
+        self._wide = any(len(f.global_embedding) > 1 for f in features.values())  # full songs have one vector per step
+
+    def _with(self, change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> SongStore:
+        """The same store with every song's tensors changed, now."""
+        store = copy.copy(self)
+        store._features = {song: Features(*change(*self.inputs(song))) for song in self._features}
+        return store
 
     def to(self, device: str | torch.device) -> SongStore:
         """The same store with every tensor on a device: songs are moved once, not batch by batch."""
-        store = copy.copy(self)
-        store._inputs = {song: x.to(device) for song, x in self._inputs.items()}
-        store._embeddings = {song: x.to(device) for song, x in self._embeddings.items()}
-        return store
+        return self if str(device) == "cpu" else self._with(lambda x, embedding: (x.to(device), embedding.to(device)))
 
     def local(self, model: DSAML) -> SongStore:
         """A store of z_l instead of log-mels, for what leaves the adapter as it is: computed once per song, and only once."""
         if self.stage == "local":
             return self
-        store = copy.copy(self)
         with torch.no_grad(), mode(model, "eval"):
-            store._inputs = {song: model.local_features(x[None])[0] for song, x in self._inputs.items()}
+            store = self._with(lambda x, embedding: (model.local_features(x[None])[0], embedding))
         store.stage = "local"
         return store
 
@@ -72,7 +70,8 @@ class SongStore:
 
     def inputs(self, song: str) -> tuple[Tensor, Tensor]:
         """What the model takes at ``stage`` (T, ...), and the global embedding (1 or T, D)."""
-        return self._inputs[song], self._embeddings[song]
+        x, embedding = self._features[song].log_mel, self._features[song].global_embedding
+        return x[: self.steps], (embedding.expand(len(x), -1) if self._wide else embedding)[: self.steps]
 
     def _labels(self, annotator: str, song: str) -> np.ndarray:
         values = self.track(annotator, song).values[: self.steps]
@@ -86,9 +85,10 @@ class SongStore:
         """One row of songs per annotator; all rows of the same length. Tensors are (K, B, ...)."""
         labels = [[self._labels(who, song) for song in row] for who, row in zip(annotators, songs, strict=True)]
         flat, shape = [song for row in songs for song in row], (len(songs), len(songs[0]))
-        x = torch.stack([self._inputs[song] for song in flat]).unflatten(0, shape)
+        inputs, embeddings = zip(*(self.inputs(song) for song in flat), strict=True)
+        x = torch.stack(inputs).unflatten(0, shape)
         x = x.float() if x.dtype == torch.float16 else x  # raw audio is kept in half precision
-        embedding = torch.stack([self._embeddings[song] for song in flat]).unflatten(0, shape)
+        embedding = torch.stack(embeddings).unflatten(0, shape)
         return Batch(x, embedding, torch.tensor(np.array(labels), dtype=torch.float32).to(x.device), self.stage)
 
     def support(self, tasks: Sequence[Task]) -> Batch:

@@ -57,12 +57,12 @@ class TaskSampler:
         if not tracks:
             raise DsamlError(f"tasks: no labels for '{kind}' tasks; this data set lacks them")
         self.songs = {who: tuple(sorted(songs)) for who, songs in sorted(tracks.items())}
+        self.annotators = tuple(self.songs)
         self.support_songs, self.query_songs, self.seed = support_songs, query_songs, seed
 
     def task(self, rng: np.random.Generator) -> Task:
         """Draw an annotator, then support and query songs without replacement."""
-        annotators, count = tuple(self.songs), self.support_songs
-        who = annotators[rng.integers(len(annotators))]
+        who, count = self.annotators[rng.integers(len(self.annotators))], self.support_songs
         songs = self.songs[who]
         chosen = tuple(songs[i] for i in rng.permutation(len(songs))[: count + self.query_songs])
         return Task(who, chosen[:count], chosen[count:])

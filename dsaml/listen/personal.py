@@ -36,7 +36,7 @@ DEMO_MODEL = Path("models/demo.safetensors")
 def song_curve(model: DSAML, features: Features) -> Tensor:
     """Arousal and valence (T, 2) of a whole song, in eval mode."""
     with mode(model, "eval"):
-        # a slice is in up to 60 windows, and the adapter knows one slice at a time: once for each is enough
+        # a slice is in up to six windows, and the adapter knows one slice at a time: once for each is enough
         local = torch.cat([model.local_features(part[None])[0] for part in features.log_mel.split(AT_ONCE)])
         whole = Features(local, features.global_embedding)
         return predict_song(lambda x, g: model(x, g, "local").prediction, whole)

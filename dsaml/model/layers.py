@@ -32,8 +32,8 @@ class Dropout(nn.Dropout):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return input
-        keep = torch.rand(input.shape, device=input.device).ge_(self.p).div_(1 - self.p)
-        return input * keep.to(input.dtype)
+        keep = torch.rand(input.shape, device=input.device) >= self.p  # kept for the backward pass: a byte each
+        return torch.where(keep, input, 0) * (1 / (1 - self.p))
 
 
 class LayerNorm(nn.LayerNorm):

@@ -9,11 +9,12 @@ import pytest
 import torch
 from conftest import MODEL, make_store
 
-from benchmarks import engine, quality, released, scale
+from benchmarks import engine, gpu, quality, released, scale
 from benchmarks.common import peak_memory, seconds, take_turns
 from book.builder import speed_page as page
 from dsaml.config import MetaConfig, ModelConfig
 from dsaml.config import released as released_settings
+from dsaml.errors import DsamlError
 from dsaml.model.dsaml import DSAML
 
 SMALL = ModelConfig(dim=16, heads=2, layers=2, feed_forward=16, slice_shape=(13, 16))
@@ -136,6 +137,17 @@ def test_long_songs_and_large_data_sets_can_be_measured():
     assert isinstance(engine.make_model(SMALL), DSAML)
 
 
+def test_a_catalogue_makes_what_is_asked_for_and_keeps_nothing(tmp_path):
+    store, sampler = scale.catalogue(5000, tmp_path)
+    tasks = sampler.batch(3, 2)
+    assert len({song for task in tasks for song in task.support + task.query}) > 5
+    one, again = store.query(tasks), store.query(tasks)
+    assert one.x.shape == (2, scale.META.query_songs, 60, *scale.DEMO.model.slice_shape)
+    assert torch.equal(one.target, again.target) and one.target.std() > 0.1
+    file = (tmp_path / "features").stat()
+    assert file.st_size > 5e8 and file.st_blocks * 512 < 1e6  # what is read of it are zeros
+
+
 @pytest.mark.parametrize("adapt", quality.ADAPT)
 def test_quality_of_every_choice_is_scored_on_test_listeners(adapt: str) -> None:
     store = make_store()
@@ -144,3 +156,31 @@ def test_quality_of_every_choice_is_scored_on_test_listeners(adapt: str) -> None
     assert row["inner_lr"] in quality.RATES
     assert row["seconds_per_listener"] > 0
     assert all(cell["low"] <= cell["mean"] <= cell["high"] for cell in row["ccc"].values())
+
+
+def test_what_a_gpu_is_asked_for_runs_on_a_cpu(monkeypatch):
+    """Everything but the device, at small sizes; the page shows what comes out."""
+    monkeypatch.setattr(gpu, "AT_ONCE", (1, 2))
+    monkeypatch.setattr(gpu, "COMPILED", ("no such mode",))
+    short = dataclasses.replace(META, steps=4, tasks_per_step=2)
+    measured = {
+        "machine": {"gpu": "none"},
+        "tasks": 2,
+        "tasks_at_once": {"2": {"seconds_per_task": 1.0, "peak_gb": 2.0}},
+        "precisions": gpu.precisions(SMALL, META, 2, "cpu", 1),
+        "compiled": gpu.compiled(SMALL, META, 2, "cpu", 1),
+        "trainings": gpu.trainings(make_store(), MODEL, {"float32": (short, "float32")}, "cpu"),
+    }
+    assert set(gpu.tasks_at_once(SMALL, META, "cpu", 1)) == {"1", "2"}
+    assert measured["precisions"]["float32"]["gradient_difference"] == 0
+    assert 1e-6 < measured["precisions"]["bf16"]["gradient_difference"] < 1
+    assert "mode" in measured["compiled"]["no such mode"]["failed"]
+    assert measured["trainings"]["float32"]["steps"] == 4
+    table = page.TABLES["gpu"][1](measured)
+    assert all(name in table for name in ("bf16, 2 at once", "torch.compile, no such mode", "float32: 4 steps trained"))
+
+
+def test_without_a_gpu_one_sentence_says_so(tmp_path):
+    if not torch.cuda.is_available():
+        with pytest.raises(DsamlError, match="device 'cuda' is not there"):
+            gpu.measure(tmp_path)
