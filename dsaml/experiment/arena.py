@@ -101,13 +101,12 @@ class Arena:
         method, start = self.build(row, seed, worlds["train"]), METHODS[name].start
         if start:
             continued(method, self.train((heard, start), seed)[0])
-        began, file = time.process_time(), self.file(row, seed, "pt")
+        file = self.file(row, seed, "pt")
         held_out = cross_song_tasks(self.experiment.store, "validation", VALIDATION_SUPPORTS)
         with training_bar(f"{label(row)}, seed {seed}", 1, "step") as progress:
             options = TrainingOptions(checkpoint=file, resume=True, progress=progress, seed=seed)
             history = fit(method, worlds["train"], worlds["validation"], held_out, options)
-        about = {} if history is None else {"best_step": history.best_step, "validation": history.validation}
-        return method, about | {"train_seconds": time.process_time() - began}
+        return method, {} if history is None else {"best_step": history.best_step, "validation": history.validation}
 
 
 def _trained(arena: Arena, row: Row, seed: int) -> None:
@@ -186,7 +185,7 @@ def run_arena(
     -------
     dict
         For each of ``EVIDENCE`` every row's means and intervals (``evidence``); for one song the paired differences between the
-        best row (by validation) and the others; each row's training time, adaptation time, bytes and choices (``about``);
+        best row (by validation) and the others; each row's adaptation time, bytes and choices (``about``);
         ``gap_closed``.
     """
     arena, began, rows = Arena(experiment, config or ArenaConfig()), time.perf_counter(), list(rows)
@@ -257,7 +256,7 @@ def table(payload: Mapping[str, Any]) -> pd.DataFrame:
             line[f"{d}: CCC"] = "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**row[d]["ccc"])
             line[f"{d}: RMSE"] = f"{row[d]['rmse']['mean']:.3f}"
         line["gap closed"] = " / ".join(f"{gap[d]:.0%}" for d in DIMENSIONS) if gap else ""
-        for key, digits in (("train_seconds", 0), ("adapt_ms", 1), ("bytes", 0)):
+        for key, digits in (("adapt_ms", 1), ("bytes", 0)):
             values = [t[key] for t in told if key in t]
             line[key.replace("_", " ")] = f"{np.mean(values):,.{digits}f}" if values else ""
         lines.append(line)
