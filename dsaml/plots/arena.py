@@ -14,7 +14,7 @@ from dsaml.plots.style import PALETTE, legend_below, panels
 MARKERS = "osD^vP*X"
 LINES = (
     *("no adaptation", "shift", "MAML (the paper)", "neural process"),
-    *("ridge head (R2D2)", "low-rank Bayesian listener"),
+    *("Meta-SGD", "ridge head (R2D2)", "listener prototypes", "low-rank Bayesian listener"),
 )
 """Methods whose need of evidence is drawn: fourteen lines could not be told apart."""
 
