@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dsaml.devices import arithmetic, choose_device
 
 from benchmarks.common import Progress, machine, seconds
 from benchmarks.engine import make_batch, make_model, meta_step
@@ -21,6 +20,7 @@ from dsaml.learn.loop import TrainingOptions
 from dsaml.learn.maml import Batch
 from dsaml.learn.training import train_maml
 from dsaml.model.dsaml import DSAML
+from dsaml.runtime.devices import arithmetic, choose_device
 
 AT_ONCE = (1, 2, 4, 8, 16, 32)  # tasks
 PRECISIONS = ("float32", "tf32", "bf16")
