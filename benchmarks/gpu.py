@@ -116,8 +116,8 @@ def trainings(store: SongStore, model: ModelConfig, plan: Mapping[str, tuple[Met
     rows = {}
     for name, (meta, precision) in plan.items():
         fresh, start = make_model(model), time.perf_counter()
-        options = TrainingOptions(device=device, precision=precision)
-        history = train_maml(fresh, copy.copy(store), meta, seed=0, validate_every=meta.steps // 4, options=options)
+        options = TrainingOptions(device=device, precision=precision, validate_every=meta.steps // 4)
+        history = train_maml(fresh, copy.copy(store), meta, options)
         best = max(score for _, score in history.validation)
         rows[name] = {"steps": meta.steps, "seconds": time.perf_counter() - start, "validation_ccc": best}
     return rows

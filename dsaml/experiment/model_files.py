@@ -82,8 +82,10 @@ def load_model(path: str | Path) -> tuple[DSAML, Profile, dict[str, Any]]:
 
 def model_kind(path: str | Path) -> str:
     """What kind of model a file says that it holds, in its header; "" of DSAML, and of a file that cannot be read."""
+    if not Path(path).is_file():  # a pipe would be waited for
+        return ""
     try:
-        return read_tensors(path)[1].get("kind", "")
+        return read_tensors(Path(path))[1].get("kind", "")
     except (OSError, ValueError):
         return ""
 
