@@ -21,15 +21,21 @@ from dsaml.address import URL
 from dsaml.errors import DsamlError
 
 SETUP = f"""\
-# On Colab: installs dsaml and what is missing, and never another torch or numpy. Where all is there, it only prints versions.
+# On Colab: installs dsaml and what is missing, never another torch or numpy.
+# Where all is there, it only prints versions.
 import importlib.metadata
 import subprocess
 import sys
 
 source = "dsaml @ git+{URL}"
-if not any(importlib.metadata.distributions(name="dsaml")):  # pip writes this last, so half an installation does not count
-    if subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", source]).returncode:
-        raise SystemExit(f"{{source}} could not be installed: see pip's message above, mend it, and run this cell again")
+command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+# pip writes the metadata last, so half an installation does not count
+if not any(importlib.metadata.distributions(name="dsaml")):
+    if subprocess.run([*command, source]).returncode:
+        raise SystemExit(
+            f"{{source}} could not be installed: see pip's message above, "
+            "mend it, and run this cell again"
+        )
     importlib.invalidate_caches()
 from dsaml.colab import setup
 

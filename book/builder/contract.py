@@ -28,6 +28,7 @@ CLOSING = ("## Summary", "## Exercises", "## References")  # of the last prose c
 EXERCISES = 3
 MOST_CELLS = 40
 MOST_LINES = 25  # of a code cell: one idea; more belongs in the package
+WIDEST = 80  # columns of code: what a page shows beside its two menus without cutting it
 SETUP_TAG = "setup"
 
 NOT_PROSE = re.compile(
@@ -88,6 +89,8 @@ def _code(number: int, cell: Any) -> Iterator[str]:
     lines = len(cell.source.strip().splitlines())
     if lines > MOST_LINES:
         yield f"cell {number} has {lines} lines, more than {MOST_LINES}: one idea per cell, and logic belongs in dsaml"
+    if wide := [place for place, line in enumerate(cell.source.splitlines(), start=1) if len(line) > WIDEST]:
+        yield f"cell {number}, line {wide[0]} is wider than {WIDEST} columns, and a page would cut it; break the line"
     if found := re.search(r"^\s*(?:from|import) (book|benchmarks)\b", cell.source, re.M):
         yield f"cell {number} imports {found[1]}, which is not installed with dsaml; a notebook has the package alone"
     if any(isinstance(node, ast.ClassDef) for node in ast.walk(tree)):

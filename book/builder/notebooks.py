@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import logging
 import os
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ PARAMETERS_TAG = "parameters"
 INJECTED_TAG = "injected-parameters"  # papermill's name for the cell it adds
 ERROR_TAG = "papermill-error-cell-tag"  # papermill's name for its banner above a failed notebook
 KERNEL = "python3"
+FIGURE = re.compile(r"^\s*show\(", re.M)  # in a cell that draws one
 
 
 def _tags(cell: Any) -> list[str]:
@@ -147,7 +149,8 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any], folder: P
 
 
 def tidy(executed: Path, target: Path, root: Path) -> None:
-    """Copy an executed notebook for the book: its prose as MyST, the injected cell hidden, no machine's paths and times inside.
+    """Copy an executed notebook for the book: its prose as MyST, the injected cell hidden, the code of figures folded, no
+    machine's paths and times inside.
 
     Parameters
     ----------
@@ -164,5 +167,7 @@ def tidy(executed: Path, target: Path, root: Path) -> None:
         cell.metadata.pop("execution", None)
         if INJECTED_TAG in _tags(cell):
             cell.metadata["tags"] = [*_tags(cell), "remove-cell"]
+        elif cell.cell_type == "code" and FIGURE.search(cell.source):
+            cell.metadata["tags"] = [*_tags(cell), "hide-input"]
     target.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, target)

@@ -122,8 +122,8 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
         The pages' numbers, tables, pictures and sounds.
     """
     shutil.rmtree(target, ignore_errors=True)
-    ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "builder")
-    for name in ("book", "data"):
+    ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "builder", "reference")
+    for name in ("book", "data", "dsaml"):  # the package for the listings of its code
         if (root / name).is_dir():
             shutil.copytree(root / name, target / name, ignore=ignore)
     (target / "book").mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from book.builder import api_page, claims_page, floors_page, paper_page, speed_page, tables_page
+from book.builder import api_page, claims_page, floors_page, method_page, paper_page, speed_page, tables_page
 from dsaml.errors import DsamlError
 from dsaml.evaluate.floors import read_facts
 from dsaml.experiment.results import read_result, stamp_line
@@ -61,6 +61,7 @@ def makers(root: Path, results: Path, figures: Path) -> dict[str, Callable[[str]
         "api": lambda name: api_page.text(root / "dsaml"),
         "claims": lambda name: claims_page.text(name, results, figures),
         "floors": lambda name: floors_page.text(read_facts(data / "floors.json"), paper_page.read(data)),
+        "method": lambda name: method_page.text(name, data),
         "paper": lambda name: (
             claims_page.listed() if name == "claims" else paper_page.text(name, paper_page.read(data))
         ),

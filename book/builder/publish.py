@@ -14,7 +14,7 @@ from dsaml.address import REPOSITORY
 from dsaml.errors import DsamlError
 
 ADDRESS = Path("dsaml/address.py")
-COPIES = ("notebooks/*.ipynb", "pyproject.toml", "CITATION.cff")
+COPIES = ("README.md", "notebooks/*.ipynb", "pyproject.toml", "CITATION.cff")
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?/[\w.-]+")  # what a hosted repository can be called
 
 

@@ -192,10 +192,11 @@ def run_arena(
     arena, began, rows = Arena(experiment, config or ArenaConfig()), time.perf_counter(), list(rows)
     if any(heard != SMALL for heard, _ in rows):
         train_all(experiment, {(DMER_MODEL, seed) for seed in seeds}, workers)
-    for own in (True, False):  # first those that others start from
-        jobs = [(row, seed) for row in rows for seed in seeds if (METHODS[row[1]].start is None) is own]
-        parallel(workers)(delayed(_trained)(arena, row, seed) for row, seed in jobs)
     jobs = [(row, seed) for row in rows for seed in seeds]
+    missing = [job for job in jobs if not arena.file(*job, "json").is_file()]
+    for own in (True, False):  # first those that others start from
+        some = [(row, seed) for row, seed in missing if (METHODS[row[1]].start is None) is own]
+        parallel(workers)(delayed(_trained)(arena, row, seed) for row, seed in some)
     parts = parallel(workers)(delayed(_scored)(arena, row, seed) for row, seed in jobs)
     about: dict[str, dict[str, Any]] = {}
     for (row, seed), (_, told) in zip(jobs, parts, strict=True):
@@ -215,7 +216,10 @@ def run_arena(
         "best": best,
         "published": MAML_ANNOTATOR,
         "gap_closed": {name: bootstrap.gap_closed(payload["rows"], name) for name in [*names, MAML_ANNOTATOR]},
-        "evidence": {key: bootstrap.summarize(group) for key, group in trained.groupby("evidence", sort=False)},
+        "evidence": {
+            key: bootstrap.summarize(bootstrap.CrossedScores(group))
+            for key, group in trained.groupby("evidence", sort=False)
+        },
         "about": about,
         "heard": {label(row): row[0] for row in rows},
         "method": {label(row): row[1] for row in rows},

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from dsaml.config import ModelConfig
 from dsaml.errors import DsamlError
-from dsaml.model import fast_adapter
 from dsaml.model.layers import BatchNorm2d, BiLSTM, Conv2d, Dropout, LayerNorm, Linear
+from dsaml.runtime import fast_adapter
 
 
 @dataclass
@@ -50,7 +50,7 @@ class ConvBlock(nn.Module):
 class ImagebindAdapter(nn.Module):
     """Figure 3: two convolution blocks, a 1 x 1 convolution, and a linear layer to D; one log-mel slice at a time.
 
-    Kernel sizes and channel counts are the released code's; the paper gives none. On a CPU :mod:`dsaml.model.fast_adapter`
+    Kernel sizes and channel counts are the released code's; the paper gives none. On a CPU :mod:`dsaml.runtime.fast_adapter`
     computes what the blocks do, unless ``fast`` is False.
     """
 

@@ -260,6 +260,13 @@ def test_failing_cell_is_named_and_kept_and_runs_again(root: Path) -> None:
     assert [cell.metadata["tags"] for cell in injected] == [["injected-parameters", "remove-cell"]]
 
 
+def test_the_code_of_a_figure_is_folded(tmp_path: Path) -> None:
+    write_notebook(tmp_path / "a.ipynb", "figure = draw()\nshow(figure, alt='A line.')", "shown = 1")
+    notebooks.tidy(tmp_path / "a.ipynb", tmp_path / "tidy.ipynb", tmp_path)
+    cells = nbformat.read(tmp_path / "tidy.ipynb", 4).cells[1:]
+    assert [cell.metadata.get("tags", []) for cell in cells] == [["parameters"], ["hide-input"], []]
+
+
 def test_notebook_that_stops_early_is_a_failure() -> None:
     stopped = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell("raise SystemExit"), nbformat.v4.new_code_cell("1")]
@@ -293,6 +300,7 @@ def test_banner_and_modules(root: Path) -> None:
     build(root=root, steps=counter.steps)
     assert (root / "_build/stage/book/_banner.md").read_text() == "Synthetic"
     assert ".. automodule:: dsaml.model" in (root / "_build/stage/book/api.md").read_text()
+    assert (root / "_build/stage/dsaml/model.py").is_file()  # a page lists the package's code
     write_result(root / "results/demo/numbers.json", {"ccc": np.float64(0.5)}, STAMP | {"real": True})
     build(root=root, compute=False, steps=counter.steps)
     assert "real data" in (root / "_build/stage/book/_banner.md").read_text()

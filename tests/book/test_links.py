@@ -68,7 +68,7 @@ def copy(tmp_path: Path) -> Path:
 
 def test_publishing_fills_the_address_in_everywhere_and_again(copy: Path) -> None:
     changed = publish.publish("ada/music", copy)
-    assert len(changed) == len(SOURCES) + 3
+    assert len(changed) == len(SOURCES) + 4
     assert 'PLACEHOLDER = "YOUR_ACCOUNT/' in (copy / publish.ADDRESS).read_text(encoding="utf-8")
     for file in changed:
         text = (copy / file).read_text(encoding="utf-8")

@@ -15,10 +15,11 @@ from dsaml.config import released
 from dsaml.errors import DsamlError
 from dsaml.experiment.released import RELEASED_NAMES, load_released
 from dsaml.learn.losses import diagonal_attention_loss, mse_loss, score_loss, sequence_scores, total_loss
-from dsaml.model import DSAML, ModelConfig, fast_adapter
+from dsaml.model import DSAML, ModelConfig
 from dsaml.model.dsaml import ImagebindAdapter, band_mask
 from dsaml.model.layers import BiLSTM, Dropout
 from dsaml.model.weights import parameter_table
+from dsaml.runtime import fast_adapter
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 needs_golden = pytest.mark.skipif(
