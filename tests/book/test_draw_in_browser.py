@@ -58,7 +58,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "player/data.js").write_text(f"window.dsamlPlayer = {json.dumps(data)};")
     blocks = re.findall(r"^```\{raw\} html\n(.*?)^```$", (BOOK / "player.md").read_text(encoding="utf-8"), re.S | re.M)
     (root / "book").mkdir()
-    head = '<!doctype html><html lang="en"><title>x</title><meta name="viewport" content="width=device-width">'
+    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title>'
+    head += '<meta name="viewport" content="width=device-width">'
     (root / "book/player.html").write_text(head + "".join(blocks), encoding="utf-8")
     return root
 
@@ -129,6 +130,9 @@ def test_a_drag_on_the_plane_gives_the_expected_curve(browser: Any, folder: Path
     reader.choose("both at once, on the plane")
     reader.pad.scroll_into_view_if_needed()
     session = page.context.new_cdp_session(page)
+    box = reader.pad.bounding_box()
+    begin = {"x": box["width"] * (hand(0)[1] + 1) / 2, "y": box["height"] * (1 - hand(0)[0]) / 2}
+    (reader.pad.tap if touch else reader.pad.click)(position=begin)
     reader.button.click()
     box = reader.pad.bounding_box()
     assert box["y"] > 0 and box["y"] + box["height"] < size["height"]  # button and field are on one screen
