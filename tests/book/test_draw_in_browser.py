@@ -58,7 +58,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "player/data.js").write_text(f"window.dsamlPlayer = {json.dumps(data)};")
     blocks = re.findall(r"^```\{raw\} html\n(.*?)^```$", (BOOK / "player.md").read_text(encoding="utf-8"), re.S | re.M)
     (root / "book").mkdir()
-    head = '<!doctype html><html lang="en"><title>x</title><meta name="viewport" content="width=device-width">'
+    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title>'
+    head += '<meta name="viewport" content="width=device-width">'
     (root / "book/player.html").write_text(head + "".join(blocks), encoding="utf-8")
     return root
 
