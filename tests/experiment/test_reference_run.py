@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dsaml.arena.methods import METHODS
 from dsaml.audio.song import Song
 from dsaml.colab import READ, REFERENCE
 from dsaml.config import DIMENSIONS, LABEL_START, METRICS, STEP_SECONDS
@@ -91,10 +92,25 @@ def test_every_claim_but_the_one_that_needs_people_has_a_verdict():
 
 
 def test_the_run_is_stamped_with_one_commit_and_three_seeds():
-    stamps = {file.stem: read_result(file)["provenance"] for file in RUN.glob("*.json")}
+    files = [file for file in RUN.glob("*.json") if not file.stem.startswith("arena-")]  # what reproduce all writes
+    stamps = {file.stem: read_result(file)["provenance"] for file in files}
     assert set(READ) < set(stamps)
     assert len({stamp["commit"] for stamp in stamps.values()}) == 1
     for name, stamp in stamps.items():
         assert stamp["commit"] and stamp["dirty"] is False and stamp["real"] is False
         one = name in set(READ) - {"numbers", "pdmer"}  # the exhibits show one training
         assert stamp["seeds"] == ([0] if one else [0, 1, 2]), name
+
+
+def test_the_arenas_floors_and_true_curves_are_those_of_the_labels(store):
+    """The arena has a command and a stamp of its own; what it compares with is computed again here."""
+    run = read_result(RUN / "arena-synthetic.json")
+    assert run["provenance"]["seeds"] == [0, 1, 2] and run["provenance"]["dirty"] is False
+    rows = bootstrap.summarize(bootstrap.CrossedScores(pd.concat(protocols.fixed_rows(store, "cross-song"))))
+    for name, row in rows.items():
+        for d in DIMENSIONS:
+            assert row[d]["ccc"]["mean"] == pytest.approx(run["rows"][name][d]["ccc"]["mean"], abs=2e-5), (name, d)
+    own = {name: row for name, row in run["rows"].items() if name in run["method"]}
+    assert len(own) == 2 * len(METHODS) + 1
+    best = run["best"]
+    assert all(run["gap_closed"][best][d] > run["gap_closed"][run["published"]][d] for d in DIMENSIONS)
