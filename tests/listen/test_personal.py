@@ -71,7 +71,7 @@ def test_personalizing_fits_the_annotated_song_and_leaves_the_base_as_it_was(fol
     base, mine = _predict(folder, "base.safetensors", "a.csv"), _predict(folder, "mine.safetensors", "b.csv")
     own = (base.time_s >= 5) & (base.time_s < 25)
     assert (mine.valence[own] - 0.3).abs().mean() < (base.valence[own] - 0.3).abs().mean()
-    assert load_model(folder / "mine.safetensors")[2]["personalized_on"] == "song.wav"
+    assert load_model(folder / "mine.safetensors")[2]["personalized_on"] == ["song.wav"]
 
 
 def test_a_saved_model_comes_back_the_same(folder):
