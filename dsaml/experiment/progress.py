@@ -12,8 +12,9 @@ from dsaml.learn.loop import History
 
 
 def watched() -> bool:
-    """Whether somebody looks: at a terminal, or at a notebook."""
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    """Whether somebody looks: at a terminal, or at a notebook, whose shell has a kernel."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return sys.stderr.isatty() or hasattr(shell, "kernel")
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Progress bars: drawn for whoever looks, and for nobody else."""
 
 import sys
-from types import ModuleType
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,9 +11,8 @@ from dsaml.learn.loop import History
 
 @pytest.mark.parametrize("in_notebook", [True, False])
 def test_a_bar_moves_in_a_notebook_and_is_silent_in_a_pipe(in_notebook, monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
-    if in_notebook:
-        monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    shell = SimpleNamespace(kernel=None) if in_notebook else None
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     with progress.training_bar("a model", 16, "song") as step:
         for number in (1, 2):
             step(number, 2, History(loss=[0.5] * number))

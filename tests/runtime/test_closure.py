@@ -58,7 +58,7 @@ def test_comments_and_docstrings_do_not_count_and_everything_else_does(tmp_path)
     changed = {
         "comment": "# a remark\n" + text,
         "docstring": text.replace('"""Draw an annotator', '"""Take an annotator'),
-        "code": text.replace("rng.integers(len(annotators))", "0"),
+        "code": text.replace("rng.integers(len(self.annotators))", "0"),
     }
     digests = {}
     for what, new in changed.items():
@@ -107,7 +107,7 @@ def test_an_edit_of_any_input_is_seen_and_nothing_else_is_computed_again(tmp_pat
     assert _run(package, folder) == {"model", "scores"}
     _edit(package, "learn/losses.py", "return 1 - ((ccc + pcc + 1 - rmse) / 3)", "return 1 - ((ccc + pcc + 2 - rmse) / 3)")
     assert _run(package, folder) == {"model", "scores"}  # a training module
-    _edit(package, "audio/windows.py", "window: int = CLIP_STEPS)", "window: int = 60)")
+    _edit(package, "audio/windows.py", "at_once: int = 64", "at_once: int = 63")
     assert _run(package, folder) == {"scores"}  # a module that only scores
     _edit(
         package, "experiment/recipes.py", "Recipe(profile.model, first_stage)",
