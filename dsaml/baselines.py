@@ -12,6 +12,7 @@ sequences together, step by step.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,7 +55,7 @@ class BaselineConfig:
         return max(2, round(size * self.width))
 
 
-class Slices(nn.Module):
+class Slices(nn.Module, ABC):
     """Features of single slices: ``maps`` of convolutions, a fully connected layer (N, ...) -> (N, units), dropout."""
 
     dense: nn.Linear
@@ -63,15 +64,15 @@ class Slices(nn.Module):
         super().__init__()
         self.dropout = nn.Dropout(config.dropout)
 
+    @abstractmethod
     def maps(self, x: Tensor) -> Tensor:
         """(N, 1, ...) -> (N, ...)."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         return self.dropout(F.relu(self.dense(self.maps(x.unsqueeze(1)).flatten(1))))
 
 
-class Baseline(nn.Module):
+class Baseline(nn.Module, ABC):
     """What all four share: features of each slice, a recurrent part over the sequence, two outputs."""
 
     adapter = None  # no part of it is shared with DSAML's
@@ -81,9 +82,9 @@ class Baseline(nn.Module):
         super().__init__()
         self.config, self.dropout = config, nn.Dropout(config.dropout)
 
+    @abstractmethod
     def sequence(self, features: Tensor) -> Tensor:
         """([K,] B, T, features) -> ([K,] B, T, 2)."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor, global_embedding: Tensor | None = None, stage: str = "audio") -> Output:
         """Arousal and valence of each step.

@@ -7,6 +7,7 @@ says what this listener feels in other songs, ``size`` is what has to be stored 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -75,7 +76,7 @@ class Backbone(nn.Module):
         return self.last(x + first)
 
 
-class Personalizer(nn.Module):
+class Personalizer(nn.Module, ABC):
     """A method. Subclasses give ``adapt`` and ``predict``, and read like what they are named after.
 
     Attributes
@@ -106,13 +107,13 @@ class Personalizer(nn.Module):
     def prepare(self, h: Tensor, y: Tensor) -> None:
         """Learn in closed form, after training: ``h`` (songs, T, H), ``y`` (listeners, songs, T, 2) with NaN. Most need nothing."""
 
+    @abstractmethod
     def adapt(self, h: Tensor, y: Tensor) -> State:
         """Support songs h (K, S, T, H) and their first labels y (K, S, n, 2), n <= T -> what is kept of each listener."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, state: State, h: Tensor) -> Prediction:
         """Other songs h (K, B, T, H) -> their curves."""
-        raise NotImplementedError
 
     def loss(self, support: Tensor, y: Tensor, query: Tensor, target: Tensor) -> Tensor:
         """What ``fit`` descends: query score loss after adaptation, mean over tasks (Eq. 4)."""

@@ -16,8 +16,12 @@ from dsaml.model.dsaml import DSAML
 
 def log_mel_statistics(features: Mapping[str, Features], steps: int) -> dict[str, Tensor]:
     """Mean and standard deviation over time of each band of each slice: (T, 2 mel) by song."""
-    slices = {song: f.log_mel[:steps].float() for song, f in features.items()}  # (T, time, mel)
-    return {song: torch.cat((x.mean(1), x.std(1)), -1) for song, x in slices.items()}
+    return {song: slice_statistics(f.log_mel[:steps].float()) for song, f in features.items()}
+
+
+def slice_statistics(log_mel: Tensor) -> Tensor:
+    """Mean and standard deviation over time of each band of each slice: (T, time, mel) -> (T, 2 mel)."""
+    return torch.cat((log_mel.mean(1), log_mel.std(1)), -1)
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ def arena(
 ) -> None:
     """Is MAML the way? Fourteen ways to personalize from one song, with the same features, tasks, budget and selection.
 
-    On 2 cores and the embedded corpus about 20 minutes; stopped, the same command goes on where it was.
+    On 2 cores that had other work too, the embedded corpus took 44 minutes; stopped, the same command goes on where it was.
     """
     from dsaml.config import get_profile
     from dsaml.experiment.arena import run_arena, terminal_table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from dsaml.config import CLIP_STEPS, STEP_SECONDS, AudioConfig
 from dsaml.errors import DsamlError, require_file
 from dsaml.io import write_bytes_atomically
 
+Paths = str | Path | Sequence[str | Path]
+"""One path, or several."""
 COLUMNS = ("time_s", "arousal", "valence")
 SHORTEST = 10  # steps; a curve below 5 s says too little about a person
 LARGEST_GAP = 2.0  # s between two points of a curve
@@ -97,6 +100,51 @@ def labels_of(path: Path, audio: AudioConfig, largest_gap: float = LARGEST_GAP) 
         raise DsamlError(f"{path}: covers {last - first:.1f} s; annotate at least {shortest:.0f} s")
     times = slice_times(steps, audio)
     return audio, np.stack([np.interp(times, curve.time_s, curve[name]) for name in COLUMNS[1:]], 1)
+
+
+def paired(songs: Paths, curves: Paths) -> tuple[list[Path], list[Path]]:
+    """Songs and their curves as lists of paths; a single path of each will do.
+
+    Raises
+    ------
+    DsamlError
+        If there are not as many curves as songs.
+    """
+    given = [[Path(one)] if isinstance(one, str | Path) else [Path(path) for path in one] for one in (songs, curves)]
+    if len(given[0]) != len(given[1]) or not given[0]:
+        counts = f"{len(given[0])} songs and {len(given[1])} curves"
+        raise DsamlError(f"{counts}; give one --curve for each --song, in their order")
+    return given[0], given[1]
+
+
+def audio_from(audio: AudioConfig, start: float) -> AudioConfig:
+    """Audio settings that begin at a second of the song.
+
+    Raises
+    ------
+    DsamlError
+        If it is negative or no number.
+    """
+    if not 0 <= start < math.inf:
+        raise DsamlError(f"--start is {start}: give the first predicted second, 0 or more")
+    return dataclasses.replace(audio, label_start=start)
+
+
+def as_curve(values: np.ndarray, audio: AudioConfig) -> pd.DataFrame:
+    """Predicted values (T, 2) with their times: ``time_s, arousal, valence``."""
+    return pd.DataFrame(np.column_stack((slice_times(len(values), audio), values)), columns=list(COLUMNS))
+
+
+def require_numbers(values: np.ndarray, model: str, song: str | Path) -> None:
+    """Let through what a model gives for a song.
+
+    Raises
+    ------
+    DsamlError
+        If something in it is no finite number.
+    """
+    if not np.isfinite(values).all():
+        raise DsamlError(f"{model}: gives values for {song} that are no numbers; use another model")
 
 
 def in_words(curve: pd.DataFrame) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,11 @@ from torch import Tensor
 
 from dsaml.arena.base import ArenaConfig, Backbone, State
 from dsaml.arena.fit import ask
+from dsaml.arena.inputs import slice_statistics
 from dsaml.arena.low_rank import LowRank
 from dsaml.arena.uncertainty import calibrate
 from dsaml.audio.recording import load_waveform
-from dsaml.audio.slices import log_mel_slices, slice_times
+from dsaml.audio.slices import log_mel_slices
 from dsaml.config import AudioConfig, Profile
 from dsaml.errors import DsamlError, require_file
 from dsaml.experiment.arena import SMALL, VALIDATION_SUPPORTS, Arena
@@ -31,17 +31,12 @@ from dsaml.experiment.results import provenance
 from dsaml.experiment.run import Experiment
 from dsaml.io import pack_tensors, read_tensors, write_bytes_atomically
 from dsaml.learn.training import cross_song_tasks
-from dsaml.listen.curves import COLUMNS, LARGEST_GAP, labels_of
+from dsaml.listen.curves import LARGEST_GAP, Paths, as_curve, audio_from, labels_of, paired, require_numbers
 from dsaml.model.weights import load_weights
 
 KIND = "low-rank"
 """What the header of a file says that holds such a model."""
 WIDEST = 4096  # of the numbers in a header that give sizes
-
-
-def paths(given: str | Path | Sequence[str | Path]) -> list[Path]:
-    """One path or several as a list."""
-    return [Path(given)] if isinstance(given, str | Path) else [Path(one) for one in given]
 
 
 @dataclass(frozen=True)
@@ -57,18 +52,16 @@ class LightModel:
 
     def predict(self, song: str | Path, start: float = 0.0) -> pd.DataFrame:
         """Arousal and valence of an audio file at 2 Hz; parameters, result and errors as in ``LoadedModel.predict``."""
-        if not 0 <= start < math.inf:
-            raise DsamlError(f"--start is {start}: give the first predicted second, 0 or more")
-        audio = dataclasses.replace(self.profile.audio, label_start=start)
+        audio = audio_from(self.profile.audio, start)
         h = self._heard(Path(song), audio, None)
         curve = self._curve(self.listener, h)
-        self._check(song, curve)
-        return pd.DataFrame(np.column_stack((slice_times(len(curve), audio), curve)), columns=list(COLUMNS))
+        require_numbers(curve, self.name, song)
+        return as_curve(curve, audio)
 
     def personalize(
         self,
-        songs: str | Path | Sequence[str | Path],
-        curves: str | Path | Sequence[str | Path],
+        songs: Paths,
+        curves: Paths,
         largest_gap: float = LARGEST_GAP,
     ) -> LightModel:
         """The model for one person, from their curves of one or several songs: the closed-form posterior.
@@ -93,18 +86,14 @@ class LightModel:
             If a song or curve is unusable, a curve is shorter than 5 s, or off the scale [-1, 1], there are not as many curves as
             songs, or the model gives no numbers.
         """
-        songs, curves = paths(songs), paths(curves)
-        if len(songs) != len(curves) or not songs:
-            raise DsamlError(
-                f"{len(songs)} songs and {len(curves)} curves; give one --curve for each --song, in their order"
-            )
+        songs, curves = paired(songs, curves)
         pairs = []
         for song, curve in zip(songs, curves, strict=True):
             audio, labels = labels_of(curve, self.profile.audio, largest_gap)
             pairs.append((self._heard(song, audio, len(labels)), torch.tensor(labels, dtype=torch.float32)))
         own = self._fit(pairs)
         before, after = (float(np.mean([self._error(who, pair) for pair in pairs])) for who in (None, own))
-        self._check(songs[0], np.array([before, after]))
+        require_numbers(np.array([before, after]), self.name, songs[0])
         steps = sum(len(labels) for _, labels in pairs)
         about = {"base": self.about, "personalized_on": [song.name for song in songs], "steps": steps}
         about |= {"before": before, "after": after}
@@ -144,8 +133,7 @@ class LightModel:
             slices = log_mel_slices(waveform, audio, max(there, steps or 1))  # (T, time, mel)
         except DsamlError as error:
             raise DsamlError(str(error) if str(song) in str(error) else f"{song}: {error}") from error
-        x = torch.cat((slices.mean(1), slices.std(1)), -1)
-        mean, deviation = self.scale
+        x, (mean, deviation) = slice_statistics(slices), self.scale
         with torch.no_grad():
             return self.method.encode(((x - mean) / deviation)[None, None])[:, :, :steps]
 
@@ -173,10 +161,6 @@ class LightModel:
             shift = np.mean([(y.numpy() - self._curve(None, h)).mean(0) for h, y in others], 0)
             rows.append([self._error(self._fit(others), pair), self._error(None, pair), self._error(None, pair, shift)])
         return dict(zip(("personal", "nobody", "shift"), np.mean(rows, 0).tolist(), strict=True))
-
-    def _check(self, song: str | Path, values: np.ndarray) -> None:
-        if not np.isfinite(values).all():
-            raise DsamlError(f"{self.name}: gives values for {song} that are no numbers; use another model")
 
 
 def train_light(experiment: Experiment, seed: int) -> LightModel:

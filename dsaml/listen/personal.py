@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,14 @@ from torch import Tensor
 from dsaml.audio.encoder_windows import GlobalEncoder
 from dsaml.audio.encoders import make_encoder
 from dsaml.audio.features import Features, song_features
-from dsaml.audio.slices import AT_ONCE, slice_times
+from dsaml.audio.slices import AT_ONCE
 from dsaml.audio.windows import predict_song
 from dsaml.config import Profile
 from dsaml.errors import DsamlError
 from dsaml.experiment.model_files import load_model, model_kind, save_model
 from dsaml.learn.maml import Batch, adapt, mode
-from dsaml.listen.curves import COLUMNS, LARGEST_GAP, labels_of
-from dsaml.listen.light import KIND, LightModel, load_light, paths
+from dsaml.listen.curves import LARGEST_GAP, Paths, as_curve, audio_from, labels_of, paired, require_numbers
+from dsaml.listen.light import KIND, LightModel, load_light
 from dsaml.model.dsaml import DSAML
 
 DEMO_MODEL = Path("models/demo.safetensors")
@@ -73,18 +72,16 @@ class LoadedModel:
         DsamlError
             If the song is unusable, ``start`` is negative or no number, or the model gives no numbers.
         """
-        if not 0 <= start < math.inf:
-            raise DsamlError(f"--start is {start}: give the first predicted second, 0 or more")
-        audio = dataclasses.replace(self.profile.audio, label_start=start)
+        audio = audio_from(self.profile.audio, start)
         features = song_features(Path(song), audio, self.encoder).to(self.device)
         curve = song_curve(self.model, features).cpu().numpy()
-        self._check(song, curve)
-        return pd.DataFrame(np.column_stack((slice_times(len(curve), audio), curve)), columns=list(COLUMNS))
+        require_numbers(curve, self.name, song)
+        return as_curve(curve, audio)
 
     def personalize(
         self,
-        songs: str | Path | Sequence[str | Path],
-        curves: str | Path | Sequence[str | Path],
+        songs: Paths,
+        curves: Paths,
         largest_gap: float = LARGEST_GAP,
     ) -> LoadedModel:
         """The model adapted to one person's curves of one or several songs: the inner loop of Eq. 4.
@@ -108,11 +105,7 @@ class LoadedModel:
             If a song or curve is unusable, a curve is shorter than 5 s, or off the scale [-1, 1], there are not as many curves as
             songs, or the adapted model gives no numbers.
         """
-        songs, curves = paths(songs), paths(curves)
-        if len(songs) != len(curves) or not songs:
-            raise DsamlError(
-                f"{len(songs)} songs and {len(curves)} curves; give one --curve for each --song, in their order"
-            )
+        songs, curves = paired(songs, curves)
         pairs = [labels_of(curve, self.profile.audio, largest_gap) for curve in curves]
         steps = min(len(labels) for _, labels in pairs)
         heard = [
@@ -133,7 +126,7 @@ class LoadedModel:
         own = copy.deepcopy(self.model)
         own.load_state_dict(self.model.state_dict() | adapted)
         errors = {"before": error(self.model), "after": error(own)}
-        self._check(songs[0], np.array(list(errors.values())))
+        require_numbers(np.array(list(errors.values())), self.name, songs[0])
         about = {
             "base": self.about,
             "personalized_on": [song.name for song in songs],
@@ -145,10 +138,6 @@ class LoadedModel:
     def save(self, path: str | Path) -> None:
         """Write the model to a ``.safetensors`` file that :func:`load` reads."""
         save_model(path, self.model, self.profile, self.about)
-
-    def _check(self, song: str | Path, values: np.ndarray) -> None:
-        if not np.isfinite(values).all():
-            raise DsamlError(f"{self.name}: gives values for {song} that are no numbers; use another model")
 
 
 def load(
