@@ -51,8 +51,12 @@ class Step:
         config = dataclasses.replace(meta, tasks_at_once=tasks)
         return cls(make_model(model).to(device), support, query, config, device)
 
-    def __call__(self) -> None:
+    def launch(self) -> None:
+        """Hand the step to the device, without waiting for it."""
         meta_step(self.model, self.support, self.query, self.config)
+
+    def __call__(self) -> None:
+        self.launch()
         if self.device.startswith("cuda"):
             torch.cuda.synchronize(self.device)
 
@@ -111,6 +115,30 @@ def compiled(model: ModelConfig, meta: MetaConfig, tasks: int, device: str, roun
     return rows
 
 
+def recorded(model: ModelConfig, meta: MetaConfig, tasks: int, device: str, rounds: int) -> dict[str, Any]:
+    """Seconds of one task where the whole meta-step is one CUDA graph: recorded once, then played; or why it failed."""
+    step = Step.of(model, meta, tasks, device)
+    try:
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            step.launch()  # kernels choose their algorithms before they are recorded
+        torch.cuda.current_stream(device).wait_stream(side)
+        step.model.zero_grad(set_to_none=True)
+        graph, start = torch.cuda.CUDAGraph(), time.perf_counter()
+        with torch.cuda.graph(graph):
+            step.launch()
+        first = time.perf_counter() - start
+
+        def play() -> None:
+            graph.replay()
+            torch.cuda.synchronize(device)
+
+        return {"seconds_per_task": seconds(play, rounds) / tasks, "recording_seconds": first}
+    except RuntimeError as error:
+        return {"failed": str(error).strip().partition("\n")[0][:200]}
+
+
 def trainings(store: SongStore, model: ModelConfig, plan: Mapping[str, tuple[MetaConfig, str]], device: str) -> Any:
     """Seconds and best validation CCC of trainings by name: their settings, their precision."""
     rows = {}
@@ -136,11 +164,17 @@ def measure(cache: Path, progress: Progress = lambda what: None) -> dict[str, An
     sizes = tasks_at_once(model, meta, device, 3)
     tasks = min(meta.tasks_per_step, max(map(int, sizes)))
     progress(f"{tasks} tasks at once: precisions, torch.compile")
+
+    def recorded_with(precision: str) -> dict[str, Any]:
+        with arithmetic(device, precision):
+            return recorded(model, meta, tasks, device, 3)
+
     out = {
         "machine": machine(),
         "tasks": tasks,
         "tasks_at_once": sizes,
         "precisions": precisions(model, meta, tasks, device, 3),
+        "recorded": {precision: recorded_with(precision) for precision in ("float32", "tf32")},
         "compiled": compiled(model, meta, tasks, device, 3),
     }
     progress(f"{SHORT} meta-steps in every precision, then the paper's {meta.steps}")
