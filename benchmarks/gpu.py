@@ -25,7 +25,7 @@ from dsaml.runtime.devices import arithmetic, choose_device
 AT_ONCE = (1, 2, 4, 8, 16, 32)  # tasks
 PRECISIONS = ("float32", "tf32", "bf16")
 COMPILED = ("default", "reduce-overhead")  # torch.compile's modes; the second records CUDA graphs
-SHORT = 200  # meta-steps with which precisions are compared in quality
+SHORT = 200  # meta-steps with which precisions are compared in quality, where nothing else is asked for
 PROFILE = dataclasses.replace(PAPER, name="paper, embedded corpus", encoder="mel")
 
 
@@ -144,15 +144,22 @@ def trainings(store: SongStore, model: ModelConfig, plan: Mapping[str, tuple[Met
     rows = {}
     for name, (meta, precision) in plan.items():
         fresh, start = make_model(model), time.perf_counter()
-        options = TrainingOptions(device=device, precision=precision, validate_every=meta.steps // 4)
+        options = TrainingOptions(device=device, precision=precision, validate_every=max(1, meta.steps // 4))
         history = train_maml(fresh, copy.copy(store), meta, options)
         best = max(score for _, score in history.validation)
         rows[name] = {"steps": meta.steps, "seconds": time.perf_counter() - start, "validation_ccc": best}
     return rows
 
 
-def measure(cache: Path, progress: Progress = lambda what: None) -> dict[str, Any]:
+def measure(cache: Path, steps: int | None = None, progress: Progress = lambda what: None) -> dict[str, Any]:
     """Everything that ``data/bench/gpu.json`` holds.
+
+    Parameters
+    ----------
+    cache : Path
+        Of the embedded corpus and its features.
+    steps : int, optional
+        Meta-steps of a training in each precision, and no more than these; by default ``SHORT`` in each, then the paper's.
 
     Raises
     ------
@@ -163,22 +170,26 @@ def measure(cache: Path, progress: Progress = lambda what: None) -> dict[str, An
     progress("tasks at once")
     sizes = tasks_at_once(model, meta, device, 3)
     tasks = min(meta.tasks_per_step, max(map(int, sizes)))
-    progress(f"{tasks} tasks at once: precisions, torch.compile")
 
     def recorded_with(precision: str) -> dict[str, Any]:
         with arithmetic(device, precision):
             return recorded(model, meta, tasks, device, 3)
 
+    progress(f"{tasks} tasks at once: precisions, CUDA graphs")
     out = {
         "machine": machine(),
         "tasks": tasks,
+        "steps": meta.steps,
+        "tasks_per_step": meta.tasks_per_step,
         "tasks_at_once": sizes,
         "precisions": precisions(model, meta, tasks, device, 3),
         "recorded": {precision: recorded_with(precision) for precision in ("float32", "tf32")},
-        "compiled": compiled(model, meta, tasks, device, 3),
     }
-    progress(f"{SHORT} meta-steps in every precision, then the paper's {meta.steps}")
-    short = dataclasses.replace(meta, steps=SHORT, tasks_at_once=tasks)
+    progress(f"{steps or SHORT} meta-steps in every precision" + ("" if steps else f", then the paper's {meta.steps}"))
+    short = dataclasses.replace(meta, steps=steps or SHORT, tasks_at_once=tasks)
     plan = {precision: (short, precision) for precision in PRECISIONS}
-    plan["tf32, all of the paper's steps"] = (dataclasses.replace(meta, tasks_at_once=tasks), "tf32")
-    return out | {"trainings": trainings(prepare(PROFILE, cache).store, model, plan, device)}
+    if not steps:
+        plan["tf32, all of the paper's steps"] = (dataclasses.replace(meta, tasks_at_once=tasks), "tf32")
+    out["trainings"] = trainings(prepare(PROFILE, cache).store, model, plan, device)
+    progress("torch.compile")
+    return out | {"compiled": compiled(model, meta, tasks, device, 3)}
