@@ -63,7 +63,7 @@ def service(engine: Measured, listeners: int = 1_000_000) -> dict[str, dict[str,
 def growth(scale: Measured) -> Figure:
     """Seconds against each size, both axes logarithmic."""
     curves = scale["curves"]
-    figure, axes = plt.subplots(2, 4, figsize=(11, 5), layout="constrained")
+    figure, axes = plt.subplots(3, 3, figsize=(9, 7.5), layout="constrained")
     for axis, (name, curve) in zip(axes.flat, curves.items(), strict=False):
         axis.loglog(curve["sizes"], curve["seconds"], "o-", color=PALETTE[0])
         axis.set(title=f"{name.replace('_', ' ')}\nexponent {curve['slopes']['seconds']:.2f}", ylabel="seconds")
