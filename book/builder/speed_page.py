@@ -139,9 +139,12 @@ def _gpu(gpu: Measured) -> str:
         [f"{name}: {row['steps']} steps trained", f"{number(row['seconds'])} in all", f"CCC {row['validation_ccc']:.3f}"]
         for name, row in gpu["trainings"].items()
     ]
-    pace = min(row["seconds_per_task"] for row in gpu["precisions"].values()) * gpu["tasks_per_step"]
-    rows.append([f"{gpu['steps']} steps at the best pace without a graph", f"{number(pace * gpu['steps'])} in all", "computed"])
-    return markdown.table((gpu["machine"]["gpu"], "s for a task", ""), rows)
+    for name, measured in (("without a graph", gpu["precisions"]), ("as recorded graphs", gpu["recorded"])):
+        if paces := [row["seconds_per_task"] for row in measured.values() if "failed" not in row]:
+            minutes = min(paces) * gpu["tasks_per_step"] * gpu["steps"] / 60
+            rows.append([f"{gpu['steps']} steps of {gpu['tasks_per_step']} tasks {name}", f"{minutes:.0f} minutes", "computed"])
+    table = markdown.table((gpu["machine"]["gpu"], "s for a task", ""), rows)
+    return f"{table}\n\n{gpu['note']}" if "note" in gpu else table
 
 
 def _limits(engine: Measured) -> str:
