@@ -16,6 +16,7 @@ derives both from the forward pass.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -126,7 +127,7 @@ def _larger_backward(gradient: Tensor, pair: Tensor) -> Tensor:
     """The gradient (P, k) of the larger goes to it, 0 to the other: (P, 2, k)."""
     first, second = pair.unbind(1)
     out = torch.empty_like(pair)
-    torch.ops.aten.threshold_backward.grad_input(gradient, second - first, 0, grad_input=out[:, 1])
+    torch.mul(gradient, torch.gt(second, first, out=torch.empty_like(gradient)), out=out[:, 1])
     torch.sub(gradient, out[:, 1], out=out[:, 0])
     return out
 
@@ -213,34 +214,37 @@ class _InChunks(torch.autograd.Function):
     def forward(ctx: Any, work: Any, back: Any, x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
         ctx.work, ctx.back = work, back or partial(_gradients, work)
         ctx.save_for_backward(x, *weights)
-        out, sums = None, []
-        for place in _places(x):
-            first, *others = work(x[place], *weights)
-            if out is None:
-                out = first.new_empty((len(x), *first.shape[1:])).contiguous(memory_format=torch.channels_last)
-            out[place] = first
-            sums.append(others)
-        return (out, *(torch.stack(parts).sum(0) for parts in zip(*sums, strict=True)))
+        firsts, *others = zip(*_map(lambda place: work(x[place], *weights), _places(x)), strict=True)
+        return (torch.cat(firsts), *(torch.stack(parts).sum(0) for parts in others))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (x, *weights), needed = ctx.saved_tensors, ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():  # somebody differentiates the gradient: all slices at once, with their graph
             return None, None, *_gradients(ctx.work, needed, gradients, x, *weights)
-        total: list[Tensor | None] = [torch.empty_like(x) if needed[0] else None]
-        total += [torch.zeros_like(weight) if need else None for weight, need in zip(weights, needed[1:], strict=True)]
-        for place in _places(x):
-            found = ctx.back(needed, (gradients[0][place], *gradients[1:]), x[place], *weights)
-            for number, (gradient, need) in enumerate(zip(found, needed, strict=True)):
-                if need and number:
-                    total[number] += gradient
-                elif need:
-                    total[0][place] = gradient
-        return None, None, *total
+        found = _map(lambda place: ctx.back(needed, (gradients[0][place], *gradients[1:]), x[place], *weights), _places(x))
+        of_x, *others = zip(*found, strict=True)
+        total = [torch.stack(parts).sum(0) if need else None for parts, need in zip(others, needed[1:], strict=True)]
+        return None, None, torch.cat(of_x) if needed[0] else None, *total
 
 
 def _places(x: Tensor) -> list[slice]:
-    return [slice(first, first + CHUNK) for first in range(0, len(x), CHUNK)]
+    """Chunks of the slices, an even number of them."""
+    size = -(-len(x) // (2 * -(-len(x) // (2 * CHUNK))))
+    return [slice(first, first + size) for first in range(0, len(x), size)]
+
+
+def _map(work: Callable[[slice], Any], places: list[slice]) -> list[Any]:
+    """``work(place)`` for every place, each core on its own: all cores on one chunk would wait for each other at every step."""
+    cores = torch.get_num_threads()
+    if cores == 1 or len(places) == 1:
+        return [work(place) for place in places]
+    torch.set_num_threads(1)  # new threads inherit it
+    try:
+        with ThreadPoolExecutor(cores) as pool:
+            return list(pool.map(torch.no_grad()(work), places))
+    finally:
+        torch.set_num_threads(cores)
 
 
 def _gradients(work: Callable[..., Any], needed: Any, gradients: Any, *inputs: Tensor) -> list[Tensor | None]:
