@@ -2,8 +2,8 @@
 
 Why it is the same:
 
-- Block 1 convolves one channel along time, with zeros around it, so the statistics of its output follow from four sums over its
-  input: of x, and of x(t) x(t + lag) at lags of 0, 1 and 2. With them its normalisation goes into the kernel, before the convolution.
+- Block 1 convolves one channel along time, with zeros around it, so its output's statistics follow from four sums over its input:
+  of x, and of x(t) x(t + lag) at lags of 0, 1 and 2. With them its normalisation goes into the kernel, before the convolution.
 - Each of its values lies in one window of the pooling. A window of 2 x 2 sees 4 x 2 values of the input: one matrix product.
 - Block 2's statistics are sums over its output. Normalisation and ReLU keep the order of a channel's values (where ``norm.weight``
   is negative, its kernel changes sign), so the maximum comes first and leaves them a quarter of the work.
@@ -39,7 +39,9 @@ def slice_features(adapter: Any, x: Tensor) -> Tensor:
         Log-mel slices.
     """
     norms, last = (adapter.block1.norm, adapter.block2.norm), adapter.conv1x1
-    weights = [w for block in (adapter.block1, adapter.block2) for w in (*block.conv.parameters(), *block.norm.parameters())]
+    weights = [
+        w for block in (adapter.block1, adapter.block2) for w in (*block.conv.parameters(), *block.norm.parameters())
+    ]
     weights += [last.weight, last.bias]
     if last.weight.dim() == 4:
         return _one_task(*norms, x, *weights)
@@ -48,26 +50,25 @@ def slice_features(adapter: Any, x: Tensor) -> Tensor:
 
 def _one_task(norm1: Any, norm2: Any, x: Tensor, *weights: Tensor) -> Tensor:
     kernel1, bias1, weight1, offset1, kernel2, bias2, weight2, offset2, last, last_bias = weights
-    kernel, even = kernel1.flatten(1), x.shape[-2] % 2 == 0  # (8, 3)
-    values = len(x) * (x.shape[-2] + 2) * (x.shape[-1] + 2)
-    x = _split(x)
+    kernel, values = kernel1.flatten(1), len(x) * (x.shape[1] + 2) * (x.shape[2] + 2)  # (8, 3)
     statistics = _first_statistics(x, kernel, values) if norm1.training else None
     scale, shift = _normalisation(norm1, statistics, values, bias1, weight1, offset1)
     kernel = kernel * scale.unsqueeze(1)
-    rows = torch.stack((F.pad(kernel, (0, 1)), F.pad(kernel, (1, 0))))  # (2, 8, 4): the two rows of a window, from its 4 times
+    rows = torch.stack(
+        (F.pad(kernel, (0, 1)), F.pad(kernel, (1, 0)))
+    )  # (2, 8, 4): the two rows of a window, from its 4 times
     same = torch.eye(2, dtype=x.dtype)  # each of its two columns from one mel
     product = torch.einsum("rct,mn->tmnrc", rows, same).reshape(8, -1)  # (4 times * 2 mels, 2 columns * 2 rows * 8)
 
     sign = torch.where(weight2 < 0, -1.0, 1.0).to(x.dtype)
     kernel2, centre, statistics = kernel2 * sign[:, None, None, None], torch.zeros_like(bias2), None
-    values = len(x) * _size(x)[0] * _size(x)[1]
+    values = len(x) * _pooled(x.shape[1]) * _pooled(x.shape[2])
     if norm2.training:
         with torch.no_grad():  # a value near the mean: what is centred has squares that keep their digits
             few = x[:: -(-len(x) // 8)]
-            total = _convolutions(few, product, shift, kernel2, None, even=even, sums=True)[1]
+            total = _convolutions(few, product, shift, kernel2, None, sums=True)[1]
             centre = total * (len(x) / len(few) / values)
-    settings = {"even": even, "sums": norm2.training}
-    work, back = partial(_convolutions, **settings), partial(_convolutions_backward, **settings)
+    work, back = (partial(function, sums=norm2.training) for function in (_convolutions, _convolutions_backward))
     pooled, *sums = _InChunks.apply(work, back, x, product, shift, kernel2, -centre)
     if norm2.training:
         mean, squares = (part / values for part in sums)
@@ -77,23 +78,16 @@ def _one_task(norm1: Any, norm2: Any, x: Tensor, *weights: Tensor) -> Tensor:
     return _InChunks.apply(_last, None, pooled, scale, shift + centre * scale, last, last_bias)[0]
 
 
-def _split(x: Tensor) -> Tensor:
-    """(N, t, m) with the zeros that convolution and pooling see, even and odd mels apart: (N, 2, 2 t' + 2, m')."""
-    rows, columns = (x.shape[1] + 2) // 2 + 1, (x.shape[2] + 2) // 2 + 1
-    padded = F.pad(x, (2, 2 * columns - 2 - x.shape[2], 3, 2 * rows - 1 - x.shape[1]))
-    return padded.unflatten(2, (columns, 2)).movedim(3, 1).contiguous()
-
-
-def _size(x: Tensor) -> tuple[int, int]:
-    """Rows and columns after the first pooling."""
-    return x.shape[2] // 2 - 1, x.shape[3]
+def _pooled(size: int) -> int:
+    """Rows or columns after block 1, whose convolution adds 2."""
+    return (size + 2) // 2 + 1
 
 
 def _first_statistics(x: Tensor, kernel: Tensor, values: int) -> tuple[Tensor, Tensor]:
     """Mean and variance of each channel that block 1 convolves, without its bias, from the input alone."""
-    total, row = torch.zeros(4, dtype=torch.float64), x.shape[3]
+    total, row = torch.zeros(4, dtype=torch.float64), x.shape[2]
     for place in _places(x):
-        part = x[place].double().flatten()  # rows of zeros between any two slices
+        part = F.pad(x[place].double(), (0, 0, 0, 2)).flatten()  # two rows of zeros between any two slices
         lags = (torch.dot(part[lag:], part[: len(part) - lag]) for lag in (0, row, 2 * row))
         total = total + torch.stack((part.sum(), *lags))
     mean, wide = total[0] / values, kernel.double()
@@ -132,14 +126,27 @@ def _larger_backward(gradient: Tensor, pair: Tensor) -> Tensor:
     return out
 
 
-def _first_block(x: Tensor, product: Tensor, shift: Tensor, even: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _padded(x: Tensor) -> Tensor:
+    """(n, t, m) with the zeros that convolution and pooling see, even and odd mels apart: (n, 2, 2 t' + 2, m')."""
+    rows, columns = _pooled(x.shape[1]), _pooled(x.shape[2])
+    padded = F.pad(x, (2, 2 * columns - 2 - x.shape[2], 3, 2 * rows - 1 - x.shape[1]))
+    return padded.unflatten(2, (columns, 2)).movedim(3, 1)
+
+
+def _padded_backward(gradient: Tensor, x: Tensor) -> Tensor:
+    return gradient.movedim(1, 3).flatten(2)[:, 3 : 3 + x.shape[1], 2 : 2 + x.shape[2]]
+
+
+def _first_block(x: Tensor, product: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Windows (8, P), their values (P, 2, 16), the larger column (P, 2, 8), normalised maximum (n * t', m' * 8)."""
-    rows, columns = _size(x)
-    windows = torch.stack([x[:, mel, time : time + 2 * rows : 2] for time in range(4) for mel in range(2)]).flatten(1)
+    rows, columns, padded = _pooled(x.shape[1]), _pooled(x.shape[2]), _padded(x)
+    windows = torch.stack(
+        [padded[:, mel, time : time + 2 * rows : 2] for time in range(4) for mel in range(2)]
+    ).flatten(1)
     four = (windows.T @ product).view(-1, 2, 2 * len(shift))
     places, lowest = four.view(len(x), rows, columns, 2, 2, -1), torch.finfo(x.dtype).min
     places[:, 0, :, :, 0] = lowest  # before the first row
-    if even:
+    if x.shape[1] % 2 == 0:
         places[:, -1, :, :, 1] = lowest  # behind the last one
     two = _larger(four).view(-1, 2, len(shift))
     out = (_larger(two).view(len(x) * rows, -1) + shift.repeat(columns)).relu_()
@@ -148,7 +155,7 @@ def _first_block(x: Tensor, product: Tensor, shift: Tensor, even: bool) -> tuple
 
 def _second_block(x: Tensor, first: Tensor, kernel: Tensor, centre: Tensor | None) -> tuple[Tensor, Tensor]:
     """The first block's result (n, 8, t', m'), and what block 2 convolves from it (n, 16, t', m')."""
-    image = first.view(len(x), *_size(x), -1).permute(0, 3, 1, 2)
+    image = first.view(len(x), _pooled(x.shape[1]), _pooled(x.shape[2]), -1).permute(0, 3, 1, 2)
     return image, F.conv2d(image, kernel.contiguous(memory_format=torch.channels_last), centre, padding=1)
 
 
@@ -163,19 +170,19 @@ def _over_rows(x: Tensor, channels: int) -> Tensor:
 
 
 def _convolutions(
-    x: Tensor, product: Tensor, shift: Tensor, kernel: Tensor, centre: Tensor | None, even: bool, sums: bool
+    x: Tensor, product: Tensor, shift: Tensor, kernel: Tensor, centre: Tensor | None, sums: bool
 ) -> tuple[Tensor, ...]:
     """Block 1 and block 2's convolution and maximum; with ``sums`` each channel's sum and sum of squares before that."""
-    _, y = _second_block(x, _first_block(x, product, shift, even)[-1], kernel, centre)
+    _, y = _second_block(x, _first_block(x, product, shift)[-1], kernel, centre)
     pooled, rows = F.max_pool2d(y, *POOLING), _rows(y)
     return (pooled, *(_over_rows(part, len(kernel)) for part in ((rows, rows * rows) if sums else ())))
 
 
 def _convolutions_backward(
-    needed: Any, gradients: Any, x: Tensor, product: Tensor, shift: Tensor, kernel: Tensor, centre: Tensor, even: bool, sums: bool
+    needed: Any, gradients: Any, x: Tensor, product: Tensor, shift: Tensor, kernel: Tensor, centre: Tensor, sums: bool
 ) -> tuple[Tensor | None, ...]:
     """Of the same."""
-    windows, four, two, first = _first_block(x, product, shift, even)
+    windows, four, two, first = _first_block(x, product, shift)
     image, y = _second_block(x, first, kernel, centre)
     index = torch.ops.aten.max_pool2d_with_indices(y, *POOLING)[1]
     g = torch.ops.aten.max_pool2d_with_indices_backward(gradients[0], y, *POOLING, [1, 1], False, index)
@@ -192,10 +199,10 @@ def _convolutions_backward(
     g = _larger_backward(g.view(len(four), -1), four).view(len(four), -1)  # (P, 32)
     g_x = None
     if needed[0]:
-        g_x, rows = torch.zeros_like(x), _size(x)[0]
-        parts = (product @ g.T).view(4, 2, len(x), *_size(x))
-        for time in range(4):
-            g_x[:, :, time : time + 2 * rows : 2] += parts[time].movedim(1, 0)
+        padded, rows = torch.zeros_like(_padded(x)), _pooled(x.shape[1])
+        for place, part in enumerate((product @ g.T).view(8, len(x), rows, -1)):
+            padded[:, place % 2, place // 2 : place // 2 + 2 * rows : 2] += part
+        g_x = _padded_backward(padded, x)
     return g_x, windows @ g, g_shift, g_kernel, None
 
 
@@ -222,7 +229,9 @@ class _InChunks(torch.autograd.Function):
         (x, *weights), needed = ctx.saved_tensors, ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():  # somebody differentiates the gradient: all slices at once, with their graph
             return None, None, *_gradients(ctx.work, needed, gradients, x, *weights)
-        found = _map(lambda place: ctx.back(needed, (gradients[0][place], *gradients[1:]), x[place], *weights), _places(x))
+        found = _map(
+            lambda place: ctx.back(needed, (gradients[0][place], *gradients[1:]), x[place], *weights), _places(x)
+        )
         of_x, *others = zip(*found, strict=True)
         total = [torch.stack(parts).sum(0) if need else None for parts, need in zip(others, needed[1:], strict=True)]
         return None, None, torch.cat(of_x) if needed[0] else None, *total

@@ -301,11 +301,19 @@ def test_a_released_checkpoint_is_read_and_nothing_else(tmp_path):
         assert loaded.config == config
         assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in model.state_dict().items())
     whole = path.read_bytes()
-    for content, words in ((b"text", "refused|not a PyTorch"), (whole[: len(whole) // 2], "not a PyTorch checkpoint, or damaged")):
+    for content, words in (
+        (b"text", "refused|not a PyTorch"),
+        (whole[: len(whole) // 2], "not a PyTorch checkpoint, or damaged"),
+    ):
         path.write_bytes(content)
         with pytest.raises(DsamlError, match=words):
             read_released(path)
-    for stored, words in ((DSAML(SMALL), "refused"), ([1], "no table of weights"), ({"epoch": 3}, "no table"), ({}, "no table")):
+    for stored, words in (
+        (DSAML(SMALL), "refused"),
+        ([1], "no table of weights"),
+        ({"epoch": 3}, "no table"),
+        ({}, "no table"),
+    ):
         torch.save(stored, path)
         with pytest.raises(DsamlError, match=words):
             read_released(path)
