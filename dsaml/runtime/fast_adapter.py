@@ -8,9 +8,9 @@ Why it is the same:
 - Block 2's statistics are sums over its output. Normalisation and ReLU keep the order of a channel's values (where ``norm.weight``
   is negative, its kernel changes sign), so the maximum comes first and leaves them a quarter of the work.
 
-Slices pass in chunks that stay in the cache, channels last. Only block 2's pooled values are kept; the backward pass computes the
-rest again. It is written out, which saves its graph and half of its passes over memory; where it is differentiated itself, torch
-derives both from the forward pass.
+Slices pass in chunks that stay in the cache, channels last, each core at chunks of its own. Only block 2's pooled values are kept;
+the backward pass computes the rest again. It is written out, which saves its graph and half of its passes over memory; where it is
+differentiated itself, torch derives both from the forward pass.
 """
 
 from __future__ import annotations
@@ -133,10 +133,6 @@ def _padded(x: Tensor) -> Tensor:
     return padded.unflatten(2, (columns, 2)).movedim(3, 1)
 
 
-def _padded_backward(gradient: Tensor, x: Tensor) -> Tensor:
-    return gradient.movedim(1, 3).flatten(2)[:, 3 : 3 + x.shape[1], 2 : 2 + x.shape[2]]
-
-
 def _first_block(x: Tensor, product: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Windows (8, P), their values (P, 2, 16), the larger column (P, 2, 8), normalised maximum (n * t', m' * 8)."""
     rows, columns, padded = _pooled(x.shape[1]), _pooled(x.shape[2]), _padded(x)
@@ -181,7 +177,7 @@ def _convolutions(
 def _convolutions_backward(
     needed: Any, gradients: Any, x: Tensor, product: Tensor, shift: Tensor, kernel: Tensor, centre: Tensor, sums: bool
 ) -> tuple[Tensor | None, ...]:
-    """Of the same."""
+    """Its gradients, of ``x`` only where that needs one."""
     windows, four, two, first = _first_block(x, product, shift)
     image, y = _second_block(x, first, kernel, centre)
     index = torch.ops.aten.max_pool2d_with_indices(y, *POOLING)[1]
@@ -202,7 +198,7 @@ def _convolutions_backward(
         padded, rows = torch.zeros_like(_padded(x)), _pooled(x.shape[1])
         for place, part in enumerate((product @ g.T).view(8, len(x), rows, -1)):
             padded[:, place % 2, place // 2 : place // 2 + 2 * rows : 2] += part
-        g_x = _padded_backward(padded, x)
+        g_x = padded.movedim(1, 3).flatten(2)[:, 3 : 3 + x.shape[1], 2 : 2 + x.shape[2]]  # without the padding
     return g_x, windows @ g, g_shift, g_kernel, None
 
 

@@ -31,9 +31,9 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (x, weight), needed, rows = ctx.saved_tensors, ctx.needs_input_grad, gradient.flatten(0, -2)
+        (x, weight), needed, rows = ctx.saved_tensors, ctx.needs_input_grad, gradient.reshape(-1, gradient.shape[-1])
         return (
             _Linear.apply(gradient, weight.t(), None) if needed[0] else None,
-            _Linear.apply(rows.t(), x.flatten(0, -2).t(), None) if needed[1] else None,
+            _Linear.apply(rows.t(), x.reshape(-1, x.shape[-1]).t(), None) if needed[1] else None,
             rows.sum(0) if needed[2] else None,
         )
