@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import engine, released_layers
 from benchmarks.common import Progress, machine, peak_memory, seconds, take_turns
@@ -37,7 +36,9 @@ def both_models(config: ModelConfig) -> tuple[DSAML, released_layers.ReleasedDSA
 
 def both_batches(config: ModelConfig, meta: MetaConfig, tasks: int) -> tuple[Batch, Batch]:
     """Support and query set."""
-    return engine.make_batch(config, tasks, meta.support_songs, 1), engine.make_batch(config, tasks, meta.query_songs, 2)
+    return engine.make_batch(config, tasks, meta.support_songs, 1), engine.make_batch(
+        config, tasks, meta.query_songs, 2
+    )
 
 
 def gradient_difference(config: ModelConfig, meta: MetaConfig) -> float:
@@ -64,7 +65,9 @@ def _one_side(side: str, config: ModelConfig, meta: MetaConfig) -> None:
         step(model, *batches, meta)
 
 
-def _compared(ours: Callable[[], object], theirs: Callable[[], object], rounds: int, share: int = 1) -> dict[str, float]:
+def _compared(
+    ours: Callable[[], object], theirs: Callable[[], object], rounds: int, share: int = 1
+) -> dict[str, float]:
     times = take_turns({"released": theirs, "ours": ours}, rounds)
     return {
         "seconds": times["ours"] / share,
@@ -84,9 +87,7 @@ def one_size(dim: str, rounds: int, progress: Progress) -> dict[str, Any]:
         lambda: released_layers.meta_step(theirs, support, query, meta),
         rounds,
     )
-    with FlopCounterMode(display=False) as counter:
-        engine.meta_step(ours, support, query, meta)
-    row["gflop"] = counter.get_total_flops() / 1e9
+    row["gflop"] = engine.gflop(lambda: engine.meta_step(ours, support, query, meta))
     row["gflops"] = row["gflop"] / row["seconds"]
     progress(f"D = {dim}: adaptation alone")
     head = dataclasses.replace(meta, adapt="head")

@@ -208,9 +208,7 @@ def get_profile(name: str) -> Profile:
     return adjusted(PROFILES[base], encoder, "released" if variant else "paper", int(steps) if steps else None)
 
 
-def adjusted(
-    profile: Profile, encoder: str | None = None, variant: str = "paper", steps: int | None = None
-) -> Profile:
+def adjusted(profile: Profile, encoder: str | None = None, variant: str = "paper", steps: int | None = None) -> Profile:
     """One of ``PROFILES`` with what the command line may change; its name, which stands in every stamp, says what that is.
 
     Parameters

@@ -23,14 +23,19 @@ RootOption = Annotated[Path, typer.Option("--root", help="The data set's own fol
 ProfileOption = Annotated[str, typer.Option("--profile", help="Sizes and settings: demo (minutes) or paper.")]
 EncoderOption = Annotated[
     EncoderName | None,
-    typer.Option("--encoder", help="Not the profile's; mel needs no download, -44k feeds ImageBind as the released code."),
+    typer.Option(
+        "--encoder", help="Not the profile's; mel needs no download, -44k feeds ImageBind as the released code."
+    ),
 ]
 VariantOption = Annotated[
     Literal["paper", "released"],
-    typer.Option("--variant", help="released: the authors' code; a linear layer after fusion, other attention targets."),
+    typer.Option(
+        "--variant", help="released: the authors' code; a linear layer after fusion, other attention targets."
+    ),
 ]
 StepsOption = Annotated[
-    int | None, typer.Option("--steps", help="Outer steps of every training, not the profile's; a few try it out.", min=1)
+    int | None,
+    typer.Option("--steps", help="Outer steps of every training, not the profile's; a few try it out.", min=1),
 ]
 DeviceOption = Annotated[
     str, typer.Option("--device", help="Where to compute: cpu, cuda, mps; auto: cuda where there is a GPU, else cpu.")

@@ -244,7 +244,8 @@ def synthesize(
         typer.Option("--population", help="Who listens: two-signs (default), or continuous: the data set stress."),
     ] = "two-signs",
     size: Annotated[
-        Literal["full", "small"], typer.Option("--size", help="small: few songs and listeners, to try a long command out.")
+        Literal["full", "small"],
+        typer.Option("--size", help="small: few songs and listeners, to try a long command out."),
     ] = "full",
 ) -> None:
     """Write the embedded corpus (synthetic songs and listeners) in DEAM's own layout; about a minute."""

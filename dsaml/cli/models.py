@@ -108,7 +108,8 @@ def evaluate(
         ),
     ] = "cross-song",
     released_windows: Annotated[
-        bool, typer.Option("--released-windows", help="Full songs through the released code's windows; ten times the work.")
+        bool,
+        typer.Option("--released-windows", help="Full songs through the released code's windows; ten times the work."),
     ] = False,
     device: DeviceOption = "auto",
     force: ForceOption = False,

@@ -50,9 +50,13 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise DsamlError(f"{path}: refused, because it is no PyTorch checkpoint or would run code; do not use it") from error
+        raise DsamlError(
+            f"{path}: refused, because it is no PyTorch checkpoint or would run code; do not use it"
+        ) from error
     except Exception as error:  # torch.load fails in many ways on damaged files
-        raise DsamlError(f"{path}: not a PyTorch checkpoint, or damaged ({type(error).__name__}); get it again") from error
+        raise DsamlError(
+            f"{path}: not a PyTorch checkpoint, or damaged ({type(error).__name__}); get it again"
+        ) from error
     if not isinstance(stored, dict) or not stored or not all(isinstance(value, Tensor) for value in stored.values()):
         raise DsamlError(f"{path}: holds no table of weights; give the checkpoint that the released code saved")
     return {str(name).removeprefix("module."): value for name, value in stored.items()}

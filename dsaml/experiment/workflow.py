@@ -117,7 +117,9 @@ def evaluate(
         _check_people(store, protocol, root)
     scores, chosen = protocols.fixed_rows(store, protocol), None
     if protocol == "dmer":
-        scores.append(protocols.dmer(store, experiment.features, model.to(device), name, 0, **windows))  # one model: one seed
+        scores.append(
+            protocols.dmer(store, experiment.features, model.to(device), name, 0, **windows)
+        )  # one model: one seed
     else:
         config, grid = select_inner(store, model.to(device), profile.meta)
         chosen = {"inner_lr": config.inner_lr, "inner_steps": config.inner_steps, "grid": grid}
@@ -147,9 +149,13 @@ def _check_people(store: SongStore, protocol: str, root: Path) -> None:
     if not cross_song_tasks(store, "test", protocols.SUPPORTS):
         raise DsamlError(f"{root}: no test annotators, so PDMER cannot be scored; 'floors' needs averaged labels only")
     if not cross_song_tasks(store, "validation", 1):
-        raise DsamlError(f"{root}: no validation annotator rated two songs, so no inner loop can be chosen; change the split")
+        raise DsamlError(
+            f"{root}: no validation annotator rated two songs, so no inner loop can be chosen; change the split"
+        )
     if protocol == "prefix" and not protocols.prefix_questions(store):
-        raise DsamlError(f"{root}: no test song is longer than {store.steps} labels, so none has a rest; use cross-song")
+        raise DsamlError(
+            f"{root}: no test song is longer than {store.steps} labels, so none has a rest; use cross-song"
+        )
 
 
 def import_released(checkpoint: Path, out: Path, encoder: str) -> Profile:

@@ -21,7 +21,7 @@ from dsaml.model import DSAML, ModelConfig
 from dsaml.model.dsaml import ImagebindAdapter, band_mask
 from dsaml.model.layers import BiGRU, BiLSTM, Dropout
 from dsaml.model.weights import parameter_table
-from dsaml.runtime import fast_adapter
+from dsaml.runtime import fast_adapter, fast_linear
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 needs_golden = pytest.mark.skipif(
@@ -186,10 +186,12 @@ def test_gradient_of_the_score_loss_is_finite_on_constant_sequences():
     assert prediction.grad.isfinite().all()
 
 
-def _adapters(training: bool, dtype: torch.dtype = torch.float64) -> dict[str, ImagebindAdapter]:
+def _adapters(
+    training: bool, dtype: torch.dtype = torch.float64, shape: tuple[int, int] = (9, 12)
+) -> dict[str, ImagebindAdapter]:
     """The same adapter twice, with scales of both signs: "plain" as Figure 3 says, and "fast"."""
     torch.manual_seed(0)
-    plain = ImagebindAdapter(ModelConfig(dim=4, heads=1, slice_shape=(9, 12))).to(dtype).train(training)
+    plain = ImagebindAdapter(ModelConfig(dim=4, heads=1, slice_shape=shape)).to(dtype).train(training)
     with torch.no_grad():
         for norm in (plain.block1.norm, plain.block2.norm):
             norm.weight.normal_()
@@ -202,7 +204,7 @@ def _adapters(training: bool, dtype: torch.dtype = torch.float64) -> dict[str, I
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("chunk", [1, 3000, fast_adapter.CHUNK])
+@pytest.mark.parametrize("chunk", [1, 4, fast_adapter.CHUNK])
 @pytest.mark.parametrize("tasks", [0, 3])
 def test_the_fast_adapter_is_the_one_of_figure_3(tasks, chunk, training, monkeypatch):
     """Values, all gradients, batch statistics: slice by slice, in some chunks, in one; one set of weights, or one for each task."""
@@ -232,6 +234,49 @@ def test_the_fast_adapter_has_second_derivatives(training, monkeypatch):
         torch.testing.assert_close(other, one)
 
 
+@pytest.mark.parametrize("shape", [(9, 12), (8, 13), (13, 64)])
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_fast_adapter_breaks_ties_as_torch_does(shape, exact):
+    """Silence, a held note and a hum make equal values in a window; the gradient goes to the first of them, as in pooling.
+
+    In eighths, which do not round, to the same value of the input; else the last digit may choose among equal neighbours.
+    """
+    x, results = torch.full((1, 6, *shape), -4.0, dtype=torch.float64), []
+    x[:, 2:4, :, 3:7] = 1.5
+    x[:, 4:, 2:5] = 0.25
+    for adapter in _adapters(not exact, shape=shape).values():
+        if exact:
+            with torch.no_grad():
+                for parameter in adapter.parameters():
+                    parameter.copy_(((parameter * 4).round() + 0.5) / 4)
+                for norm in (adapter.block1.norm, adapter.block2.norm):
+                    norm.running_mean.zero_()
+                    norm.running_var.fill_(1 - norm.eps)
+        song = x.clone().requires_grad_()
+        out = adapter(song)
+        (out.sum() if exact else out.sin().sum()).backward()
+        results.append([out, song.grad if exact else song.grad.sum((2, 3)), *(p.grad for p in adapter.parameters())])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-9)
+
+
+def test_the_fast_adapter_is_the_same_on_every_number_of_cores():
+    """Bit for bit, its chunks do not depend on it; and torch has its threads back."""
+    threads, x, results = torch.get_num_threads(), torch.randn(1, 90, 9, 12, dtype=torch.float64), []
+    try:
+        for cores in (1, 2, 3):
+            torch.set_num_threads(cores)
+            adapter = _adapters(True)["fast"]
+            features = adapter.slice_features(x)
+            features.sin().sum().backward()
+            convolutions = [p.grad for name, p in adapter.named_parameters() if not name.startswith("linear.")]
+            results.append([features, *convolutions])
+            assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(one, other) for some in results[1:] for one, other in zip(results[0], some, strict=True))
+
+
 def test_the_fast_adapter_keeps_its_digits_far_from_zero():
     """In float32 and with a mean many deviations from zero its gradients stay as near to those of float64 as the plain ones."""
     x, found = torch.randn(2, 60, 9, 12) * 0.5 - 12, {}
@@ -249,6 +294,23 @@ def test_the_plain_blocks_serve_where_the_fast_ones_do_not(monkeypatch):
     monkeypatch.setattr(fast_adapter, "slice_features", lambda *_: pytest.fail("this is no float32 on a CPU"))
     with torch.autocast("cpu", torch.bfloat16):
         assert adapter(x).isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 3, 5), (7, 5)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_fast_linear_layer_is_torchs(shape, bias):
+    """Values, first and second derivatives, in float32; it runs only where it may."""
+    inputs = [torch.randn(shape), torch.randn(4, 5), torch.randn(4) if bias else None]
+    results = []
+    for function in (torch.nn.functional.linear, fast_linear.linear):
+        own = [None if t is None else t.clone().requires_grad_() for t in inputs]
+        leaves = [t for t in own if t is not None]
+        out = function(*own)
+        first = torch.autograd.grad(out.sin().sum(), leaves, create_graph=True)
+        results.append([out, *first, *torch.autograd.grad(sum(g.square().sum() for g in first), leaves)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4)
+    assert fast_linear.linear(*(None if t is None else t.double() for t in inputs)).dtype == torch.float64
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])
@@ -301,11 +363,19 @@ def test_a_released_checkpoint_is_read_and_nothing_else(tmp_path):
         assert loaded.config == config
         assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in model.state_dict().items())
     whole = path.read_bytes()
-    for content, words in ((b"text", "refused|not a PyTorch"), (whole[: len(whole) // 2], "not a PyTorch checkpoint, or damaged")):
+    for content, words in (
+        (b"text", "refused|not a PyTorch"),
+        (whole[: len(whole) // 2], "not a PyTorch checkpoint, or damaged"),
+    ):
         path.write_bytes(content)
         with pytest.raises(DsamlError, match=words):
             read_released(path)
-    for stored, words in ((DSAML(SMALL), "refused"), ([1], "no table of weights"), ({"epoch": 3}, "no table"), ({}, "no table")):
+    for stored, words in (
+        (DSAML(SMALL), "refused"),
+        ([1], "no table of weights"),
+        ({"epoch": 3}, "no table"),
+        ({}, "no table"),
+    ):
         torch.save(stored, path)
         with pytest.raises(DsamlError, match=words):
             read_released(path)

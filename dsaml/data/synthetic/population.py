@@ -91,7 +91,9 @@ STRESS = CorpusConfig(  # sizes chosen so that the shares of variance come near 
 )
 CONFIGS = {config.population: config for config in (TWO_SIGNS, STRESS)}
 """The configuration of each population."""
-SMALL: dict[str, int] = {  # just enough songs and listeners for every protocol and for the paper's tasks of 1 + 15 songs
+SMALL: dict[
+    str, int
+] = {  # just enough songs and listeners for every protocol and for the paper's tasks of 1 + 15 songs
     "train_songs": 18,
     "validation_songs": 3,
     "test_songs": 15,
