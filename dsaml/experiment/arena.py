@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,20 @@ import pandas as pd
 import torch
 from joblib import delayed
 from rich.table import Table
+from safetensors.torch import load_file, save
+from torch import Tensor
 
 from dsaml.arena.base import ArenaConfig, Backbone, Personalizer, Prediction
-from dsaml.arena.fit import ask, choose, continued, fit
-from dsaml.arena.gradient import Maml
+from dsaml.arena.fit import ask, choose, continued, fit, mean_ccc
+from dsaml.arena.gradient import FineTuning, Maml
+from dsaml.arena.in_context import InContext
 from dsaml.arena.inputs import DsamlBackbone, dsaml_features, log_mel_statistics
 from dsaml.arena.low_rank import LowRank
 from dsaml.arena.methods import METHODS
 from dsaml.arena.uncertainty import calibrate, uncertainty
 from dsaml.arena.world import Asked, World, make_worlds
 from dsaml.config import DIMENSIONS, METRICS
+from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap, metrics, protocols
 from dsaml.experiment.claims import LEVEL
 from dsaml.experiment.progress import training_bar
@@ -50,6 +55,9 @@ ONE_SONG = "30 s"
 VALIDATION_SUPPORTS = 2  # support sets of each validation listener
 REPEATS = 20  # of the adaptation that is timed
 
+Tuned = Mapping[str, Any]
+"""Settings of training."""
+EMPTY: Tuned = MappingProxyType({})
 Row = tuple[str, str]
 """What it hears, and the method."""
 ROWS: tuple[Row, ...] = (*((heard, name) for heard in (SMALL, FROZEN) for name in METHODS), (WHOLE, LowRank.name))
@@ -68,40 +76,50 @@ class Arena:
     config: ArenaConfig = field(default_factory=ArenaConfig)
 
     def worlds(self, heard: str, seed: int, parts: Sequence[str]) -> dict[str, World]:
-        """The worlds of some parts, for a kind of features; DSAML's are those of its training with the same seed."""
+        """The worlds of some parts, for a kind of features."""
+        return make_worlds(self.experiment.dataset, self.inputs(heard, seed), self.experiment.store.steps, parts)
+
+    def inputs(self, heard: str, seed: int) -> dict[str, Tensor]:
+        """What stands for each song; computed once and kept. DSAML's features are those of its training with the same seed."""
         experiment, steps = self.experiment, self.experiment.store.steps
+        start = "" if heard == SMALL else experiment.checkpoint(DMER_MODEL, seed).name
+        name = hashlib.sha256(f"{heard} {steps} {start} {code_digest('dsaml.arena.inputs')}".encode()).hexdigest()[:20]
+        file = experiment.checkpoints / f"arena-inputs-{name}.safetensors"
+        if file.is_file():
+            return load_file(file)
         if heard == SMALL:
             inputs = log_mel_statistics(experiment.features, steps)
         else:
             model = experiment.model(DMER_MODEL, seed)[0]
             inputs = dsaml_features(model, experiment.features, steps, context=heard == FROZEN)
-        return make_worlds(experiment.dataset, inputs, steps, parts)
+        write_bytes_atomically(file, save({song: x.contiguous() for song, x in inputs.items()}))
+        return inputs
 
-    def build(self, row: Row, seed: int, train: World) -> Personalizer:
-        """A method with random weights."""
-        heard, name = row
+    def build(self, row: Row, seed: int, train: World, tuned: Tuned = EMPTY) -> Personalizer:
+        """A method with random weights, to be trained with the settings ``tuned`` (:meth:`ArenaConfig.tuned`)."""
+        (heard, name), config = row, self.config.tuned(tuned)
         torch.manual_seed(seed)
         if heard == WHOLE:
             model = self.experiment.model(DMER_MODEL, seed)[0]
-            backbone: torch.nn.Module = DsamlBackbone(model, train.mean, train.deviation, self.config)
+            backbone: torch.nn.Module = DsamlBackbone(model, train.mean, train.deviation, config)
         else:
-            backbone = Backbone(train.x.shape[-1], self.config)
-        return METHODS[name](backbone, self.config)
+            backbone = Backbone(train.x.shape[-1], config)
+        return METHODS[name](backbone, config)
 
-    def file(self, row: Row, seed: int, kind: str) -> Path:
+    def file(self, row: Row, seed: int, kind: str, tuned: Tuned = EMPTY) -> Path:
         """Where something of a row is kept: named by settings, code, and the DSAML that it starts from."""
         start = "" if row[0] == SMALL else self.experiment.checkpoint(DMER_MODEL, seed).name
-        text = f"{kind} {row} {self.config} {start} {code_digest(__name__)}"
+        text = f"{kind} {row} {self.config.tuned(tuned)} {start} {code_digest(__name__)}"
         return self.experiment.checkpoints / f"arena-{hashlib.sha256(text.encode()).hexdigest()[:20]}-{seed}.{kind}"
 
-    def train(self, row: Row, seed: int) -> tuple[Personalizer, dict[str, Any]]:
+    def train(self, row: Row, seed: int, tuned: Tuned = EMPTY) -> tuple[Personalizer, dict[str, Any]]:
         """A trained method and what its training tells; from its checkpoint where there is one. Sees nothing of the test part."""
         heard, name = row
         worlds = self.worlds(heard, seed, ("train", "validation"))
-        method, start = self.build(row, seed, worlds["train"]), METHODS[name].start
+        method, start = self.build(row, seed, worlds["train"], tuned), METHODS[name].start
         if start:
-            continued(method, self.train((heard, start), seed)[0])
-        file = self.file(row, seed, "pt")
+            continued(method, self.train((heard, start), seed, tuned)[0])
+        file = self.file(row, seed, "pt", tuned)
         held_out = cross_song_tasks(self.experiment.store, "validation", VALIDATION_SUPPORTS)
         with training_bar(f"{label(row)}, seed {seed}", 1, "step") as progress:
             options = TrainingOptions(checkpoint=file, resume=True, progress=progress, seed=seed)
@@ -109,9 +127,45 @@ class Arena:
         return method, {} if history is None else {"best_step": history.best_step, "validation": history.validation}
 
 
-def _trained(arena: Arena, row: Row, seed: int) -> None:
+def _tried(arena: Arena, row: Row, seed: int, tuned: Tuned) -> float:
+    """What a way to train comes to on validation listeners in the steps of a search, with the best settings of its grid."""
     use_one_core()
-    arena.train(row, seed)
+    short = dataclasses.replace(arena, config=arena.config.tuned({"steps": arena.config.search_steps}))
+    path = short.file(row, seed, "tried", tuned)
+    if path.is_file():
+        return json.loads(unseal(path.read_bytes()))["validation"]
+    try:
+        method = short.train(row, seed, tuned)[0]
+        validation = short.worlds(row[0], seed, ("train", "validation"))["validation"]
+        asked = validation.batches(cross_song_tasks(arena.experiment.store, "validation", VALIDATION_SUPPORTS))
+        score = mean_ccc(method, asked)
+    except DsamlError as error:  # diverged: a way to train that does not count
+        log.warning("%s with %s: %s", label(row), dict(tuned), error)
+        score = -1.0
+    write_bytes_atomically(path, seal(json.dumps({"validation": score}).encode()))
+    return score
+
+
+def _search(arena: Arena, rows: Sequence[Row], seed: int, workers: int) -> dict[Row, list[tuple[dict[str, Any], float]]]:
+    """Every way to train of every row that has a training of its own, and what it comes to: validation listeners only."""
+    own = [row for row in rows if METHODS[row[1]].start is None]
+    jobs = [(row, tuned) for row in own for tuned in METHODS[row[1]].trainings]
+    jobs.sort(key=lambda job: _quick(job[0]))
+    scores = parallel(workers)(delayed(_tried)(arena, row, seed, tuned) for row, tuned in jobs)
+    found: dict[Row, list[tuple[dict[str, Any], float]]] = {row: [] for row in own}
+    for (row, tuned), score in zip(jobs, scores, strict=True):
+        found[row].append((tuned, score))
+    return found
+
+
+def _quick(row: Row) -> bool:
+    """Whether a row's training takes little: the others are begun first, so that no core waits for them at the end."""
+    return row[0] != WHOLE and not issubclass(METHODS[row[1]], (FineTuning, InContext))
+
+
+def _trained(arena: Arena, row: Row, seed: int, tuned: Tuned) -> None:
+    use_one_core()
+    arena.train(row, seed, tuned)
 
 
 def scores_of(answers: Sequence[Prediction], asked: Sequence[Asked], method: str, seed: int) -> pd.DataFrame:
@@ -127,14 +181,14 @@ def scores_of(answers: Sequence[Prediction], asked: Sequence[Asked], method: str
     return means.assign(method=method, seed=seed)
 
 
-def _scored(arena: Arena, row: Row, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _scored(arena: Arena, row: Row, seed: int, tuned: Tuned = EMPTY) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Scores of a row on the test part, for all of ``EVIDENCE``; settings and calibration come from validation, before."""
     use_one_core()
-    path = arena.file(row, seed, "json")
+    path = arena.file(row, seed, "json", tuned)
     if path.is_file():
         stored = json.loads(unseal(path.read_bytes()))
         return pd.DataFrame(stored["table"]).astype({"annotator": str, "song": str}), stored["about"]
-    (method, about), store = arena.train(row, seed), arena.experiment.store
+    (method, about), store = arena.train(row, seed, tuned), arena.experiment.store
     validation = arena.worlds(row[0], seed, ("train", "validation"))["validation"]
     chosen, settings = {}, {}
     for evidence, (songs, labels) in EVIDENCE.items():
@@ -191,12 +245,17 @@ def run_arena(
     arena, began, rows = Arena(experiment, config or ArenaConfig()), time.perf_counter(), list(rows)
     if any(heard != SMALL for heard, _ in rows):
         train_all(experiment, {(DMER_MODEL, seed) for seed in seeds}, workers)
-    jobs = [(row, seed) for row in rows for seed in seeds]
-    missing = [job for job in jobs if not arena.file(*job, "json").is_file()]
-    for own in (True, False):  # first those that others start from
-        some = [(row, seed) for row, seed in missing if (METHODS[row[1]].start is None) is own]
-        parallel(workers)(delayed(_trained)(arena, row, seed) for row, seed in some)
-    parts = parallel(workers)(delayed(_scored)(arena, row, seed) for row, seed in jobs)
+    for heard in {heard for heard, _ in rows}:
+        for seed in seeds:
+            arena.inputs(heard, seed)
+    searched = _search(arena, rows, seeds[0], workers)
+    tuned = {row: max(tried, key=lambda pair: pair[1])[0] for row, tried in searched.items()}
+    tuned |= {(heard, name): tuned.get((heard, start), EMPTY) for heard, name in rows if (start := METHODS[name].start)}
+    jobs = sorted(((row, seed) for row in rows for seed in seeds), key=lambda job: _quick(job[0]))
+    missing = [(row, seed) for row, seed in jobs if not arena.file(row, seed, "json", tuned[row]).is_file()]
+    starts = {((heard, start), seed) for (heard, name), seed in missing if (start := METHODS[name].start)}
+    parallel(workers)(delayed(_trained)(arena, row, seed, tuned[row]) for row, seed in sorted(starts))
+    parts = parallel(workers)(delayed(_scored)(arena, row, seed, tuned[row]) for row, seed in jobs)
     about: dict[str, dict[str, Any]] = {}
     for (row, seed), (_, told) in zip(jobs, parts, strict=True):
         about.setdefault(label(row), {})[str(seed)] = told
@@ -222,6 +281,7 @@ def run_arena(
         "about": about,
         "heard": {label(row): row[0] for row in rows},
         "method": {label(row): row[1] for row in rows},
+        "searched": {label(row): tried for row, tried in searched.items()},
         "source": {name: METHODS[name].source for _, name in rows},
         "config": dataclasses.asdict(arena.config),
     }

@@ -22,7 +22,7 @@ SHORT = dataclasses.replace(SUPERVISED, steps=2)
 PROFILE = dataclasses.replace(
     DEMO, model=MODEL, warm_start=SHORT, supervised=SHORT, meta=dataclasses.replace(META, steps=2), validate_every=2
 )
-CONFIG = ArenaConfig(training=dataclasses.replace(TRAINING, steps=2), songs_per_step=8, width=8, validate_every=2)
+CONFIG = ArenaConfig(training=dataclasses.replace(TRAINING, steps=2), songs_per_step=8, width=8, validate_every=2, search_steps=2)
 ROWS = [
     *((SMALL, name) for name in ("no adaptation", "shift", "MAML (the paper)", "low-rank Bayesian listener")),
     (FROZEN, "ridge head (R2D2)"),
