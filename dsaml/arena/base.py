@@ -25,7 +25,7 @@ State = dict[str, Tensor]
 
 
 TRAINING = MetaConfig(
-    steps=600,
+    steps=400,
     tasks_per_step=16,
     support_songs=1,
     query_songs=4,
@@ -49,7 +49,7 @@ class ArenaConfig:
     dropout: float = 0.1  # of inputs
     width: int = 64  # H, numbers per time step that a head sees
     validate_every: int = 50  # steps
-    search_steps: int = 150  # of the trainings from which a way to train is chosen
+    search_steps: int = 100  # of the trainings from which a way to train is chosen
 
     def tuned(self, settings: Mapping[str, Any]) -> ArenaConfig:
         """The same with other settings of training, or of inputs."""

@@ -107,9 +107,14 @@ class Arena:
         return METHODS[name](backbone, config)
 
     def file(self, row: Row, seed: int, kind: str, tuned: Tuned = EMPTY) -> Path:
-        """Where something of a row is kept: named by settings, code, and the DSAML that it starts from."""
+        """Where something of a row is kept: named by settings, code, and the DSAML that it starts from.
+
+        What is trained depends on the method's own file, not on the others: a new method leaves theirs as it is.
+        """
         start = "" if row[0] == SMALL else self.experiment.checkpoint(DMER_MODEL, seed).name
-        text = f"{kind} {row} {self.config.tuned(tuned)} {start} {code_digest(__name__)}"
+        modules = (METHODS[row[1]].__module__, "dsaml.arena.fit", "dsaml.arena.inputs", *((__name__,) if kind == "json" else ()))
+        code = [code_digest(module) for module in modules]
+        text = f"{kind} {row} {self.config.tuned(tuned)} {start} {code}"
         return self.experiment.checkpoints / f"arena-{hashlib.sha256(text.encode()).hexdigest()[:20]}-{seed}.{kind}"
 
     def train(self, row: Row, seed: int, tuned: Tuned = EMPTY) -> tuple[Personalizer, dict[str, Any]]:
