@@ -25,9 +25,10 @@ from dsaml.arena.base import ArenaConfig, Backbone, Personalizer, Prediction
 from dsaml.arena.fit import ask, choose, continued, fit, mean_ccc
 from dsaml.arena.gradient import FineTuning, Maml
 from dsaml.arena.in_context import InContext
-from dsaml.arena.inputs import DsamlBackbone, dsaml_features, log_mel_statistics
+from dsaml.arena.inputs import DsamlBackbone, adapter_features, dsaml_features, log_mel_statistics
 from dsaml.arena.low_rank import LowRank
 from dsaml.arena.methods import METHODS
+from dsaml.arena.prototypes import Prototypes
 from dsaml.arena.uncertainty import calibrate, uncertainty
 from dsaml.arena.world import Asked, World, make_worlds
 from dsaml.config import DIMENSIONS, METRICS
@@ -46,9 +47,11 @@ from dsaml.runtime.closure import code_digest
 
 log = logging.getLogger(__name__)
 
-SMALL, FROZEN, WHOLE = "log-mel statistics", "DSAML's features, frozen", "DSAML, end to end"
-"""What methods hear: what a song's slices look like, through a small backbone; z_l and z' of DSAML, through the same backbone; and
-DSAML itself, with the method as its last layer."""
+SMALL, FROZEN, ADAPTER = "log-mel statistics", "DSAML's features, frozen", "DSAML's adapter, frozen"
+WHOLE = "DSAML, end to end"
+"""What methods hear: what a song's slices look like, through a small backbone; z_l and z' of DSAML, through the same backbone; what
+DSAML's adapter makes of a slice before its linear layer, from which z_l and z' come; and DSAML itself, with the method as its
+last layer."""
 EVIDENCE = {"2 s": (1, 4), "5 s": (1, 10), "10 s": (1, 20), "30 s": (1, 60), "3 songs": (3, 60), "5 songs": (5, 60)}
 """What is known of a listener: songs, and labels of each. "30 s" is the protocol's one song."""
 ONE_SONG = "30 s"
@@ -60,7 +63,11 @@ Tuned = Mapping[str, Any]
 EMPTY: Tuned = MappingProxyType({})
 Row = tuple[str, str]
 """What it hears, and the method."""
-ROWS: tuple[Row, ...] = (*((heard, name) for heard in (SMALL, FROZEN) for name in METHODS), (WHOLE, LowRank.name))
+ROWS: tuple[Row, ...] = (
+    *((heard, name) for heard in (SMALL, FROZEN) for name in METHODS),
+    *((ADAPTER, name) for name in (Maml.name, Prototypes.name, LowRank.name)),
+    (WHOLE, LowRank.name),
+)
 
 
 def label(row: Row) -> str:
@@ -91,7 +98,10 @@ class Arena:
             inputs = log_mel_statistics(experiment.features, steps)
         else:
             model = experiment.model(DMER_MODEL, seed)[0]
-            inputs = dsaml_features(model, experiment.features, steps, context=heard == FROZEN)
+            if heard == ADAPTER:
+                inputs = adapter_features(model, experiment.features, steps)
+            else:
+                inputs = dsaml_features(model, experiment.features, steps, context=heard == FROZEN)
         write_bytes_atomically(file, save({song: x.contiguous() for song, x in inputs.items()}))
         return inputs
 

@@ -13,7 +13,7 @@ from dsaml.data.annotations import Annotation
 from dsaml.evaluate import selection
 from dsaml.evaluate.oracles import AVERAGE_CURVE_SPREAD, OWN_CURVE
 from dsaml.experiment import arena
-from dsaml.experiment.arena import EVIDENCE, FROZEN, SMALL, WHOLE, Arena, in_words, run_arena, table
+from dsaml.experiment.arena import ADAPTER, EVIDENCE, FROZEN, SMALL, WHOLE, Arena, in_words, run_arena, table
 from dsaml.experiment.recipes import MAML_ANNOTATOR
 from dsaml.experiment.results import read_result
 from dsaml.experiment.run import Experiment
@@ -26,6 +26,7 @@ CONFIG = ArenaConfig(training=dataclasses.replace(TRAINING, steps=2), songs_per_
 ROWS = [
     *((SMALL, name) for name in ("no adaptation", "shift", "MAML (the paper)", "low-rank Bayesian listener")),
     (FROZEN, "ridge head (R2D2)"),
+    (ADAPTER, "ridge head (R2D2)"),
     (WHOLE, "low-rank Bayesian listener"),
 ]
 
