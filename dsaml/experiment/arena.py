@@ -213,9 +213,9 @@ def _scored(arena: Arena, row: Row, seed: int, tuned: Tuned = EMPTY) -> tuple[pd
         chosen[evidence] = {"settings": method.settings, "validation_ccc": max(score for _, score in tried)}
         if evidence == ONE_SONG:
             about |= _cost(method, held_out[0])
-            answers = ask(method, held_out)
-            if answers[0].variance is not None:
-                calibrate(method, answers, [part.target for part in held_out])
+            if hasattr(method, "calibration"):
+                every = cross_song_tasks(store, "validation", len(validation.songs))  # each song in turn is the support
+                calibrate(method, validation.batches(every))
     test, tables = arena.worlds(row[0], seed, ("test",))["test"], []  # here for the first time
     for evidence, (songs, labels) in EVIDENCE.items():
         method.settings = settings[evidence]
