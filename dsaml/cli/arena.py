@@ -32,7 +32,8 @@ def arena(
     On 2 cores that had other work too, the embedded corpus took 44 minutes; stopped, the same command goes on where it was.
     """
     from dsaml.config import get_profile
-    from dsaml.experiment.arena import run_arena, terminal_table
+    from dsaml.experiment.arena import run_arena
+    from dsaml.experiment.arena_words import terminal_table
     from dsaml.experiment.prepare import prepare
 
     settings, folder = get_profile(profile), results or Path("results") / profile

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import torch
 from joblib import delayed
-from rich.table import Table
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -34,7 +33,6 @@ from dsaml.arena.world import Asked, World, make_worlds
 from dsaml.config import DIMENSIONS, METRICS
 from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap, metrics, protocols
-from dsaml.experiment.claims import LEVEL
 from dsaml.experiment.progress import training_bar
 from dsaml.experiment.recipes import DMER_MODEL, MAML_ANNOTATOR
 from dsaml.experiment.results import provenance, write_result
@@ -303,70 +301,3 @@ def run_arena(
     stamp = provenance(experiment.profile, experiment.dataset, seeds=list(seeds), seconds=time.perf_counter() - began)
     write_result(results / f"arena-{experiment.dataset.name}.json", payload, stamp)
     return payload
-
-
-def terminal_table(payload: Mapping[str, Any]) -> Table:
-    """The arena's rows of one song: CCC with interval, share of the gap closed, milliseconds and bytes of one listener."""
-    out = Table(title=f"one song of {ONE_SONG}: CCC [95 % interval]", caption=f"best on validation: {payload['best']}")
-    out.add_column("")
-    for column in (*DIMENSIONS, "gap closed", "adapt, ms", "bytes"):
-        out.add_column(column, justify="right")
-    for name, row in payload["rows"].items():
-        cells = ["{mean:.3f} [{low:.3f}, {high:.3f}]".format(**row[d]["ccc"]) for d in DIMENSIONS]
-        gap = payload["gap_closed"].get(name)
-        cells.append(" / ".join(f"{gap[d]:.0%}" for d in DIMENSIONS) if gap else "")
-        told = list(payload["about"].get(name, {}).values())
-        cost = [f"{np.mean([t['adapt_ms'] for t in told]):.1f}", f"{told[0]['bytes']:,}"] if told else ["", ""]
-        out.add_row(name, *cells, *cost)
-    return out
-
-
-def table(payload: Mapping[str, Any]) -> pd.DataFrame:
-    """Every row for readers: CCC with interval, RMSE, share of the gap closed, and what one listener costs."""
-    lines = []
-    for name, row in payload["rows"].items():
-        told, gap = list(payload["about"].get(name, {}).values()), payload["gap_closed"].get(name)
-        line = {"method": payload["method"].get(name, name), "hears": payload["heard"].get(name, "")}
-        for d in DIMENSIONS:
-            line[f"{d}: CCC"] = "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**row[d]["ccc"])
-            line[f"{d}: RMSE"] = f"{row[d]['rmse']['mean']:.3f}"
-        line["gap closed"] = " / ".join(f"{gap[d]:.0%}" for d in DIMENSIONS) if gap else ""
-        for key, digits in (("adapt_ms", 1), ("bytes", 0)):
-            values = [t[key] for t in told if key in t]
-            line[key.replace("_", " ")] = f"{np.mean(values):,.{digits}f}" if values else ""
-        lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def in_words(payload: Mapping[str, Any]) -> dict[str, str]:
-    """What came out, as sentences: ``best``, ``against`` (paired differences), ``dsaml`` (rows that hear DSAML's own features)."""
-    rows, heard, method = payload["rows"], payload["heard"], payload["method"]
-
-    def scores(name: str) -> str:
-        cells = [f"{rows[name][d]['ccc']['mean']:.3f} in {d}" for d in DIMENSIONS]
-        gap = payload["gap_closed"].get(name)
-        closed = f", {' and '.join(f'{gap[d]:.0%}' for d in DIMENSIONS)} of the gap" if gap else ""
-        return " and ".join(cells) + closed
-
-    def validation(name: str) -> float:
-        return float(np.mean([told["chosen"][ONE_SONG]["validation_ccc"] for told in payload["about"][name].values()]))
-
-    best = payload["best"]
-    others = {name: f"MAML on {heard[name]}" for name in method if method[name] == Maml.name}
-    others[payload["published"]] = "the paper's MAML through the whole of DSAML"
-    against = []
-    for name, words in others.items():
-        if cells := payload["paired"]["against"].get(name):
-            told = [
-                "{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**cells[d])
-                + ("" if cells[d]["p_holm"] < LEVEL else " (not decided)")
-                + f" in {d}"
-                for d in DIMENSIONS
-            ]
-            against.append(f"minus {words}: {' and '.join(told)}")
-    own = [name for name in method if heard[name] != SMALL]
-    text = {"best": f"{method[best]} on {heard[best]}: CCC {scores(best)}.", "against": "; ".join(against) + "."}
-    if own:
-        chosen = max(own, key=validation)
-        text["dsaml"] = f"{method[chosen]}, {heard[chosen]}: CCC {scores(chosen)}."
-    return text
