@@ -23,6 +23,7 @@ from dsaml.cli.common import (
     Mode,
     ProfileOption,
     RootOption,
+    SchedulerOption,
     StepsOption,
     VariantOption,
     chosen_profile,
@@ -260,9 +261,7 @@ def grid(
     out: Annotated[Path, typer.Option("--out", help="Folder of models and result files.")] = Path("results/grid"),
     cache: CacheOption = Path("cache"),
     jobs: Annotated[int, typer.Option("--jobs", help="Runs at a time on this machine, one core each.", min=1)] = 2,
-    scheduler: Annotated[
-        str | None, typer.Option("--scheduler", help="Dask scheduler instead: tcp://host:8786.")
-    ] = None,
+    scheduler: SchedulerOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Train and score every combination; what has its result file already is not repeated."""

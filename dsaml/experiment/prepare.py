@@ -28,6 +28,7 @@ from dsaml.experiment.progress import counter
 from dsaml.experiment.run import Experiment
 from dsaml.learn.loop import TrainingOptions
 from dsaml.runtime.closure import code_digest
+from dsaml.runtime.workers import side_by_side
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,6 @@ def prepare(
     root: Path | None = None,
     imagebind: Path | None = None,
     device: str = "cpu",
-    workers: int = 2,
 ) -> Experiment:
     """A data set with its features; without ``root`` an embedded one. Labels begin where the data set's do.
 
@@ -57,8 +57,6 @@ def prepare(
         ImageBind's weights, where the profile needs them.
     device : str
         Where ImageBind runs, and where models are trained and scored; as torch names it.
-    workers : int
-        Songs at a time; with a device that is not the CPU one.
 
     Raises
     ------
@@ -66,12 +64,12 @@ def prepare(
         If the encoder lacks its weights, or the data set or its audio is unusable.
     """
     started, encoder = time.perf_counter(), make_encoder(profile, imagebind, device=device)
-    data = only_with_audio(load_dataset(dataset, root or embedded_corpus(dataset, cache, workers)))
+    data = only_with_audio(load_dataset(dataset, root or embedded_corpus(dataset, cache)))
     profile = with_label_start(profile, data)
     songs = {s: (data.songs[s], len(data.mean[s])) for ids in data.split.songs.values() for s in ids}
     with counter("features") as progress:
         store = FeatureCache(cache / "features", profile.audio, encoder)
-        features = store.fill(songs, workers if device == "cpu" else 1, progress)
+        features = store.fill(songs, side_by_side(device), progress)
     log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
     name = f"{content_digest(data, features)[:8]}-{code_digest('dsaml.experiment.run')[:8]}"
     return Experiment(profile, data, features, cache / "runs" / name, TrainingOptions(resume=True, device=device))
@@ -106,7 +104,7 @@ def check_data(
     stop_on_errors(root, found.problems, found.obstacles, accept)
 
 
-def embedded_corpus(dataset: str, cache: Path, workers: int = 2) -> Path:
+def embedded_corpus(dataset: str, cache: Path) -> Path:
     """The folder of a data set that is made here, under ``cache``; it is made if it is not there.
 
     Raises
@@ -118,7 +116,7 @@ def embedded_corpus(dataset: str, cache: Path, workers: int = 2) -> Path:
         raise DsamlError(f"{dataset}: its folder is missing; give it with --root")
     folder, config = EMBEDDED[dataset]
     with counter("corpus") as progress:
-        return synthetic.synthesize(cache / folder, config, workers=workers, progress=progress)
+        return synthetic.synthesize(cache / folder, config, workers=side_by_side(), progress=progress)
 
 
 def only_with_audio(data: Dataset) -> Dataset:

@@ -7,6 +7,7 @@ are torch's own layers, and activations have no ``tasks`` dimension.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -111,7 +112,9 @@ class _BothWays(nn.RNNBase):
         zero = flat.new_zeros(2, flat.shape[0], self.hidden_size)
         weights = [getattr(self, name) for name in self._flat_weights_names]  # torch's list misses functional_call's
         train = torch.is_grad_enabled()  # not dropout's mode: cuDNN has no gradient of what it computed for use alone
-        return self._torch(flat, zero, weights, True, 1, 0.0, train, True, True)
+        with warnings.catch_warnings():  # adapted weights are no single block; cuDNN copies them, and says so at every call
+            warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
+            return self._torch(flat, zero, weights, True, 1, 0.0, train, True, True)
 
     def _written_out(self, input: Tensor) -> Tensor:
         w_in = torch.stack((self.weight_ih_l0, self.weight_ih_l0_reverse), 1).flatten(0, 1)  # (tasks * 2, G, in)
