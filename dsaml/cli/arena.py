@@ -24,12 +24,11 @@ def arena(
     results: Annotated[
         Path | None, typer.Option("--results", help="Folder of the result file; results/PROFILE by default.")
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", help="Processes side by side, of one thread each.", min=1)] = 2,
     cache: CacheOption = Path("cache"),
 ) -> None:
     """Is MAML the way? Fourteen ways to personalize from one song, with the same features, tasks, budget and selection.
 
-    On 2 cores that had other work too, the embedded corpus took 44 minutes; stopped, the same command goes on where it was.
+    As many processes side by side as there are cores; stopped, the same command goes on where it was.
     """
     from dsaml.config import get_profile
     from dsaml.experiment.arena import run_arena
@@ -39,5 +38,5 @@ def arena(
     settings, folder = get_profile(profile), results or Path("results") / profile
     check_results(folder)
     check_folder(cache)
-    payload = run_arena(prepare(settings, cache, dataset, root, workers=workers), range(seeds), folder, workers=workers)
+    payload = run_arena(prepare(settings, cache, dataset, root), range(seeds), folder)
     console.print(terminal_table(payload))

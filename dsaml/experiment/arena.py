@@ -243,10 +243,12 @@ def run_arena(
     seeds: Sequence[int],
     results: Path,
     rows: Iterable[Row] = ROWS,
-    workers: int = 2,
+    workers: int | None = None,
     config: ArenaConfig | None = None,
 ) -> dict[str, Any]:
     """Train, choose and score all rows; write ``arena-<data set>.json``. What is on disk is not computed again.
+
+    ``workers`` processes of one thread work side by side; by default the experiment's own number.
 
     Returns
     -------
@@ -255,6 +257,7 @@ def run_arena(
         best row (by validation) and the others; each row's adaptation time, bytes and choices (``about``);
         ``gap_closed``.
     """
+    workers = workers or experiment.workers
     arena, began, rows = Arena(experiment, config or ArenaConfig()), time.perf_counter(), list(rows)
     if any(heard != SMALL for heard, _ in rows):
         train_all(experiment, {(DMER_MODEL, seed) for seed in seeds}, workers)
