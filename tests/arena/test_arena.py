@@ -74,7 +74,11 @@ def test_training_moves_the_weights_and_keeps_its_promises(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["ridge head (R2D2)", "listener prototypes", "low-rank Bayesian listener", "CAVIA", "ANIL"]
+    "name",
+    [
+        *("ridge head (R2D2)", "listener prototypes", "low-rank Bayesian listener", "CAVIA", "ANIL"),
+        *("neural process", "transformer in context"),
+    ],
 )
 def test_what_one_song_tells_is_learned(name):
     """On listeners who differ by a sign a method that adapts beats the same curve for everybody by far."""
@@ -87,6 +91,28 @@ def test_what_one_song_tells_is_learned(name):
         fit(method, train, held_out, some_tasks(held_out), TrainingOptions())
         scores[each] = mean_ccc(method, held_out.batches(some_tasks(held_out)))
     assert scores[name] > scores["no adaptation"] + 0.2
+
+
+def test_second_order_gradients_go_through_the_inner_steps():
+    """The gradient of the loss after one inner step of a rate, against finite differences: the first-order one is another."""
+    here = world()
+    x, y, query, target = (t.double() for t in here.task_tensors(some_tasks(here)))
+    found = {}
+    for second in (False, True):
+        config = CONFIG.tuned({"second_order": second, "inner_steps": 1, "inner_lr": 0.5, "dropout": 0.0})
+        method = make("ANIL", config).double().train()
+        support, asked = (method.encode(part).detach() for part in (x, query))
+        method.loss(support, y, asked, target).backward()
+        found[second] = method.base.bias.grad[0].item()
+        step = 1e-5
+        with torch.no_grad():
+            ends = []
+            for sign in (1, -1):
+                method.base.bias[0] += sign * step
+                ends.append(method.loss(support, y, asked, target).item())
+                method.base.bias[0] -= sign * step
+    assert found[True] == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-4)
+    assert found[False] != pytest.approx(found[True], rel=1e-2)
 
 
 def test_a_shift_takes_away_the_mean_error_on_the_support():
