@@ -82,7 +82,7 @@ def in_words(payload: Mapping[str, Any]) -> dict[str, str]:
 def ways_to_train(payload: Mapping[str, Any]) -> pd.DataFrame:
     """What the search of each row found: the settings that are best on validation listeners, and the worst and best score there."""
     lines = []
-    for name, tried in payload["searched"].items():
+    for name, tried in payload.get("searched", {}).items():
         scores = [score for _, score in tried]
         settings = tried[scores.index(max(scores))][0]
         told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in settings.items())
