@@ -60,7 +60,8 @@ globalThis.dsamlLight = (() => {
   const predict = ({ calibration }, listener, song) => {
     const each = song.base.map((base, t) => listener.map(({ factor, w }, d) => {
       const mean = Math.tanh(base[d] + dot(song.basis[t][d], w)), whitened = forward(factor, song.basis[t][d]);
-      return [mean, Math.sqrt((1 - mean ** 2) ** 2 * dot(whitened, whitened) * calibration[0] + calibration[1])];
+      const [spread, share, added] = calibration.map((row) => row[d]);
+      return [mean, Math.sqrt((1 - mean ** 2) ** 2 * dot(whitened, whitened) * spread + dot(w, w) * share + added)];
     }));
     const part = (k) => each.map((row) => row.map((pair) => pair[k]));
     return { mean: part(0), sd: part(1) };

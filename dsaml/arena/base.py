@@ -6,8 +6,10 @@ says what this listener feels in other songs, ``size`` is what has to be stored 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -24,6 +26,7 @@ State = dict[str, Tensor]
 
 TRAINING = MetaConfig(
     steps=400,
+    tasks_per_step=16,
     support_songs=1,
     query_songs=4,
     inner_steps=3,
@@ -41,11 +44,19 @@ class ArenaConfig:
     """One budget for all methods."""
 
     training: MetaConfig = field(default_factory=lambda: TRAINING)
-    songs_per_step: int = 24  # drawn for each meta-step; tasks are made of every listener who rated enough of them
+    songs_per_step: int = 24  # drawn for each meta-step; tasks are made of listeners who rated enough of them
     noise: float = 0.1  # SD of what is added to standardized inputs in training
     dropout: float = 0.1  # of inputs
     width: int = 64  # H, numbers per time step that a head sees
     validate_every: int = 50  # steps
+    search_steps: int = 100  # of the trainings from which a way to train is chosen
+
+    def tuned(self, settings: Mapping[str, Any]) -> ArenaConfig:
+        """The same with other settings of training, or of inputs."""
+        own = {field.name for field in dataclasses.fields(self)}
+        inputs = {name: value for name, value in settings.items() if name in own}
+        training = {name: value for name, value in settings.items() if name not in own}
+        return dataclasses.replace(self, training=dataclasses.replace(self.training, **training), **inputs)
 
 
 class Prediction(NamedTuple):
@@ -85,6 +96,8 @@ class Personalizer(nn.Module, ABC):
         As they stand in the table; where the method comes from.
     grid : tuple of dict
         Settings of ``adapt`` to be tried on validation listeners; the best becomes :attr:`settings`.
+    trainings : tuple of dict
+        Ways to train (see :meth:`ArenaConfig.tuned`), equally many for every method; the best on validation listeners is taken.
     start : str or None
         The method whose trained weights this one takes instead of a training of its own.
     """
@@ -92,6 +105,9 @@ class Personalizer(nn.Module, ABC):
     name: ClassVar[str]
     source: ClassVar[str]
     grid: ClassVar[tuple[dict[str, Any], ...]] = ({},)
+    trainings: ClassVar[tuple[dict[str, Any], ...]] = tuple(
+        {"learning_rate": rate, "noise": noise, "dropout": noise} for noise in (0.1, 0.0) for rate in (3e-3, 1e-3, 6e-3)
+    )
     start: ClassVar[str | None] = None
 
     def __init__(self, backbone: nn.Module, config: ArenaConfig):
@@ -146,3 +162,16 @@ def flat(x: Tensor) -> Tensor:
 def parameter(value: float, *shape: int) -> nn.Parameter:
     """A learned number, or several that start equal."""
     return nn.Parameter(torch.full(shape, value))
+
+
+def told(method: Personalizer, h: Tensor, y: Tensor) -> Tensor:
+    """What a network is told of each support frame: h, the label, how far it is from the base curve, and h times that distance.
+
+    Whom a frame speaks for lies in the product. A network that has to make the product itself stays where arousal's base curve is,
+    however long it is trained: it finds no direction of taste that the prediction does not use yet, and the other way round.
+
+    (K, S, T, H), (K, S, n, 2) -> (K, S n, 3 H + 4)
+    """
+    h, y = flat(h[..., : y.shape[-2], :]), flat(y)
+    away = y - method.average(h).tanh()  # (K, N, 2)
+    return torch.cat((h, y, away, h * away[..., :1], h * away[..., 1:]), -1)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsaml.arena.base import Personalizer, Prediction, State, flat
+from dsaml.arena.base import Personalizer, Prediction, State, told
 from dsaml.learn.losses import score_loss
 
 NUMBERS = 8  # that stand for a listener
@@ -31,20 +31,18 @@ class _Film(Personalizer):
 
 
 class NeuralProcess(_Film):
-    """z is the mean over support frames of what a network makes of (h, label, how far the label is from the base curve)."""
+    """z is the mean over support frames of what a network makes of each frame and its label."""
 
     name, source = "neural process", "conditional neural process (Garnelo et al. 2018) with FiLM"
 
     def __init__(self, *args):
         super().__init__(*args)
         width = self.config.width
-        self.pairs = nn.Sequential(nn.Linear(width + 4, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
+        self.pairs = nn.Sequential(nn.Linear(3 * width + 4, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
         self.numbers = nn.Linear(width, NUMBERS)
 
     def adapt(self, h: Tensor, y: Tensor) -> State:
-        h, y = flat(h[..., : y.shape[-2], :]), flat(y)
-        pairs = torch.cat((h, y, y - self.average(h).tanh()), -1)  # (K, N, H + 4)
-        return {"z": self.numbers(self.pairs(pairs).mean(1))}
+        return {"z": self.numbers(self.pairs(told(self, h, y)).mean(1))}
 
 
 class Cavia(_Film):

@@ -21,7 +21,7 @@ from dsaml.learn.tasks import Task
 
 
 def draw_tasks(world: World, config: ArenaConfig, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Songs of one meta-step, and a task of every listener who rated enough of them.
+    """Songs of one meta-step, and tasks of as many listeners who rated enough of them as a step has tasks.
 
     Returns
     -------
@@ -46,6 +46,7 @@ def draw_tasks(world: World, config: ArenaConfig, rng: np.random.Generator) -> t
         if able:
             break
         count = min(2 * count, len(world.songs))
+    able = [able[k] for k in sorted(rng.permutation(len(able))[: config.training.tasks_per_step])]
     chosen = np.stack([rng.permutation(places)[:need] for _, places in able])
     return torch.from_numpy(songs), torch.tensor([k for k, _ in able]), torch.from_numpy(chosen)
 

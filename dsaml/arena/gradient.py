@@ -10,6 +10,12 @@ from dsaml.arena.base import Personalizer, Prediction, State
 from dsaml.learn.losses import score_loss
 
 STEPS = tuple({"steps": steps, "lr": lr} for steps in (1, 3, 10) for lr in (0.01, 0.03, 0.1, 0.3))
+INNER = tuple(
+    {"inner_steps": steps, "inner_lr": lr, "second_order": second}
+    for steps, lr in ((3, 0.1), (5, 0.03), (1, 0.1))
+    for second in (False, True)
+)
+"""Inner loops to train with."""
 
 
 class FineTuning(Personalizer):
@@ -44,11 +50,13 @@ class FineTuning(Personalizer):
         steps = self.settings.get("steps", self.config.training.inner_steps)
         lr = self.settings.get("lr", self.config.training.inner_lr)
         own = {name: weight for name, weight in self.named_parameters() if name.startswith(self.adapted)}
+        through = self.training and self.config.training.second_order
         with torch.enable_grad():
             weights = {name: weight.expand(len(h), *weight.shape) for name, weight in own.items()}
             for _ in range(steps):
                 loss = score_loss(self.curves(weights, h)[..., : y.shape[-2], :], y).sum()
-                weights = self.descend(weights, torch.autograd.grad(loss, tuple(weights.values())), lr)  # first order
+                gradients = torch.autograd.grad(loss, tuple(weights.values()), create_graph=through)
+                weights = self.descend(weights, gradients, lr)
         return weights if self.training else {name: weight.detach() for name, weight in weights.items()}
 
     def predict(self, state: State, h: Tensor) -> Prediction:
@@ -69,7 +77,8 @@ class _Network(nn.Module):
 class Maml(FineTuning):
     """The same, from a starting point that was trained for it."""
 
-    name, source, start = "MAML (the paper)", "Finn et al. 2017; Eq. 4, first order", None
+    name, source, start = "MAML (the paper)", "Finn et al. 2017; Eq. 4", None
+    trainings = INNER
 
 
 class Anil(Maml):
@@ -110,11 +119,19 @@ class MetaSgd(Maml):
 
 
 class Reptile(Maml):
-    """The starting point moves towards where the steps on all songs of a task end."""
+    """The starting point moves towards where steps on one song of a task after the other end."""
 
     name, source = "Reptile", "Nichol et al. 2018"
+    trainings = tuple(
+        {"inner_lr": lr, "learning_rate": rate} for rate in (3e-3, 1e-3) for lr in (0.1, 0.03, 0.3)
+    )
 
     def loss(self, support: Tensor, y: Tensor, query: Tensor, target: Tensor) -> Tensor:
-        ends = self.adapt(torch.cat((support, query), 1), torch.cat((y, target), 1))
-        own = dict(self.named_parameters())  # the gradient of this is start minus mean end
+        songs, labels = torch.cat((support, query), 1), torch.cat((y, target), 1)
+        own = dict(self.named_parameters())
+        ends = {name: weight.expand(len(songs), *weight.shape) for name, weight in own.items()}
+        for song in range(songs.shape[1]):
+            loss = score_loss(self.curves(ends, songs[:, song, None]), labels[:, song, None]).sum()
+            ends = self.descend(ends, torch.autograd.grad(loss, tuple(ends.values())), self.config.training.inner_lr)
+        # the gradient of this is start minus mean end
         return torch.stack([(own[name] - end.detach().mean(0)).square().sum() / 2 for name, end in ends.items()]).sum()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from dsaml.arena.base import Personalizer, Prediction, State, flat
+from dsaml.arena.base import Personalizer, Prediction, State, flat, told
 
 HEADS, LAYERS = 4, 2
 
@@ -32,13 +31,12 @@ class InContext(Personalizer):
     def __init__(self, *args):
         super().__init__(*args)
         width = self.config.width
-        self.tokens = nn.Linear(width + 4, width)
+        self.tokens = nn.Linear(3 * width + 4, width)
         self.layers = nn.ModuleList(CrossAttention(width) for _ in range(LAYERS))
         self.out = nn.Linear(width, 2)
 
     def adapt(self, h: Tensor, y: Tensor) -> State:
-        h, y = flat(h[..., : y.shape[-2], :]), flat(y)
-        return {"prompt": self.tokens(torch.cat((h, y, y - self.average(h).tanh()), -1))}  # (K, N, H)
+        return {"prompt": self.tokens(told(self, h, y))}  # (K, N, H)
 
     def predict(self, state: State, h: Tensor) -> Prediction:
         x = flat(h)  # (K, B T, H)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dsaml.arena.base import ArenaConfig
 from dsaml.audio.features import Features
+from dsaml.errors import DsamlError
 from dsaml.learn.maml import mode
 from dsaml.model.dsaml import DSAML
 
@@ -35,6 +36,15 @@ def dsaml_features(model: DSAML, features: Mapping[str, Features], steps: int, *
             second = model(local, embedding, "local").context if context else embedding.expand_as(local)
             out[song] = torch.cat((local, second), -1)[0]
     return out
+
+
+@torch.no_grad()
+def adapter_features(model: DSAML, features: Mapping[str, Features], steps: int) -> dict[str, Tensor]:
+    """What DSAML's adapter makes of each slice before its linear layer to D: (T, features) by song."""
+    if model.adapter is None:
+        raise DsamlError("arena: this DSAML has no adapter")
+    with mode(model, "eval"):
+        return {song: model.adapter.slice_features(f.log_mel[None, :steps].float())[0] for song, f in features.items()}
 
 
 class DsamlBackbone(nn.Module):

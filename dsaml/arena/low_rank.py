@@ -13,19 +13,20 @@ class LowRank(Personalizer):
     """Bayesian linear regression on ``RANK`` learned directions of taste and an offset; the prior over listeners is N(0, I).
 
     For each dimension a listener's curve is tanh(base + basis w). The learned noise counts for correlated frames. The posterior of
-    w is normal, by one Cholesky factorization; what is left of its spread gives the variance of a prediction (delta method).
+    w is normal, by one Cholesky factorization. The variance of a prediction is what is left of its spread (delta method), a share
+    of |w|^2, since the directions themselves are known with an error, and a constant.
     """
 
     name, source = "low-rank Bayesian listener", "Bayesian linear regression (Bishop 2006, 3.3), meta-trained"
     RANK = 4
-    calibration: Tensor  # of the variance: factor, and what is added
+    calibration: Tensor  # (3, 2) of the variance: factor of the spread, of |w|^2, and what is added
 
     def __init__(self, *args):
         super().__init__(*args)
         self.directions = nn.Linear(self.config.width, 2 * self.RANK)
         self.offset = parameter(inverse_softplus(0.3), 2)  # prior SD of a listener's offset
         self.noise = parameter(inverse_softplus(1.0), 2)  # SD of a frame, as if frames were independent
-        self.register_buffer("calibration", torch.tensor([1.0, 0.0]))  # of the variance: factor, and what is added
+        self.register_buffer("calibration", torch.tensor([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]))
 
     def basis(self, h: Tensor) -> Tensor:
         """(..., T, H) -> (..., T, 2, RANK + 1)."""
@@ -46,8 +47,9 @@ class LowRank(Personalizer):
         rows = basis.permute(0, 3, 4, 1, 2).flatten(3)  # (K, 2, RANK + 1, B T)
         whitened = torch.linalg.solve_triangular(state["factor"], rows, upper=False)
         spread = whitened.square().sum(2).unflatten(-1, h.shape[1:3]).permute(0, 2, 3, 1)  # basis' A^-1 basis
-        factor, added = self.calibration
-        return Prediction(mean, (1 - mean.square()).square() * spread * factor + added)
+        factor, share, added = self.calibration
+        taste = state["w"].square().sum(-1)[:, None, None]  # (K, 1, 1, 2)
+        return Prediction(mean, (1 - mean.square()).square() * spread * factor + taste * share + added)
 
     def size(self, state: State) -> int:
         """Of the symmetric factor one half is stored."""

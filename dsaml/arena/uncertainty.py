@@ -7,27 +7,55 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy import optimize, stats
 from torch import Tensor
 
 from dsaml.arena.base import Personalizer, Prediction
+from dsaml.arena.fit import ask
+from dsaml.arena.world import Asked
 from dsaml.config import DIMENSIONS
 
 NOMINAL = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Shares of labels that intervals promise to cover."""
+GRID = np.linspace(0.005, 0.995, 100)
 
 
-def calibrate(method: Personalizer, predictions: Sequence[Prediction], targets: Sequence[Tensor]) -> None:
-    """Fit the two constants of a method's variance on validation tasks: factor and what is added.
+def calibrate(method: Personalizer, asked: Sequence[Asked]) -> None:
+    """Fit the constants ``calibration`` (3, 2) of a method's variance on validation tasks.
 
-    Least squares of the squared errors on the variance, then one common factor with which 90 % of the labels are covered.
+    The variance is a sum of three terms for each dimension: what the posterior leaves open; how far the listener is from the
+    average one, since what is known of tastes is known with an error, which weighs more for whom they weigh more; and a constant,
+    for what songs and labels do beside the model. Non-negative least squares of the squared errors on the terms; then one factor
+    that makes intervals of nominally 90 % cover as much of a *new* listener's labels. Labels of one listener err together, so
+    listeners are what is counted: the logarithm of a new one's error has Student's t distribution around those of the validation
+    listeners.
     """
-    variance = torch.cat([prediction.variance.flatten() for prediction in predictions])
-    squared = torch.cat([(p.mean - t).square().flatten() for p, t in zip(predictions, targets, strict=True)])
-    design = torch.stack((variance, torch.ones_like(variance)), 1)
-    factor, added = torch.linalg.lstsq(design, squared[:, None]).solution[:, 0].clamp_min(1e-4).tolist()
-    needed = float(np.quantile((squared / (factor * variance + added)).numpy(), 0.9)) / stats.norm.ppf(0.95) ** 2
-    method.calibration = torch.tensor([factor, added]) * needed
+    terms = []
+    for number in range(3):
+        method.calibration = torch.eye(3)[number][:, None].expand(3, 2).contiguous()
+        answers = ask(method, asked)
+        terms.append(torch.cat([answer.variance.flatten(1, 2) for answer in answers]).numpy())  # (tasks, B T, 2)
+    squared = torch.cat([(a.mean - p.target).square().flatten(1, 2) for a, p in zip(answers, asked, strict=True)]).numpy()
+    who = np.array([task.annotator for part in asked for task in part.tasks])
+    constants = np.zeros((3, 2))
+    for d in range(2):
+        design = np.stack([term[..., d].ravel() for term in terms], 1).astype(float)
+        weights = optimize.nnls(design, squared[..., d].ravel().astype(float))[0]
+        ratio = squared[..., d] / np.maximum((design @ weights).reshape(squared.shape[:2]), 1e-6)
+        constants[:, d] = weights * _of_a_new_listener([ratio[who == name].ravel() for name in np.unique(who)], 0.9)
+        constants[:, d] /= stats.norm.ppf(0.95) ** 2
+    method.calibration = torch.tensor(constants, dtype=torch.float32).clamp_min(1e-6)
+
+
+def _of_a_new_listener(values: Sequence[np.ndarray], level: float) -> float:
+    """The quantile of a listener who is not among these, whose values are theirs but for a scale."""
+    scales = np.log([np.quantile(own, level) for own in values])
+    shape = np.quantile(np.concatenate([own / np.exp(s) for own, s in zip(values, scales, strict=True)]), GRID)
+    count = len(scales)
+    if count > 1:
+        spread = scales.std(ddof=1) * np.sqrt(1 + 1 / count)
+        scales = scales.mean() + spread * stats.t.ppf(GRID, count - 1)
+    return float(np.quantile(np.outer(np.exp(scales), shape), level))
 
 
 def uncertainty(predictions: Sequence[Prediction], targets: Sequence[Tensor]) -> dict[str, Any]:

@@ -28,10 +28,11 @@ def arena(
 ) -> None:
     """Is MAML the way? Fourteen ways to personalize from one song, with the same features, tasks, budget and selection.
 
-    On 2 cores that had other work too, the embedded corpus took 44 minutes; stopped, the same command goes on where it was.
+    As many processes side by side as there are cores; stopped, the same command goes on where it was.
     """
     from dsaml.config import get_profile
-    from dsaml.experiment.arena import run_arena, terminal_table
+    from dsaml.experiment.arena import run_arena
+    from dsaml.experiment.arena_words import terminal_table
     from dsaml.experiment.prepare import prepare
 
     settings, folder = get_profile(profile), results or Path("results") / profile

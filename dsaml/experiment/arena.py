@@ -10,25 +10,29 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from joblib import delayed
-from rich.table import Table
+from safetensors.torch import load_file, save
+from torch import Tensor
 
 from dsaml.arena.base import ArenaConfig, Backbone, Personalizer, Prediction
-from dsaml.arena.fit import ask, choose, continued, fit
-from dsaml.arena.gradient import Maml
-from dsaml.arena.inputs import DsamlBackbone, dsaml_features, log_mel_statistics
+from dsaml.arena.fit import ask, choose, continued, fit, mean_ccc
+from dsaml.arena.gradient import FineTuning, Maml
+from dsaml.arena.in_context import InContext
+from dsaml.arena.inputs import DsamlBackbone, adapter_features, dsaml_features, log_mel_statistics
 from dsaml.arena.low_rank import LowRank
 from dsaml.arena.methods import METHODS
+from dsaml.arena.prototypes import Prototypes
 from dsaml.arena.uncertainty import calibrate, uncertainty
 from dsaml.arena.world import Asked, World, make_worlds
 from dsaml.config import DIMENSIONS, METRICS
+from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap, metrics, protocols
-from dsaml.experiment.claims import LEVEL
 from dsaml.experiment.progress import training_bar
 from dsaml.experiment.recipes import DMER_MODEL, MAML_ANNOTATOR
 from dsaml.experiment.results import provenance, write_result
@@ -41,18 +45,27 @@ from dsaml.runtime.closure import code_digest
 
 log = logging.getLogger(__name__)
 
-SMALL, FROZEN, WHOLE = "log-mel statistics", "DSAML's features, frozen", "DSAML, end to end"
-"""What methods hear: what a song's slices look like, through a small backbone; z_l and z' of DSAML, through the same backbone; and
-DSAML itself, with the method as its last layer."""
+SMALL, FROZEN, ADAPTER = "log-mel statistics", "DSAML's features, frozen", "DSAML's adapter, frozen"
+WHOLE = "DSAML, end to end"
+"""What methods hear: what a song's slices look like, through a small backbone; z_l and z' of DSAML, through the same backbone; what
+DSAML's adapter makes of a slice before its linear layer, from which z_l and z' come; and DSAML itself, with the method as its
+last layer."""
 EVIDENCE = {"2 s": (1, 4), "5 s": (1, 10), "10 s": (1, 20), "30 s": (1, 60), "3 songs": (3, 60), "5 songs": (5, 60)}
 """What is known of a listener: songs, and labels of each. "30 s" is the protocol's one song."""
 ONE_SONG = "30 s"
 VALIDATION_SUPPORTS = 2  # support sets of each validation listener
 REPEATS = 20  # of the adaptation that is timed
 
+Tuned = Mapping[str, Any]
+"""Settings of training."""
+EMPTY: Tuned = MappingProxyType({})
 Row = tuple[str, str]
 """What it hears, and the method."""
-ROWS: tuple[Row, ...] = (*((heard, name) for heard in (SMALL, FROZEN) for name in METHODS), (WHOLE, LowRank.name))
+ROWS: tuple[Row, ...] = (
+    *((heard, name) for heard in (SMALL, FROZEN) for name in METHODS),
+    *((ADAPTER, name) for name in (Maml.name, Prototypes.name, LowRank.name)),
+    (WHOLE, LowRank.name),
+)
 
 
 def label(row: Row) -> str:
@@ -68,40 +81,58 @@ class Arena:
     config: ArenaConfig = field(default_factory=ArenaConfig)
 
     def worlds(self, heard: str, seed: int, parts: Sequence[str]) -> dict[str, World]:
-        """The worlds of some parts, for a kind of features; DSAML's are those of its training with the same seed."""
+        """The worlds of some parts, for a kind of features."""
+        return make_worlds(self.experiment.dataset, self.inputs(heard, seed), self.experiment.store.steps, parts)
+
+    def inputs(self, heard: str, seed: int) -> dict[str, Tensor]:
+        """What stands for each song; computed once and kept. DSAML's features are those of its training with the same seed."""
         experiment, steps = self.experiment, self.experiment.store.steps
+        start = "" if heard == SMALL else experiment.checkpoint(DMER_MODEL, seed).name
+        name = hashlib.sha256(f"{heard} {steps} {start} {code_digest('dsaml.arena.inputs')}".encode()).hexdigest()[:20]
+        file = experiment.checkpoints / f"arena-inputs-{name}.safetensors"
+        if file.is_file():
+            return load_file(file)
         if heard == SMALL:
             inputs = log_mel_statistics(experiment.features, steps)
         else:
             model = experiment.model(DMER_MODEL, seed)[0]
-            inputs = dsaml_features(model, experiment.features, steps, context=heard == FROZEN)
-        return make_worlds(experiment.dataset, inputs, steps, parts)
+            if heard == ADAPTER:
+                inputs = adapter_features(model, experiment.features, steps)
+            else:
+                inputs = dsaml_features(model, experiment.features, steps, context=heard == FROZEN)
+        write_bytes_atomically(file, save({song: x.contiguous() for song, x in inputs.items()}))
+        return inputs
 
-    def build(self, row: Row, seed: int, train: World) -> Personalizer:
-        """A method with random weights."""
-        heard, name = row
+    def build(self, row: Row, seed: int, train: World, tuned: Tuned = EMPTY) -> Personalizer:
+        """A method with random weights, to be trained with the settings ``tuned`` (:meth:`ArenaConfig.tuned`)."""
+        (heard, name), config = row, self.config.tuned(tuned)
         torch.manual_seed(seed)
         if heard == WHOLE:
             model = self.experiment.model(DMER_MODEL, seed)[0]
-            backbone: torch.nn.Module = DsamlBackbone(model, train.mean, train.deviation, self.config)
+            backbone: torch.nn.Module = DsamlBackbone(model, train.mean, train.deviation, config)
         else:
-            backbone = Backbone(train.x.shape[-1], self.config)
-        return METHODS[name](backbone, self.config)
+            backbone = Backbone(train.x.shape[-1], config)
+        return METHODS[name](backbone, config)
 
-    def file(self, row: Row, seed: int, kind: str) -> Path:
-        """Where something of a row is kept: named by settings, code, and the DSAML that it starts from."""
+    def file(self, row: Row, seed: int, kind: str, tuned: Tuned = EMPTY) -> Path:
+        """Where something of a row is kept: named by settings, code, and the DSAML that it starts from.
+
+        What is trained depends on the method's own file, not on the others: a new method leaves theirs as it is.
+        """
         start = "" if row[0] == SMALL else self.experiment.checkpoint(DMER_MODEL, seed).name
-        text = f"{kind} {row} {self.config} {start} {code_digest(__name__)}"
+        modules = (METHODS[row[1]].__module__, "dsaml.arena.fit", "dsaml.arena.inputs", *((__name__,) if kind == "json" else ()))
+        code = [code_digest(module) for module in modules]
+        text = f"{kind} {row} {self.config.tuned(tuned)} {start} {code}"
         return self.experiment.checkpoints / f"arena-{hashlib.sha256(text.encode()).hexdigest()[:20]}-{seed}.{kind}"
 
-    def train(self, row: Row, seed: int) -> tuple[Personalizer, dict[str, Any]]:
+    def train(self, row: Row, seed: int, tuned: Tuned = EMPTY) -> tuple[Personalizer, dict[str, Any]]:
         """A trained method and what its training tells; from its checkpoint where there is one. Sees nothing of the test part."""
         heard, name = row
         worlds = self.worlds(heard, seed, ("train", "validation"))
-        method, start = self.build(row, seed, worlds["train"]), METHODS[name].start
+        method, start = self.build(row, seed, worlds["train"], tuned), METHODS[name].start
         if start:
-            continued(method, self.train((heard, start), seed)[0])
-        file = self.file(row, seed, "pt")
+            continued(method, self.train((heard, start), seed, tuned)[0])
+        file = self.file(row, seed, "pt", tuned)
         held_out = cross_song_tasks(self.experiment.store, "validation", VALIDATION_SUPPORTS)
         with training_bar(f"{label(row)}, seed {seed}", 1, "step") as progress:
             options = TrainingOptions(checkpoint=file, resume=True, progress=progress, seed=seed)
@@ -109,9 +140,45 @@ class Arena:
         return method, {} if history is None else {"best_step": history.best_step, "validation": history.validation}
 
 
-def _trained(arena: Arena, row: Row, seed: int) -> None:
+def _tried(arena: Arena, row: Row, seed: int, tuned: Tuned) -> float:
+    """What a way to train comes to on validation listeners in the steps of a search, with the best settings of its grid."""
     use_one_core()
-    arena.train(row, seed)
+    short = dataclasses.replace(arena, config=arena.config.tuned({"steps": arena.config.search_steps}))
+    path = short.file(row, seed, "tried", tuned)
+    if path.is_file():
+        return json.loads(unseal(path.read_bytes()))["validation"]
+    try:
+        method = short.train(row, seed, tuned)[0]
+        validation = short.worlds(row[0], seed, ("train", "validation"))["validation"]
+        asked = validation.batches(cross_song_tasks(arena.experiment.store, "validation", VALIDATION_SUPPORTS))
+        score = mean_ccc(method, asked)
+    except DsamlError as error:  # diverged: a way to train that does not count
+        log.warning("%s with %s: %s", label(row), dict(tuned), error)
+        score = -1.0
+    write_bytes_atomically(path, seal(json.dumps({"validation": score}).encode()))
+    return score
+
+
+def _search(arena: Arena, rows: Sequence[Row], seed: int, workers: int) -> dict[Row, list[tuple[dict[str, Any], float]]]:
+    """Every way to train of every row that has a training of its own, and what it comes to: validation listeners only."""
+    own = [row for row in rows if METHODS[row[1]].start is None]
+    jobs = [(row, tuned) for row in own for tuned in METHODS[row[1]].trainings]
+    jobs.sort(key=lambda job: _quick(job[0]))
+    scores = parallel(workers)(delayed(_tried)(arena, row, seed, tuned) for row, tuned in jobs)
+    found: dict[Row, list[tuple[dict[str, Any], float]]] = {row: [] for row in own}
+    for (row, tuned), score in zip(jobs, scores, strict=True):
+        found[row].append((tuned, score))
+    return found
+
+
+def _quick(row: Row) -> bool:
+    """Whether a row's training takes little: the others are begun first, so that no core waits for them at the end."""
+    return row[0] != WHOLE and not issubclass(METHODS[row[1]], (FineTuning, InContext))
+
+
+def _trained(arena: Arena, row: Row, seed: int, tuned: Tuned) -> None:
+    use_one_core()
+    arena.train(row, seed, tuned)
 
 
 def scores_of(answers: Sequence[Prediction], asked: Sequence[Asked], method: str, seed: int) -> pd.DataFrame:
@@ -127,14 +194,14 @@ def scores_of(answers: Sequence[Prediction], asked: Sequence[Asked], method: str
     return means.assign(method=method, seed=seed)
 
 
-def _scored(arena: Arena, row: Row, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _scored(arena: Arena, row: Row, seed: int, tuned: Tuned = EMPTY) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Scores of a row on the test part, for all of ``EVIDENCE``; settings and calibration come from validation, before."""
     use_one_core()
-    path = arena.file(row, seed, "json")
+    path = arena.file(row, seed, "json", tuned)
     if path.is_file():
         stored = json.loads(unseal(path.read_bytes()))
         return pd.DataFrame(stored["table"]).astype({"annotator": str, "song": str}), stored["about"]
-    (method, about), store = arena.train(row, seed), arena.experiment.store
+    (method, about), store = arena.train(row, seed, tuned), arena.experiment.store
     validation = arena.worlds(row[0], seed, ("train", "validation"))["validation"]
     chosen, settings = {}, {}
     for evidence, (songs, labels) in EVIDENCE.items():
@@ -144,9 +211,9 @@ def _scored(arena: Arena, row: Row, seed: int) -> tuple[pd.DataFrame, dict[str, 
         chosen[evidence] = {"settings": method.settings, "validation_ccc": max(score for _, score in tried)}
         if evidence == ONE_SONG:
             about |= _cost(method, held_out[0])
-            answers = ask(method, held_out)
-            if answers[0].variance is not None:
-                calibrate(method, answers, [part.target for part in held_out])
+            if hasattr(method, "calibration"):
+                every = cross_song_tasks(store, "validation", len(validation.songs))  # each song in turn is the support
+                calibrate(method, validation.batches(every))
     test, tables = arena.worlds(row[0], seed, ("test",))["test"], []  # here for the first time
     for evidence, (songs, labels) in EVIDENCE.items():
         method.settings = settings[evidence]
@@ -176,10 +243,12 @@ def run_arena(
     seeds: Sequence[int],
     results: Path,
     rows: Iterable[Row] = ROWS,
-    workers: int = 2,
+    workers: int | None = None,
     config: ArenaConfig | None = None,
 ) -> dict[str, Any]:
     """Train, choose and score all rows; write ``arena-<data set>.json``. What is on disk is not computed again.
+
+    ``workers`` processes of one thread work side by side; by default the experiment's own number.
 
     Returns
     -------
@@ -188,15 +257,21 @@ def run_arena(
         best row (by validation) and the others; each row's adaptation time, bytes and choices (``about``);
         ``gap_closed``.
     """
+    workers = workers or experiment.workers
     arena, began, rows = Arena(experiment, config or ArenaConfig()), time.perf_counter(), list(rows)
     if any(heard != SMALL for heard, _ in rows):
         train_all(experiment, {(DMER_MODEL, seed) for seed in seeds}, workers)
-    jobs = [(row, seed) for row in rows for seed in seeds]
-    missing = [job for job in jobs if not arena.file(*job, "json").is_file()]
-    for own in (True, False):  # first those that others start from
-        some = [(row, seed) for row, seed in missing if (METHODS[row[1]].start is None) is own]
-        parallel(workers)(delayed(_trained)(arena, row, seed) for row, seed in some)
-    parts = parallel(workers)(delayed(_scored)(arena, row, seed) for row, seed in jobs)
+    for heard in {heard for heard, _ in rows}:
+        for seed in seeds:
+            arena.inputs(heard, seed)
+    searched = _search(arena, rows, seeds[0], workers)
+    tuned = {row: max(tried, key=lambda pair: pair[1])[0] for row, tried in searched.items()}
+    tuned |= {(heard, name): tuned.get((heard, start), EMPTY) for heard, name in rows if (start := METHODS[name].start)}
+    jobs = sorted(((row, seed) for row in rows for seed in seeds), key=lambda job: _quick(job[0]))
+    missing = [(row, seed) for row, seed in jobs if not arena.file(row, seed, "json", tuned[row]).is_file()]
+    starts = {((heard, start), seed) for (heard, name), seed in missing if (start := METHODS[name].start)}
+    parallel(workers)(delayed(_trained)(arena, row, seed, tuned[row]) for row, seed in sorted(starts))
+    parts = parallel(workers)(delayed(_scored)(arena, row, seed, tuned[row]) for row, seed in jobs)
     about: dict[str, dict[str, Any]] = {}
     for (row, seed), (_, told) in zip(jobs, parts, strict=True):
         about.setdefault(label(row), {})[str(seed)] = told
@@ -222,76 +297,10 @@ def run_arena(
         "about": about,
         "heard": {label(row): row[0] for row in rows},
         "method": {label(row): row[1] for row in rows},
+        "searched": {label(row): tried for row, tried in searched.items()},
         "source": {name: METHODS[name].source for _, name in rows},
         "config": dataclasses.asdict(arena.config),
     }
     stamp = provenance(experiment.profile, experiment.dataset, seeds=list(seeds), seconds=time.perf_counter() - began)
     write_result(results / f"arena-{experiment.dataset.name}.json", payload, stamp)
     return payload
-
-
-def terminal_table(payload: Mapping[str, Any]) -> Table:
-    """The arena's rows of one song: CCC with interval, share of the gap closed, milliseconds and bytes of one listener."""
-    out = Table(title=f"one song of {ONE_SONG}: CCC [95 % interval]", caption=f"best on validation: {payload['best']}")
-    out.add_column("")
-    for column in (*DIMENSIONS, "gap closed", "adapt, ms", "bytes"):
-        out.add_column(column, justify="right")
-    for name, row in payload["rows"].items():
-        cells = ["{mean:.3f} [{low:.3f}, {high:.3f}]".format(**row[d]["ccc"]) for d in DIMENSIONS]
-        gap = payload["gap_closed"].get(name)
-        cells.append(" / ".join(f"{gap[d]:.0%}" for d in DIMENSIONS) if gap else "")
-        told = list(payload["about"].get(name, {}).values())
-        cost = [f"{np.mean([t['adapt_ms'] for t in told]):.1f}", f"{told[0]['bytes']:,}"] if told else ["", ""]
-        out.add_row(name, *cells, *cost)
-    return out
-
-
-def table(payload: Mapping[str, Any]) -> pd.DataFrame:
-    """Every row for readers: CCC with interval, RMSE, share of the gap closed, and what one listener costs."""
-    lines = []
-    for name, row in payload["rows"].items():
-        told, gap = list(payload["about"].get(name, {}).values()), payload["gap_closed"].get(name)
-        line = {"method": payload["method"].get(name, name), "hears": payload["heard"].get(name, "")}
-        for d in DIMENSIONS:
-            line[f"{d}: CCC"] = "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**row[d]["ccc"])
-            line[f"{d}: RMSE"] = f"{row[d]['rmse']['mean']:.3f}"
-        line["gap closed"] = " / ".join(f"{gap[d]:.0%}" for d in DIMENSIONS) if gap else ""
-        for key, digits in (("adapt_ms", 1), ("bytes", 0)):
-            values = [t[key] for t in told if key in t]
-            line[key.replace("_", " ")] = f"{np.mean(values):,.{digits}f}" if values else ""
-        lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def in_words(payload: Mapping[str, Any]) -> dict[str, str]:
-    """What came out, as sentences: ``best``, ``against`` (paired differences), ``dsaml`` (rows that hear DSAML's own features)."""
-    rows, heard, method = payload["rows"], payload["heard"], payload["method"]
-
-    def scores(name: str) -> str:
-        cells = [f"{rows[name][d]['ccc']['mean']:.3f} in {d}" for d in DIMENSIONS]
-        gap = payload["gap_closed"].get(name)
-        closed = f", {' and '.join(f'{gap[d]:.0%}' for d in DIMENSIONS)} of the gap" if gap else ""
-        return " and ".join(cells) + closed
-
-    def validation(name: str) -> float:
-        return float(np.mean([told["chosen"][ONE_SONG]["validation_ccc"] for told in payload["about"][name].values()]))
-
-    best = payload["best"]
-    others = {name: f"MAML on {heard[name]}" for name in method if method[name] == Maml.name}
-    others[payload["published"]] = "the paper's MAML through the whole of DSAML"
-    against = []
-    for name, words in others.items():
-        if cells := payload["paired"]["against"].get(name):
-            told = [
-                "{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**cells[d])
-                + ("" if cells[d]["p_holm"] < LEVEL else " (not decided)")
-                + f" in {d}"
-                for d in DIMENSIONS
-            ]
-            against.append(f"minus {words}: {' and '.join(told)}")
-    own = [name for name in method if heard[name] != SMALL]
-    text = {"best": f"{method[best]} on {heard[best]}: CCC {scores(best)}.", "against": "; ".join(against) + "."}
-    if own:
-        chosen = max(own, key=validation)
-        text["dsaml"] = f"{method[chosen]}, {heard[chosen]}: CCC {scores(chosen)}."
-    return text

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from dsaml.arena.base import ArenaConfig, Backbone, State
-from dsaml.arena.fit import ask
 from dsaml.arena.inputs import slice_statistics
 from dsaml.arena.low_rank import LowRank
 from dsaml.arena.uncertainty import calibrate
@@ -24,7 +23,7 @@ from dsaml.audio.recording import load_waveform
 from dsaml.audio.slices import log_mel_slices
 from dsaml.config import AudioConfig, Profile
 from dsaml.errors import DsamlError, require_file
-from dsaml.experiment.arena import SMALL, VALIDATION_SUPPORTS, Arena
+from dsaml.experiment.arena import SMALL, Arena
 from dsaml.experiment.model_files import read_profile, read_settings
 from dsaml.experiment.prepare import check_data, prepare
 from dsaml.experiment.results import provenance
@@ -168,8 +167,8 @@ def train_light(experiment: Experiment, seed: int) -> LightModel:
     began, arena, row = time.perf_counter(), Arena(experiment), (SMALL, LowRank.name)
     method, about = arena.train(row, seed)
     worlds = arena.worlds(SMALL, seed, ("train", "validation"))
-    asked = worlds["validation"].batches(cross_song_tasks(experiment.store, "validation", VALIDATION_SUPPORTS))
-    calibrate(method, ask(method, asked), [part.target for part in asked])
+    every = cross_song_tasks(experiment.store, "validation", len(worlds["validation"].songs))
+    calibrate(method, worlds["validation"].batches(every))
     stamp = provenance(experiment.profile, experiment.dataset, seeds=[seed], seconds=time.perf_counter() - began)
     best = max(score for _, score in about["validation"])
     scale = torch.stack((worlds["train"].mean, worlds["train"].deviation))

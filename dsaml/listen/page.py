@@ -31,8 +31,9 @@ def for_page(model: LightModel, songs: Mapping[str, Path], steps: int) -> dict[s
     Returns
     -------
     dict
-        ``origin``: what the model was trained on, in words. ``noise`` (2), the SD of a label; ``calibration`` (2), factor of the
-        variance and what is added; ``songs``: ``base`` (T, 2) and ``basis`` (T, 2, RANK + 1) of each, see :meth:`LightModel.terms`.
+        ``origin``: what the model was trained on, in words. ``noise`` (2), the SD of a label; ``calibration`` (3, 2), see
+        :class:`~dsaml.arena.low_rank.LowRank`; ``songs``: ``base`` (T, 2) and ``basis`` (T, 2, RANK + 1) of each, see
+        :meth:`LightModel.terms`.
 
     Raises
     ------

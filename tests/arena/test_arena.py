@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from dsaml.arena.base import ArenaConfig, Backbone, Prediction, atanh
-from dsaml.arena.fit import answer, continued, draw_tasks, fit, mean_ccc
+from dsaml.arena.fit import answer, ask, continued, draw_tasks, fit, mean_ccc
 from dsaml.arena.low_rank import LowRank
 from dsaml.arena.methods import METHODS
 from dsaml.arena.uncertainty import calibrate, uncertainty
-from dsaml.arena.world import World
+from dsaml.arena.world import Asked, World
+from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
 from dsaml.learn.loop import TrainingOptions
 from dsaml.learn.losses import sequence_scores
@@ -73,7 +74,11 @@ def test_training_moves_the_weights_and_keeps_its_promises(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["ridge head (R2D2)", "listener prototypes", "low-rank Bayesian listener", "CAVIA", "ANIL"]
+    "name",
+    [
+        *("ridge head (R2D2)", "listener prototypes", "low-rank Bayesian listener", "CAVIA", "ANIL"),
+        *("neural process", "transformer in context"),
+    ],
 )
 def test_what_one_song_tells_is_learned(name):
     """On listeners who differ by a sign a method that adapts beats the same curve for everybody by far."""
@@ -86,6 +91,28 @@ def test_what_one_song_tells_is_learned(name):
         fit(method, train, held_out, some_tasks(held_out), TrainingOptions())
         scores[each] = mean_ccc(method, held_out.batches(some_tasks(held_out)))
     assert scores[name] > scores["no adaptation"] + 0.2
+
+
+def test_second_order_gradients_go_through_the_inner_steps():
+    """The gradient of the loss after one inner step of a rate, against finite differences: the first-order one is another."""
+    here = world()
+    x, y, query, target = (t.double() for t in here.task_tensors(some_tasks(here)))
+    found = {}
+    for second in (False, True):
+        config = CONFIG.tuned({"second_order": second, "inner_steps": 1, "inner_lr": 0.5, "dropout": 0.0})
+        method = make("ANIL", config).double().train()
+        support, asked = (method.encode(part).detach() for part in (x, query))
+        method.loss(support, y, asked, target).backward()
+        found[second] = method.base.bias.grad[0].item()
+        step = 1e-5
+        with torch.no_grad():
+            ends = []
+            for sign in (1, -1):
+                method.base.bias[0] += sign * step
+                ends.append(method.loss(support, y, asked, target).item())
+                method.base.bias[0] -= sign * step
+    assert found[True] == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-4)
+    assert found[False] != pytest.approx(found[True], rel=1e-2)
 
 
 def test_a_shift_takes_away_the_mean_error_on_the_support():
@@ -148,18 +175,56 @@ def test_maml_takes_the_gradient_steps_of_learn2learn():
     torch.testing.assert_close(ours[0], learner(query[0]).detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_intervals_are_calibrated_on_what_they_are_given():
-    """Where the error is normal with the variance times a constant, the constants are found and 90 % are covered."""
-    torch.manual_seed(0)
-    method = make(LowRank.name)
-    variance = torch.rand(30, 4, 50, 2) + 0.1
-    truth = torch.zeros_like(variance)
-    seen = Prediction(truth + (2.0 * variance + 0.05).sqrt() * torch.randn_like(variance), variance)
-    calibrate(method, [seen], [truth])
-    factor, added = method.calibration.tolist()
-    assert factor == pytest.approx(2.0, rel=0.1) and added == pytest.approx(0.05, abs=0.06)
-    told = uncertainty([Prediction(seen.mean, factor * variance + added)], [truth])
-    assert told["coverage"]["arousal"]["0.9"] == pytest.approx(0.9, abs=0.02)
+class Told(METHODS[LowRank.name]):
+    """A method that answers 0, and whose terms of the variance are told: with each support song, the labels of two frames."""
+
+    def adapt(self, h, y):
+        return {"terms": y[:, 0, :2]}  # (K, 2, 2): spread and taste, by dimension
+
+    def predict(self, state, h):
+        spread, taste = (term[:, None, None].expand(*h.shape[:3], 2) for term in state["terms"].unbind(1))
+        factor, share, added = self.calibration
+        return Prediction(torch.zeros_like(spread), spread * factor + taste * share + added)
+
+
+def asked_of(listeners: int, constants: torch.Tensor, scale: float = 0.0, seed: int = 0) -> list[Asked]:
+    """Twenty support songs of each listener; errors are normal, with the variance that ``constants`` (3, 2) tell.
+
+    A listener's errors are wider or narrower as a whole by a factor whose logarithm has the standard deviation ``scale``.
+    """
+    torch.manual_seed(seed)
+    names = [f"w{k}" for k in range(listeners) for _ in range(20)]
+    terms = torch.rand(len(names), 1, STEPS, 2)
+    spread, taste = terms[:, 0, 0, None, None], terms[:, 0, 1, None, None]  # (K, 1, 1, 2)
+    own = (scale * torch.randn(listeners)).exp().repeat_interleave(20)[:, None, None, None]
+    sd = (spread * constants[0] + taste * constants[1] + constants[2]).sqrt() * own
+    x = torch.zeros(len(names), 1, STEPS, INPUTS)
+    tasks = [Task(name, ("s",), ("q",)) for name in names]
+    return [Asked(tasks, x, terms, x.expand(-1, 8, -1, -1), sd * torch.randn(len(names), 8, STEPS, 2))]
+
+
+def test_the_constants_of_the_variance_are_found():
+    constants = torch.tensor([[2.0, 0.5], [0.3, 1.0], [0.1, 0.2]])
+    method = Told(Backbone(INPUTS, CONFIG), CONFIG).eval()
+    calibrate(method, asked_of(60, constants))
+    torch.testing.assert_close(method.calibration, constants, rtol=0.15, atol=0.06)
+    new = asked_of(60, constants, seed=1)
+    told = uncertainty(ask(method, new), [part.target for part in new])
+    for name in DIMENSIONS:
+        assert told["coverage"][name]["0.9"] == pytest.approx(0.9, abs=0.02)
+        assert told["rank"][name] > 0.4
+
+
+def test_intervals_cover_new_listeners_where_few_were_seen_who_differ():
+    """Eight listeners, as many as validation has: on average over draws of them 90 % of a new listener's labels are covered."""
+    constants, covered = torch.tensor([[1.0, 1.0], [0.0, 0.0], [0.1, 0.1]]), []
+    for seed in range(12):
+        method = Told(Backbone(INPUTS, CONFIG), CONFIG).eval()
+        calibrate(method, asked_of(8, constants, 0.5, 2 * seed))
+        new = asked_of(40, constants, 0.5, 2 * seed + 1)
+        told = uncertainty(ask(method, new), [part.target for part in new])["coverage"]
+        covered += [told[name]["0.9"] for name in DIMENSIONS]
+    assert np.mean(covered) == pytest.approx(0.9, abs=0.025)
 
 
 def test_errors_that_follow_the_variance_are_ranked():

@@ -48,7 +48,7 @@ def model() -> LightModel:
     torch.manual_seed(0)
     config = ArenaConfig(width=16)
     method = LowRank(Backbone(128, config), config).eval()
-    method.calibration = torch.tensor([1.3, 0.02])
+    method.calibration = torch.tensor([[1.3, 0.9], [0.05, 0.02], [0.02, 0.01]])
     method.noise.data = torch.tensor([0.2, 1.1])
     scale = torch.stack((torch.full((128,), -6.0), torch.ones(128)))
     stamp = {"dataset": "synthetic", "profile": "demo", "real": False, "seeds": [0]}

@@ -7,13 +7,15 @@ import torch
 from conftest import META, MODEL, SUPERVISED, make_store
 
 from dsaml.arena.base import TRAINING, ArenaConfig
+from dsaml.arena.methods import METHODS
 from dsaml.audio.features import Features
 from dsaml.config import DEMO, DIMENSIONS
 from dsaml.data.annotations import Annotation
 from dsaml.evaluate import selection
 from dsaml.evaluate.oracles import AVERAGE_CURVE_SPREAD, OWN_CURVE
 from dsaml.experiment import arena
-from dsaml.experiment.arena import EVIDENCE, FROZEN, SMALL, WHOLE, Arena, in_words, run_arena, table
+from dsaml.experiment.arena import ADAPTER, EVIDENCE, FROZEN, SMALL, WHOLE, Arena, run_arena
+from dsaml.experiment.arena_words import in_words, table
 from dsaml.experiment.recipes import MAML_ANNOTATOR
 from dsaml.experiment.results import read_result
 from dsaml.experiment.run import Experiment
@@ -22,10 +24,11 @@ SHORT = dataclasses.replace(SUPERVISED, steps=2)
 PROFILE = dataclasses.replace(
     DEMO, model=MODEL, warm_start=SHORT, supervised=SHORT, meta=dataclasses.replace(META, steps=2), validate_every=2
 )
-CONFIG = ArenaConfig(training=dataclasses.replace(TRAINING, steps=2), songs_per_step=8, width=8, validate_every=2)
+CONFIG = ArenaConfig(training=dataclasses.replace(TRAINING, steps=2), songs_per_step=8, width=8, validate_every=2, search_steps=2)
 ROWS = [
     *((SMALL, name) for name in ("no adaptation", "shift", "MAML (the paper)", "low-rank Bayesian listener")),
     (FROZEN, "ridge head (R2D2)"),
+    (ADAPTER, "ridge head (R2D2)"),
     (WHOLE, "low-rank Bayesian listener"),
 ]
 
@@ -58,6 +61,9 @@ def test_a_run_writes_what_the_chapter_reads_and_is_not_repeated(tmp_path, monke
     names = [arena.label(row) for row in ROWS]
     assert {*names, MAML_ANNOTATOR, AVERAGE_CURVE_SPREAD, OWN_CURVE} <= set(written["rows"])
     assert list(written["evidence"]) == list(EVIDENCE)
+    tries = {name: [tuple(map(tuple, tried[0].items())) for tried in all_of] for name, all_of in written["searched"].items()}
+    assert set(tries) == {arena.label(row) for row in ROWS if METHODS[row[1]].start is None}
+    assert {len(set(all_of)) for all_of in tries.values()} == {6}  # as many ways to train for each
     for name in names:
         told = written["about"][name]
         assert set(told) == {"0", "1"} and set(told["0"]["chosen"]) == set(EVIDENCE)
@@ -78,13 +84,33 @@ def test_a_run_writes_what_the_chapter_reads_and_is_not_repeated(tmp_path, monke
 def test_no_training_and_no_choice_sees_the_test_listeners(tmp_path):
     """Their labels upside down change no weight and no setting; only their scores."""
     row = (SMALL, "MAML (the paper)")
-    states, chosen, scores = [], [], []
+    states, tried, chosen, scores = [], [], [], []
     for flip in (False, True):
         run = Arena(make_experiment(tmp_path / str(flip), flip), CONFIG)
+        tried.append(arena._tried(run, row, 0, {"inner_lr": 0.3}))
         states.append(run.train(row, 0)[0].state_dict())
         found, about = arena._scored(run, row, 0)
         chosen.append(about["chosen"])
         scores.append(found.rmse.to_numpy())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert chosen[0] == chosen[1]
+    assert tried[0] == tried[1] and chosen[0] == chosen[1]
     assert not (scores[0] == scores[1]).all()
+
+
+def test_a_way_to_train_that_diverges_is_not_taken(tmp_path, monkeypatch):
+    """It counts as worse than any other, and the search goes on."""
+    run, row = Arena(make_experiment(tmp_path), CONFIG), (SMALL, "ANIL")
+    monkeypatch.setattr(METHODS["ANIL"], "trainings", ({"learning_rate": 1e30}, {"learning_rate": 1e-3}))
+    found = arena._search(run, [row], 0, 1)[row]
+    assert [score == -1.0 for _, score in found] == [True, False]
+
+
+def test_a_new_method_leaves_what_others_have_trained(tmp_path, monkeypatch):
+    run, row = Arena(make_experiment(tmp_path), CONFIG), (SMALL, "ANIL")
+    monkeypatch.setattr(arena, "code_digest", lambda module: module)
+    assert run.file(row, 0, "pt") == run.file(row, 0, "pt") != run.file(row, 0, "pt", {"inner_lr": 0.3})
+    monkeypatch.setattr(arena, "code_digest", lambda module: module + ("changed" if "low_rank" in module else ""))
+    after = run.file(row, 0, "pt"), run.file((SMALL, "low-rank Bayesian listener"), 0, "pt")
+    monkeypatch.setattr(arena, "code_digest", lambda module: module)
+    before = run.file(row, 0, "pt"), run.file((SMALL, "low-rank Bayesian listener"), 0, "pt")
+    assert before[0] == after[0] and before[1] != after[1]

@@ -1,0 +1,137 @@
+"""What the arena's result file says, for readers: tables and sentences. Nothing is computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+
+from dsaml.arena.gradient import Maml
+from dsaml.config import DIMENSIONS
+from dsaml.experiment.arena import ONE_SONG, SMALL
+from dsaml.experiment.claims import LEVEL
+
+
+def terminal_table(payload: Mapping[str, Any]) -> Table:
+    """The arena's rows of one song: CCC with interval, share of the gap closed, milliseconds and bytes of one listener."""
+    out = Table(title=f"one song of {ONE_SONG}: CCC [95 % interval]", caption=f"best on validation: {payload['best']}")
+    out.add_column("")
+    for column in (*DIMENSIONS, "gap closed", "adapt, ms", "bytes"):
+        out.add_column(column, justify="right")
+    for name, row in payload["rows"].items():
+        cells = ["{mean:.3f} [{low:.3f}, {high:.3f}]".format(**row[d]["ccc"]) for d in DIMENSIONS]
+        gap = payload["gap_closed"].get(name)
+        cells.append(" / ".join(f"{gap[d]:.0%}" for d in DIMENSIONS) if gap else "")
+        told = list(payload["about"].get(name, {}).values())
+        cost = [f"{np.mean([t['adapt_ms'] for t in told]):.1f}", f"{told[0]['bytes']:,}"] if told else ["", ""]
+        out.add_row(name, *cells, *cost)
+    return out
+
+
+def table(payload: Mapping[str, Any]) -> pd.DataFrame:
+    """Every row for readers: CCC with interval, RMSE, share of the gap closed, and what one listener costs."""
+    lines = []
+    for name, row in payload["rows"].items():
+        told, gap = list(payload["about"].get(name, {}).values()), payload["gap_closed"].get(name)
+        line = {"method": payload["method"].get(name, name), "hears": payload["heard"].get(name, "")}
+        for d in DIMENSIONS:
+            line[f"{d}: CCC"] = "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**row[d]["ccc"])
+            line[f"{d}: RMSE"] = f"{row[d]['rmse']['mean']:.3f}"
+        line["gap closed"] = " / ".join(f"{gap[d]:.0%}" for d in DIMENSIONS) if gap else ""
+        for key, digits in (("adapt_ms", 1), ("bytes", 0)):
+            values = [t[key] for t in told if key in t]
+            line[key.replace("_", " ")] = f"{np.mean(values):,.{digits}f}" if values else ""
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def in_words(payload: Mapping[str, Any]) -> dict[str, str]:
+    """What came out, as sentences: ``best``, ``against`` (paired differences), ``dsaml`` (rows that hear DSAML's own features)."""
+    rows, heard, method = payload["rows"], payload["heard"], payload["method"]
+
+    def scores(name: str) -> str:
+        cells = [f"{rows[name][d]['ccc']['mean']:.3f} in {d}" for d in DIMENSIONS]
+        gap = payload["gap_closed"].get(name)
+        closed = f", {' and '.join(f'{gap[d]:.0%}' for d in DIMENSIONS)} of the gap" if gap else ""
+        return " and ".join(cells) + closed
+
+    best = payload["best"]
+    others = {name: f"MAML on {heard[name]}" for name in method if method[name] == Maml.name}
+    others[payload["published"]] = "the paper's MAML through the whole of DSAML"
+    against = []
+    for name, words in others.items():
+        if cells := payload["paired"]["against"].get(name):
+            told = [
+                "{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**cells[d])
+                + ("" if cells[d]["p_holm"] < LEVEL else " (not decided)")
+                + f" in {d}"
+                for d in DIMENSIONS
+            ]
+            against.append(f"minus {words}: {' and '.join(told)}")
+    own = [name for name in method if heard[name] != SMALL]
+    text = {"best": f"{method[best]} on {heard[best]}: CCC {scores(best)}.", "against": "; ".join(against) + "."}
+    if own:
+        chosen = max(own, key=lambda name: validation_of(payload, name))
+        text["dsaml"] = f"{method[chosen]}, {heard[chosen]}: CCC {scores(chosen)}."
+    return text
+
+
+def ways_to_train(payload: Mapping[str, Any]) -> pd.DataFrame:
+    """What the search of each row found: the settings that are best on validation listeners, and the worst and best score there."""
+    lines = []
+    for name, tried in payload.get("searched", {}).items():
+        scores = [score for _, score in tried]
+        settings = tried[scores.index(max(scores))][0]
+        told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in settings.items())
+        line = {"method": payload["method"][name], "hears": payload["heard"][name], "tries": len(tried)}
+        lines.append(line | {"worst": f"{min(scores):.3f}", "best": f"{max(scores):.3f}", "with": told})
+    return pd.DataFrame(lines)
+
+
+def uncertainty_of(payload: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Of each row that tells a variance: ``coverage``, ``rank`` and ``rank_song``, averaged over training seeds."""
+    out: dict[str, dict[str, Any]] = {}
+    for name, about in payload["about"].items():
+        seeds = [told["uncertainty"] for told in about.values() if "uncertainty" in told]
+        if seeds:
+            out[name] = {
+                key: {d: float(np.mean([told[key][d] for told in seeds])) for d in DIMENSIONS} for key in ("rank", "rank_song")
+            } | {
+                "coverage": {
+                    d: {share: float(np.mean([told["coverage"][d][share] for told in seeds])) for share in seeds[0]["coverage"][d]}
+                    for d in DIMENSIONS
+                }
+            }
+    return out
+
+
+def verdicts(payload: Mapping[str, Any]) -> pd.DataFrame:
+    """What the arena was asked to show, and whether it does: rows chosen on validation listeners, numbers of the test listeners."""
+    own = [name for name, heard in payload["heard"].items() if heard != SMALL]
+    knows, lines = uncertainty_of(payload), []
+
+    def say(asked: str, row: str, values: list[float], text: str, shown: bool) -> None:
+        cells = " / ".join(text.format(value) for value in values)
+        what = f"{payload['method'][row]}, {payload['heard'][row]}"
+        lines.append({"asked": asked, "row": what, "arousal / valence": cells, "": "shown" if shown else "not shown"})
+
+    for share, rows in ((0.45, list(payload["heard"])), (0.35, own)):
+        if rows:
+            row = max(rows, key=lambda name: validation_of(payload, name))
+            gap = [payload["gap_closed"][row][d] for d in DIMENSIONS]
+            words = "the best row" if rows is not own else "the best row that hears DSAML's own features"
+            say(f"{words} closes {share:.0%} of the gap", row, gap, "{:.0%}", min(gap) >= share)
+    for row, told in knows.items():
+        covered = [told["coverage"][d]["0.9"] for d in DIMENSIONS]
+        say("intervals of 90 % cover 85 to 95 %", row, covered, "{:.1%}", 0.85 <= min(covered) <= max(covered) <= 0.95)
+        ranks = [told["rank"][d] for d in DIMENSIONS]
+        say("errors are ranked: correlation of at least .4", row, ranks, "{:.2f}", min(ranks) >= 0.4)
+    return pd.DataFrame(lines)
+
+
+def validation_of(payload: Mapping[str, Any], name: str) -> float:
+    """A row's CCC on validation listeners from one song, averaged over training seeds: what rows are chosen by."""
+    return float(np.mean([told["chosen"][ONE_SONG]["validation_ccc"] for told in payload["about"][name].values()]))

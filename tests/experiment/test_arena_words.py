@@ -1,0 +1,50 @@
+"""What the arena's file says to readers."""
+
+from dsaml.config import DIMENSIONS
+from dsaml.experiment.arena import FROZEN, SMALL
+from dsaml.experiment.arena_words import uncertainty_of, verdicts, ways_to_train
+
+
+def told(validation: float, covered: float | None = None, rank: float = 0.0) -> dict:
+    about = {"chosen": {"30 s": {"settings": {}, "validation_ccc": validation}}}
+    if covered is not None:
+        shares = {d: {"0.5": 0.5, "0.9": covered} for d in DIMENSIONS}
+        about["uncertainty"] = {"coverage": shares, **{key: dict.fromkeys(DIMENSIONS, rank) for key in ("rank", "rank_song")}}
+    return about
+
+
+PAYLOAD = {
+    "heard": {"A | x": SMALL, "B | x": SMALL, "B | z": FROZEN},
+    "method": {"A | x": "A", "B | x": "B", "B | z": "B"},
+    "gap_closed": {
+        "A | x": {"arousal": 0.9, "valence": 0.9},
+        "B | x": {"arousal": 0.5, "valence": 0.46},
+        "B | z": {"arousal": 0.4, "valence": 0.34},
+    },
+    "about": {
+        "A | x": {"0": told(0.1), "1": told(0.2)},
+        "B | x": {"0": told(0.7, 0.84, 0.3), "1": told(0.6, 0.88, 0.5)},
+        "B | z": {"0": told(0.5, 0.84, 0.3), "1": told(0.5, 0.84, 0.3)},
+    },
+    "searched": {"B | x": [[{"learning_rate": 0.1}, 0.2], [{"learning_rate": 0.3}, 0.4]]},
+}
+
+
+def test_rows_are_chosen_by_validation_and_judged_by_the_test():
+    """A closes most of the gap on test listeners, but was not the best on validation listeners."""
+    found = verdicts(PAYLOAD)
+    assert found.row.tolist()[:2] == [f"B, {SMALL}", f"B, {FROZEN}"]
+    assert found[""].tolist() == ["shown", "not shown", "shown", "shown", "not shown", "not shown"]
+    assert found["arousal / valence"][1] == "40% / 34%"
+
+
+def test_uncertainty_is_the_mean_of_the_training_seeds():
+    found = uncertainty_of(PAYLOAD)
+    assert set(found) == {"B | x", "B | z"}
+    assert round(found["B | x"]["rank"]["valence"], 6) == 0.4
+    assert round(found["B | x"]["coverage"]["arousal"]["0.9"], 6) == 0.86
+
+
+def test_the_best_way_to_train_is_told_with_the_worst():
+    line = ways_to_train(PAYLOAD).iloc[0]
+    assert (line["with"], line.worst, line.best, line.tries) == ("learning rate 0.3", "0.200", "0.400", 2)
