@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dsaml.config import DIMENSIONS
-from dsaml.plots.style import PALETTE, legend_below, panels
+from dsaml.plots.style import LISTENER_COLORS, PALETTE, legend_below, panels
 
 
 def _over_time() -> tuple[Figure, np.ndarray]:
@@ -37,7 +37,9 @@ def disagreement(curves: Mapping[str, Any], only_pair: bool = False) -> Figure:
                 if who not in song["pair"]:
                     axis.plot(times, np.array(values)[:, d], color="0.8", lw=0.8)
         for k, who in enumerate(song["pair"]):
-            axis.plot(times, np.array(song["listeners"][who])[:, d], color=PALETTE[k], lw=2.2, label=f"listener {who}")
+            axis.plot(
+                times, np.array(song["listeners"][who])[:, d], color=LISTENER_COLORS[k], lw=2.2, label=f"listener {who}"
+            )
         axis.plot(times, np.array(song["mean"])[:, d], color="black", lw=2, ls="--", label="average of all listeners")
     legend_below(figure, axes[1])
     return figure

@@ -15,11 +15,14 @@ from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dsaml.audio.recording import encode
+from dsaml.audio.playback import encode_playback
 from dsaml.config import DIMENSIONS
 
 PALETTE = sns.color_palette("colorblind")
 DIMENSION_COLORS = {"arousal": PALETTE[3], "valence": PALETTE[0]}
+LISTENER_COLORS = ("#0173b2", "#c8690a", "#02895f", "#b45aa5", "#8a6a4f")
+"""Of single listeners, in the order in which they are shown, on every page: told apart by colour-blind people, and 3 to 1 or more
+against white and against the dark pages."""
 LARGEST_SVG = 400_000  # bytes; a figure of more is shown as PNG
 
 SYNTHETIC = (
@@ -67,10 +70,9 @@ def banner(document: Mapping[str, Any]) -> None:
 def play(waveform: np.ndarray, sample_rate: int, label: str) -> None:
     """Show a player for a short mono excerpt (samples,), compressed to MP3 inside the page, which every browser plays.
 
-    Values beyond 1 are scaled down; ``sample_rate`` in Hz; ``label`` says what is heard, for screen readers.
+    What is heard is :func:`dsaml.audio.playback.for_playback`; ``sample_rate`` in Hz; ``label`` names it for screen readers.
     """
     content = io.BytesIO()
-    scaled = waveform / max(1.0, float(np.abs(waveform).max()))
-    encode(content, scaled, sample_rate)
+    encode_playback(content, waveform, sample_rate)
     data = base64.b64encode(content.getvalue()).decode()
     display(HTML(f'<audio controls aria-label="{escape(label)}" src="data:audio/mpeg;base64,{data}"></audio>'))
