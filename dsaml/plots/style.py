@@ -47,8 +47,11 @@ def legend_below(figure: Figure, axis: Axes, columns: int | None = None) -> None
     figure.legend(handles, labels, frameon=False, fontsize=9, **place)
 
 
-def show(figure: Figure, alt: str) -> None:
-    """Display a figure as an image, and close it; ``alt`` says what somebody who does not see it has to know."""
+def show(figure: Figure, alt: str, see: str) -> None:
+    """Display a figure as an image, and close it.
+
+    ``alt`` says what somebody who does not see it has to know; ``see``, one sentence below it, what to look for.
+    """
     content, kind = io.BytesIO(), "svg+xml"
     figure.savefig(content, format="svg", metadata={"Date": None})
     if content.tell() > LARGEST_SVG:
@@ -57,7 +60,8 @@ def show(figure: Figure, alt: str) -> None:
     plt.close(figure)
     data = base64.b64encode(content.getvalue()).decode()
     source = f"data:image/{kind};base64,{data}"
-    display(HTML(f'<img src="{source}" alt="{escape(alt)}" style="max-width: 100%; background: white">'))
+    image = f'<img src="{source}" alt="{escape(alt)}" style="max-width: 100%; background: white">'
+    display(HTML(f'{image}<p class="see">{escape(see)}</p>'))
 
 
 def banner(document: Mapping[str, Any]) -> None:
