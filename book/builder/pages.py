@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from book.builder import claims_page, notebooks, pictures, prose, reference, sounds
+from book.builder import claims_page, loops, notebooks, pictures, prose, reference, sounds
 from dsaml import address
 from dsaml.errors import DsamlError
 from dsaml.experiment.results import read_result
@@ -146,6 +146,9 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
         _player(root, extra / "player", results)
 
     heard = sounds.write(target)
+    if (root / "book/_loops").is_dir():
+        shutil.copytree(root / "book/_loops", extra / "loops")
+        loops.write(extra / "loops")
 
     if all_real(results):
         (target / "book/_banner.md").write_text("```{note}\nComputed on real data.\n```\n", encoding="utf-8")
