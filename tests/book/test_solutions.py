@@ -21,7 +21,8 @@ def dropdowns(text: str) -> list[tuple[str, str]]:
 
 def exercises(number: str) -> dict[str, str]:
     """What stands below each exercise of a notebook's section, by its number and level."""
-    return {f"{number} {head}": text for head, text in re.findall(r"^\*\*(\d\. \w+)\.\*\*(.*?)(?=^\*\*\d\. |\Z)", PARTS[number], re.S | re.M)}
+    found = re.findall(r"^\*\*(\d\. \w+)\.\*\*(.*?)(?=^\*\*\d\. |\Z)", PARTS[number], re.S | re.M)
+    return {f"{number} {head}": text for head, text in found}
 
 
 EXERCISES = {name: text for number in PARTS for name, text in exercises(number).items()}
