@@ -20,7 +20,7 @@ globalThis.dsamlParts = (() => {
   const x = (seconds) => (seconds / SECONDS) * WIDTH;
   const y = (value, height) => ((1 - value) / 2) * height;
   // Room around the fields for numbers, and for what lies on an edge: user coordinates of a field stay 0 to its width and height.
-  const LEFT = 42, RIGHT = 14, TOP = 12, BELOW = 44;
+  const LEFT = 42, RIGHT = 14, TOP = 14, BELOW = 40;
   const frame = (width, height) => `${-LEFT} ${-TOP} ${LEFT + width + RIGHT} ${TOP + height + BELOW}`;
   const tick = (text, at) => make("text", { ...at, class: "dp-tick" }, text);
   const signed = (value) => String(value).replace("-", "−");
@@ -47,9 +47,11 @@ globalThis.dsamlParts = (() => {
     const svg = make("svg", { ...size, role: "img", class: "dp-chart", "data-dimension": name }, field(WIDTH, height),
       ...[1, 0, -1].flatMap((value) => [
         rule(0, y(value, height), WIDTH, y(value, height)), tick(signed(value), { x: -8, y: y(value, height) + 6, "text-anchor": "end" })]),
-      ...Array.from({ length: Math.floor(SECONDS / 5) + 1 }, (_, k) => 5 * k).flatMap((seconds) => [
-        rule(x(seconds), height, x(seconds), height + 6), tick(seconds, { x: x(seconds), y: height + 24, "text-anchor": "middle" })]),
-      tick("seconds", { x: WIDTH, y: height + 41, "text-anchor": "end" }),
+      ...Array.from({ length: Math.floor(SECONDS / 5) + 1 }, (_, k) => 5 * k).flatMap((seconds) => {
+        const last = seconds + 5 > SECONDS;
+        const at = { x: x(seconds), y: height + 28, "text-anchor": last ? "end" : "middle" };
+        return [rule(x(seconds), height, x(seconds), height + 6), tick(last ? `${seconds} s` : seconds, at)];
+      }),
       make("text", { x: 6, y: 22 }, ENDS[d][0]), make("text", { x: 6, y: height - 8 }, ENDS[d][1]), lines, own, cursor);
     const point = (value, k) => `${x(k * STEP).toFixed(1)},${y(value, height).toFixed(1)}`;
     const line = ({ values, color, dash, faint }) => {

@@ -13,6 +13,10 @@ document.addEventListener("DOMContentLoaded", () => {
     quiet();
     new MutationObserver(quiet).observe(button, { childList: true, subtree: true });
   });
+  // what opens a part of the table of contents shows an arrow alone
+  document.querySelectorAll("nav summary").forEach((summary) => {
+    if (!summary.textContent.trim()) summary.setAttribute("aria-label", "show or hide the pages below");
+  });
   // the children of a list are its items
   document.querySelectorAll(".citation-list > *").forEach((entry) => entry.setAttribute("role", "listitem"));
   // figures that are wide: in a frame that can scroll; small pictures stay as they are

@@ -22,7 +22,7 @@ from dsaml.plots.style import LISTENER_COLORS
 LISTENERS = {"A": (1.0, 0.8), "B": (-0.6, 1.0), "C": (-1.0, -0.7), "D": (0.8, -0.9)}  # their weights: arousal, valence
 BATCHES = (("A", "B"), ("C", "D"), ("B", "D"), ("A", "C"))  # who is drawn in each turn of the outer loop
 START = (-1.3, -0.2)  # far from everybody's middle
-OUTER_LR = 0.5
+OUTER_LR = 2.0
 STEPS = 8  # of a song
 CONFIG = MetaConfig(inner_steps=1, inner_lr=0.5, loss="mse", second_order=True, inner_mode="eval", query_mode="eval")
 

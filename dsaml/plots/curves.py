@@ -58,6 +58,8 @@ def before_after(case: Mapping[str, Any], times: Sequence[float], before: str, a
             (after, "after one annotated song", {"color": PALETTE[0], "lw": 2.4}),
         ):
             axis.plot(times, np.array(case["curves"][name])[:, d], label=label, **style)
+    reach = max(np.abs(case["curves"][name]).max() for name in ("truth", before, after))
+    axes[0].set_ylim(-max(1.05, 1.05 * reach), max(1.05, 1.05 * reach))  # a prediction may go beyond the labels' scale
     legend_below(figure, axes[1])
     figure.suptitle(
         f"listener {case['listener']}, song {case['song']} (adapted on song {case['support_song']}): "

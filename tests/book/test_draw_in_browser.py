@@ -226,7 +226,7 @@ def test_the_player_shows_songs_listeners_and_what_the_model_was_given(browser: 
     colors = [player.locator(".dp-key").nth(k).evaluate("key => getComputedStyle(key).backgroundColor") for k in (0, 1)]
     assert player.locator(".dp-plane circle").nth(1).evaluate("dot => getComputedStyle(dot).color") == colors[0]
     ticks = player.locator(".dp-chart").first.locator(".dp-tick").all_text_contents()
-    assert ticks == ["1", "0", "−1", "0", "5", "seconds"]
+    assert ticks == ["1", "0", "−1", "0", "5 s"]
     assert (
         player.locator("[data-curve='after high']").count() == 0
     )  # nothing was predicted of it: no control that does nothing
