@@ -58,9 +58,10 @@ def test_a_song_shows_all_listeners_and_the_model_for_those_it_did_not_learn_thi
     assert "a" in player.shown_songs(left, ["p4"]) and "a" not in player.shown_songs(left, ["p4", "p5"])
 
 
-@pytest.fixture
-def written(tmp_path: Path) -> tuple[Path, dict]:
-    """The player's files for three songs of noise."""
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """The player's files for three songs of noise, and for the one that listeners annotated."""
+    tmp_path = tmp_path_factory.mktemp("player")
     rate, rng = 22_050, np.random.default_rng(0)
     songs = {}
     for name in "abcs":
