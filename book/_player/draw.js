@@ -4,7 +4,7 @@
 document.addEventListener("DOMContentLoaded", () => {
   const root = document.getElementById("dsaml-draw"), data = window.dsamlPlayer;
   if (!root || !data) return; // the player says that they are missing
-  const { make, x, y, spot, chart, plane, transport, table } = window.dsamlParts;
+  const { make, x, y, spot, place, chart, plane, transport, table } = window.dsamlParts;
   const { adapt, blank, ccc, clamp, count, drawn, fill, fromCsv, nearest, predict, rmse, toCsv } = window.dsamlLight;
   const NUDGE = 0.05, LEAP = 0.25, STEPS = Math.round(data.seconds / data.step);
   const KEYS = { // what a key adds to arousal and valence; where only one is drawn, to that one
@@ -177,8 +177,7 @@ document.addEventListener("DOMContentLoaded", () => {
   };
 
   const press = (svg, event) => { // in its field it leads the hand, before a start too; in charts it leads to a moment then
-    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
-    const { width, height } = svg.viewBox.baseVal, right = at.x / width, up = 1 - (2 * at.y) / height;
+    const { right, down } = place(svg, event), up = 1 - 2 * down;
     if (svg === pad().svg) move(mode === "both" ? [up, 2 * right - 1] : [up, up]);
     if (!drawing && svg !== space.svg) plays.seek(right * data.seconds);
   };

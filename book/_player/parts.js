@@ -10,7 +10,7 @@ globalThis.dsamlParts = (() => {
 
   // a new element: make("p", {class: "x"}, "text", child, ...)
   const make = (tag, attributes = {}, ...children) => {
-    const svg = ["svg", "path", "line", "circle", "text", "g"].includes(tag);
+    const svg = ["svg", "path", "line", "rect", "circle", "text", "g"].includes(tag);
     const element = svg ? document.createElementNS(SVG, tag) : document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
     element.append(...children);
@@ -19,6 +19,19 @@ globalThis.dsamlParts = (() => {
 
   const x = (seconds) => (seconds / SECONDS) * WIDTH;
   const y = (value, height) => ((1 - value) / 2) * height;
+  // Room around the fields for numbers, and for what lies on an edge: user coordinates of a field stay 0 to its width and height.
+  const LEFT = 42, RIGHT = 14, TOP = 14, BELOW = 40;
+  const frame = (width, height) => `${-LEFT} ${-TOP} ${LEFT + width + RIGHT} ${TOP + height + BELOW}`;
+  const tick = (text, at) => make("text", { ...at, class: "dp-tick" }, text);
+  const signed = (value) => String(value).replace("-", "−");
+  const field = (width, height) => make("rect", { width, height, class: "dp-field" });
+  const rule = (x1, y1, x2, y2) => make("line", { x1, y1, x2, y2, class: "dp-axis" });
+  // Where an event points in a field of this width and height: shares from the left and from the top, 0 to 1.
+  const place = (svg, event) => {
+    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+    const { fieldWidth, fieldHeight } = svg.dataset;
+    return { right: clamp(at.x / fieldWidth, 0, 1), down: clamp(at.y / fieldHeight, 0, 1) };
+  };
   const spot = ([arousal, valence]) => [(((valence + 1) / 2) * SIDE).toFixed(1), y(arousal, SIDE).toFixed(1)];
   const at = (values, seconds) => { // linear between labels; null where the curve has a gap
     const place = clamp(seconds / STEP, 0, values.length - 1), k = Math.floor(place);
@@ -30,8 +43,15 @@ globalThis.dsamlParts = (() => {
   const chart = (d, height) => {
     const name = DIMENSIONS[d], lines = make("g"), own = make("g");
     const cursor = make("line", { y1: 0, y2: height, class: "dp-cursor" });
-    const svg = make("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", class: "dp-chart", "data-dimension": name },
-      make("line", { x1: 0, x2: WIDTH, y1: height / 2, y2: height / 2, class: "dp-axis" }),
+    const size = { viewBox: frame(WIDTH, height), "data-field-width": WIDTH, "data-field-height": height };
+    const svg = make("svg", { ...size, role: "img", class: "dp-chart", "data-dimension": name }, field(WIDTH, height),
+      ...[1, 0, -1].flatMap((value) => [
+        rule(0, y(value, height), WIDTH, y(value, height)), tick(signed(value), { x: -8, y: y(value, height) + 6, "text-anchor": "end" })]),
+      ...Array.from({ length: Math.floor(SECONDS / 5) + 1 }, (_, k) => 5 * k).flatMap((seconds) => {
+        const last = seconds + 5 > SECONDS;
+        const at = { x: x(seconds), y: height + 28, "text-anchor": last ? "end" : "middle" };
+        return [rule(x(seconds), height, x(seconds), height + 6), tick(last ? `${seconds} s` : seconds, at)];
+      }),
       make("text", { x: 6, y: 22 }, ENDS[d][0]), make("text", { x: 6, y: height - 8 }, ENDS[d][1]), lines, own, cursor);
     const point = (value, k) => `${x(k * STEP).toFixed(1)},${y(value, height).toFixed(1)}`;
     const line = ({ values, color, dash, faint }) => {
@@ -50,9 +70,17 @@ globalThis.dsamlParts = (() => {
   // Valence to the right, arousal upwards; `dots` shows curves at one moment, with the last three seconds.
   const plane = () => {
     const group = make("g"), middle = SIDE / 2;
-    const svg = make("svg", { viewBox: `0 0 ${SIDE} ${SIDE}`, role: "img", class: "dp-plane" },
-      make("line", { x1: 0, x2: SIDE, y1: middle, y2: middle, class: "dp-axis" }),
-      make("line", { x1: middle, x2: middle, y1: 0, y2: SIDE, class: "dp-axis" }),
+    const size = { viewBox: frame(SIDE, SIDE), "data-field-width": SIDE, "data-field-height": SIDE };
+    const svg = make("svg", { ...size, role: "img", class: "dp-plane" }, field(SIDE, SIDE),
+      ...[-1, 0, 1].flatMap((value) => {
+        const [across, up] = spot([value, value]);
+        return [
+          rule(0, up, SIDE, up), tick(signed(value), { x: -8, y: Number(up) + 5, "text-anchor": "end" }),
+          rule(across, 0, across, SIDE), tick(signed(value), { x: across, y: SIDE + 18, "text-anchor": "middle" })];
+      }),
+      tick("valence →", { x: SIDE, y: SIDE + 37, "text-anchor": "end" }),
+      make("text", { x: -LEFT + 13, y: middle, class: "dp-tick", "text-anchor": "middle",
+        transform: `rotate(-90 ${-LEFT + 13} ${middle})` }, "arousal →"),
       make("text", { x: SIDE - 4, y: middle - 6, "text-anchor": "end" }, "pleasant"),
       make("text", { x: 4, y: middle - 6 }, "unpleasant"),
       make("text", { x: middle + 6, y: 14 }, "excited"),
@@ -75,7 +103,8 @@ globalThis.dsamlParts = (() => {
     location.protocol === "file:" ? address : URL.createObjectURL(await (await fetch(address)).blob());
 
   // What plays a song: the choice of one, the browser's controls, and a slider; `onMoment(seconds)` follows it, from frame to frame.
-  const transport = (id, onSong, onMoment) => {
+  // `groups` are the songs to choose from, by the legend above them.
+  const transport = (id, onSong, onMoment, groups = { Song: SONGS }) => {
     const audio = make("audio", { controls: "", preload: "auto", "aria-label": "the song" });
     const slider = make("input", { type: "range", min: 0, max: SECONDS, step: STEP, value: 0, id: `${id}-time` });
     const clock = make("output", { for: `${id}-time`, class: "dp-clock" });
@@ -112,12 +141,16 @@ globalThis.dsamlParts = (() => {
       onSong(song);
       moment();
     };
-    const songs = make("fieldset", { class: "dp-choice" }, make("legend", {}, "Song"));
-    SONGS.forEach((item, k) => {
-      const input = make("input", { type: "radio", name: `${id}-song`, value: item.id });
-      input.checked = k === 0;
-      input.addEventListener("change", () => load(item));
-      songs.append(make("label", {}, input, ` ${item.title}`));
+    const songs = make("div", { class: "dp-songs" });
+    Object.entries(groups).forEach(([legend, items], group) => {
+      const choice = make("fieldset", { class: "dp-choice" }, make("legend", {}, legend));
+      items.forEach((item, k) => {
+        const input = make("input", { type: "radio", name: `${id}-song`, value: item.id });
+        input.checked = group === 0 && k === 0;
+        input.addEventListener("change", () => load(item));
+        choice.append(make("label", {}, input, ` ${item.title}`));
+      });
+      songs.append(choice);
     });
     const row = make("div", { class: "dp-time" }, make("label", { for: `${id}-time` }, "moment"), slider, clock);
     return { audio, songs, row, now, seek, moment, load };
@@ -132,5 +165,5 @@ globalThis.dsamlParts = (() => {
     return { fill, frame: make("div", { class: "dp-scroll", tabindex: 0, role: "region", "aria-label": label }, element) };
   };
 
-  return { WIDTH, make, x, y, spot, chart, plane, transport, table };
+  return { make, x, y, spot, place, chart, plane, transport, table };
 })();

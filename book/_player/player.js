@@ -8,23 +8,24 @@ document.addEventListener("DOMContentLoaded", () => {
     root.textContent = "The player's data are missing: build the book with 'make book'.";
     return;
   }
-  const { WIDTH, make, x, chart, plane, transport, table } = window.dsamlParts;
-  const COLORS = ["#0173b2", "#9a5b00", "#027a5a", "#b0479c", "#8a5a2b"]; // dark enough for text on white
-  const shown = new Set(["average", "own 0", "own 4"]); // what is drawn at first: two who differ, and the average
-  const charts = [0, 1].map((d) => chart(d, 150)), space = plane(), curvesTable = table("curves to show");
+  const { make, x, place, chart, plane, transport, table } = window.dsamlParts;
+  const shown = new Set(["average", ...data.listeners.slice(0, 2).map(({ id }) => `own ${id}`)]); // at first: two who differ
+  const charts = [0, 1].map((d) => chart(d, 180)), space = plane(), curvesTable = table("curves to show");
   const wave = make("div", { class: "dp-wave" });
   let song = data.songs[0], surfer = null;
 
-  // Every curve that can be drawn: {key, label, values, color, dash}
+  const gainOf = (who) => song.shown.find(({ id }) => id === who);
+  // Every curve of this song that can be drawn: {key, label, values, color, dash}
   const curves = () => {
     const all = [
-      { key: "average", label: "average listener", values: song.average, color: "inherit", dash: "" },
+      { key: "average", label: "average of all", values: song.average, color: "inherit", dash: "" },
       { key: "before", label: "model before", values: song.before, color: "inherit", dash: "2 4" },
     ];
-    song.shown.forEach(({ id, after }, k) => {
-      all.push({ key: `own ${k}`, label: id, values: song.listeners[id], color: COLORS[k], dash: "" });
-      all.push({ key: `after ${k}`, label: `model for ${id}`, values: after, color: COLORS[k], dash: "7 4" });
-    });
+    for (const { id, color } of data.listeners) {
+      const after = gainOf(id)?.after;
+      if (song.listeners[id]) all.push({ key: `own ${id}`, label: `own curve of ${id}`, values: song.listeners[id], color, dash: "" });
+      if (after) all.push({ key: `after ${id}`, label: `model after, for ${id}`, values: after, color, dash: "7 4" });
+    }
     return all;
   };
   const visible = () => curves().filter((curve) => shown.has(curve.key));
@@ -39,13 +40,14 @@ document.addEventListener("DOMContentLoaded", () => {
   const drawLines = () => {
     const names = visible().map((curve) => curve.label).join(", ") || "no curve chosen";
     for (const { name, svg, lines, line } of charts) {
-      svg.setAttribute("aria-label", `${name} over the song: ${names}`);
+      svg.setAttribute("aria-label", `${name} over the song, from −1 to 1: ${names}`);
       lines.replaceChildren(...visible().map(line));
     }
     space.svg.setAttribute("aria-label", `valence to the right, arousal upwards, at this moment: ${names}`);
   };
 
   const box = (key, label) => {
+    if (!curves().some((curve) => curve.key === key)) return "–";
     const input = make("input", { type: "checkbox", "data-curve": key, "aria-label": label });
     input.checked = shown.has(key);
     input.addEventListener("change", () => {
@@ -58,15 +60,19 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   const drawTable = () => {
     const everybody = make("th", { scope: "row" }, "everybody");
-    const rows = song.shown.map(({ id, support, ccc_before: before, ccc_after: after }, k) => {
-      const look = { scope: "row", style: `color: ${COLORS[k]}`, title: `personalized on song ${support}` };
-      const boxes = [box(`own ${k}`, `own curve of ${id}`), box(`after ${k}`, `model personalized for ${id}`)];
-      return [make("th", look, `● ${id}`), ...boxes, before.toFixed(2), after.toFixed(2)];
+    const rows = data.listeners.map(({ id, color, support }) => {
+      const dot = make("span", { class: "dp-key", style: `background: ${color}`, "aria-hidden": "true" });
+      const gain = gainOf(id);
+      const scores = gain ? [gain.ccc_before, gain.ccc_after].map((value) => value.toFixed(2)) : ["–", "–"];
+      return [
+        make("th", { scope: "row" }, dot, ` ${id}`), box(`own ${id}`, `own curve of ${id}`),
+        box(`after ${id}`, `model after, for ${id}`), ...scores, support === song.id ? "this one" : support];
     });
     curvesTable.fill(
-      ["listener", "own curve ━", "model for them ╍", "CCC before", "after"],
-      [[everybody, box("average", "average listener"), box("before", "model before personalization"), "", ""], ...rows]);
+      ["listener", "own curve ━", "model after ╍", "CCC before", "CCC after", "annotated song"],
+      [[everybody, named("average", "average of all ━"), named("before", "model before ┈"), "", "", ""], ...rows]);
   };
+  const named = (key, text) => make("label", {}, box(key, text), ` ${text}`);
 
   const plays = transport("dp-player", (next) => {
     song = next;
@@ -80,12 +86,9 @@ document.addEventListener("DOMContentLoaded", () => {
       : null;
     drawTable();
     drawLines();
-  }, drawMoment);
+  }, drawMoment, { Song: data.songs, "Annotated song: what the model was given of a listener": data.supports });
   for (const { svg } of charts) {
-    svg.addEventListener("click", (event) => {
-      const { left, width } = svg.getBoundingClientRect();
-      plays.seek(((event.clientX - left) / width) * data.seconds);
-    });
+    svg.addEventListener("click", (event) => plays.seek(place(svg, event).right * data.seconds));
   }
 
   root.replaceChildren(

@@ -17,6 +17,7 @@ WHERE = {
     "figure4": "[the attention maps](../notebooks/02_attention_maps.ipynb)",
     "study": "[the study](../notebooks/05_subjective_study.ipynb): its statistics, on simulated answers",
 }
+SEE = "Look for claims whose intervals stay on one side of zero in both panels; a grey one is open."
 
 
 def _where(claim: claims.Claim) -> str:
@@ -99,7 +100,7 @@ def _judged(file: Path, document: Mapping[str, Any], dataset: str, figures: Path
         parts += [
             "Every CCC difference behind a verdict, with its 95 % interval (not corrected). Green is above zero and orange "
             "below with p < 0.05 after Holm's correction within the claim; grey is neither:",
-            markdown.picture(evidence(of_ccc), figures / f"{file.stem}-{file.parent.name}.svg", alt),
+            markdown.picture(evidence(of_ccc), figures / f"{file.stem}-{file.parent.name}.svg", alt, SEE),
         ]
     every = [
         [c["id"], row["better"], row["worse"], UNITS.get(name, name), markdown.difference(cell), p_text(cell)]

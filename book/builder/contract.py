@@ -99,12 +99,14 @@ def _code(number: int, cell: Any) -> Iterator[str]:
         given = {keyword.arg: keyword.value for keyword in call.keywords}
         alt = given.get("alt")
         if function == "show" and (alt is None or (isinstance(alt, ast.Constant) and not str(alt.value).strip())):
-            yield f'cell {number}: a figure has no alternative text; write show(figure, alt="…")'
+            yield f'cell {number}: a figure has no alternative text; write show(figure, alt="…", see="…")'
+        elif function == "show" and "see" not in given:
+            yield f'cell {number}: nothing under a figure says what to see; write show(figure, alt="…", see="…")'
         if function in ("plt.show", "display.Audio", "Audio"):
             yield f"cell {number}: {function}() has no alternative text; use show() or play() of dsaml.plots.style"
     shown = tree.body[-1] if tree.body else None
     if isinstance(shown, ast.Expr) and re.match(r"(plt|figures)\.\w+\(", ast.unparse(shown)):
-        yield f'cell {number}: its last line draws a figure without alternative text; use show(figure, alt="…")'
+        yield f'cell {number}: its last line draws a figure without alternative text; use show(figure, alt="…", see="…")'
 
 
 def problems(path: Path) -> list[str]:

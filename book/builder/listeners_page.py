@@ -60,7 +60,8 @@ def _picture(trait: str, facts: Found, figures: Path) -> str:
         for title, cells in columns
     )
     alt = f"Tenth of the {trait} here against the tenth there, shaded by the number of pairs; rank correlations: {told}"
-    return markdown.picture(tenths(columns), figures / f"trait-{trait}.svg", alt)
+    see = "A dark diagonal means that a listener who is high here is high there; an even grey means that it tells nothing."
+    return markdown.picture(tenths(columns), figures / f"trait-{trait}.svg", alt, see)
 
 
 def _evidence(name: str, found: Found) -> str:

@@ -23,11 +23,11 @@ def save(figure: Figure, file: Path, **settings: Any) -> None:
     pyplot.close(figure)
 
 
-def picture(figure: Figure, file: Path, alt: str) -> str:
-    """Save a figure in a folder beside the page that shows it; the text that puts it there."""
+def picture(figure: Figure, file: Path, alt: str, see: str) -> str:
+    """Save a figure in a folder beside the page that shows it; the text that puts it there, and below it what to ``see``."""
     file.parent.mkdir(parents=True, exist_ok=True)
     save(figure, file, facecolor="white", bbox_inches="tight")
-    return f"```{{image}} {file.parent.name}/{file.name}\n:alt: {alt}\n:width: 100%\n```"
+    return f"```{{image}} {file.parent.name}/{file.name}\n:alt: {alt}\n:width: 100%\n```\n\n*{see}*"
 
 
 def folded(title: str, text: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from book.builder import claims_page, notebooks, pictures, prose, reference
+from book.builder import claims_page, loops, notebooks, pictures, prose, reference, sounds
 from dsaml import address
 from dsaml.errors import DsamlError
 from dsaml.experiment.results import read_result
@@ -145,13 +145,19 @@ def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
     if (results / "player.json").is_file():
         _player(root, extra / "player", results)
 
+    heard = sounds.write(target)
+    if (root / "book/_loops").is_dir():
+        shutil.copytree(root / "book/_loops", extra / "loops")
+        loops.write(extra / "loops")
+
     if all_real(results):
         (target / "book/_banner.md").write_text("```{note}\nComputed on real data.\n```\n", encoding="utf-8")
     runs = reference.choose(results.name, results.parent, root / "dsaml" / "reference", target.parent / "shown")
     values = prose.numbers(runs[0]) | prose.facts(root / "data") | claims_page.words()
     values |= {"in_colab": IN_COLAB[address.PUBLISHED]}
     made = prose.makers(root, runs, target / "book/_figures") | {
-        "reference": lambda name: reference.comparison(results, root / "dsaml" / "reference" / results.name)
+        "player": lambda name: sounds.text(heard),
+        "reference": lambda name: reference.comparison(results, root / "dsaml" / "reference" / results.name),
     }
     prose.fill(target / "book", values, made)
     shutil.copy(root / "_toc.yml", target / "_toc.yml")

@@ -78,7 +78,7 @@ def makers(root: Path, runs: Sequence[Path], figures: Path) -> dict[str, Callabl
     """
     data = root / "data"
     return {
-        "api": lambda name: api_page.text(root / "dsaml"),
+        "api": lambda name: api_page.text(root / "dsaml", name) if name else api_page.listed(root / "dsaml"),
         "claims": lambda name: claims_page.text(name, runs, figures),
         "floors": lambda name: floors_page.text(read_facts(data / "floors.json"), paper_page.read(data)),
         "method": lambda name: method_page.text(name, data),

@@ -21,7 +21,7 @@ from dsaml.experiment.recipes import MAML_ANNOTATOR
 from dsaml.experiment.results import read_result
 from dsaml.experiment.rows import BEFORE, FINE_TUNED
 from dsaml.io import write_bytes_atomically
-from dsaml.plots.style import PALETTE
+from dsaml.plots.style import LISTENER_COLORS, PALETTE
 
 RUN = REFERENCE / "demo"
 PICTURE = Path("book/_static/readme.svg")
@@ -41,7 +41,9 @@ def sentence(run: Path = RUN) -> str:
 
     who = "real" if document["provenance"]["real"] else "simulated"
     does = "predicts" if all(gains[d]["low"] > 0 for d in DIMENSIONS) else "does not surely predict"
-    units = f"{document['protocol']['listeners']} listeners, {document['protocol']['songs']} songs and {numbers['seeds']}"
+    units = (
+        f"{document['protocol']['listeners']} listeners, {document['protocol']['songs']} songs and {numbers['seeds']}"
+    )
     return (
         f"**What came out:** from one annotated song of an unseen {who} listener, the paper's meta-learning {does} the listener's "
         "curves of other songs better than ordinary training fine-tuned on the same song: concordance (CCC) "
@@ -56,7 +58,10 @@ def picture(run: Path = RUN) -> pyplot.Figure:
     d = DIMENSIONS.index(SHOWN)
     lines: list[list[tuple[Any, str, Mapping[str, Any]]]] = [
         [
-            *((song["listeners"][who], f"listener {who}", {"color": PALETTE[k]}) for k, who in enumerate(song["pair"])),
+            *(
+                (song["listeners"][who], f"listener {who}", {"color": LISTENER_COLORS[k]})
+                for k, who in enumerate(song["pair"])
+            ),
             (song["mean"], "average of all", {"color": "black", "ls": "--"}),
         ],
         [

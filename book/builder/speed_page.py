@@ -254,4 +254,5 @@ def text(name: str, data: Path, figures: Path) -> str:
         return make(measured)
     what = ", ".join(curve.replace("_", " ") for curve in measured["curves"])
     alt = f"Small panels of seconds against size on logarithmic axes, for {what}."
-    return f"{make(measured)}\n\n{markdown.picture(growth(measured), figures / 'growth.svg', alt)}"
+    see = "A straight line that rises by one decade in one decade is cost in proportion to size; a flat one costs nothing more."
+    return f"{make(measured)}\n\n{markdown.picture(growth(measured), figures / 'growth.svg', alt, see)}"

@@ -18,6 +18,7 @@ from dsaml.experiment.results import stamp_line
 from dsaml.plots.curves import forest
 
 SLASH = "\u00a0/\u00a0"  # between arousal and valence
+SEE = "Compare each row with the floors among them first, and only then with its neighbours."
 
 
 def paper_cells(published: Mapping[str, Any], row: str, dataset: str) -> str:
@@ -123,7 +124,7 @@ def text(name: str, runs: Sequence[Path], published: Mapping[str, Any], figures:
         )
         alt = "CCC of each row with its 95 % interval, arousal on the left, valence on the right; the table has the numbers."
         picture = figures / f"{name}-{file.stem}-{file.parent.name}.svg"
-        parts.append(markdown.picture(forest(block["rows"]), picture, alt))
+        parts.append(markdown.picture(forest(block["rows"]), picture, alt, SEE))
         parts.append(table(block, published[block["table"]], seeds))
         ours = block["paper_rows"]["Ours"]
         if name == "table4" and document["gap_closed"]:

@@ -25,6 +25,7 @@ from dsaml.learn.training import cross_song_tasks, predict_tasks
 
 TRUTH, MEAN_LABEL = "truth", "mean label"
 STUDY_SONGS = 10  # songs per participant, as in the paper
+STUDY_DIGITS = 3  # of the curves that participants are shown: more than a screen shows
 STUDY_METHODS = {  # the non-meta model stands where the paper has DAMFF
     "Ground truth (mean label)": MEAN_LABEL,
     "DSAML": MAML_ANNOTATOR,
@@ -162,6 +163,6 @@ def study_curves(experiment: Experiment, cases: list[Case]) -> dict[str, Any]:
         if len(songs) < STUDY_SONGS:
             heard = experiment.dataset.oracle.get(case.annotator, {}).get(case.song)
             true = case.curves[TRUTH] if heard is None else heard.values[: experiment.store.steps]
-            shown = {label: rounded(case.curves[name]) for label, name in STUDY_METHODS.items()}
-            songs.append({"song_id": case.song, "truth": rounded(true), "methods": shown})
+            shown = {label: rounded(case.curves[name], STUDY_DIGITS) for label, name in STUDY_METHODS.items()}
+            songs.append({"song_id": case.song, "truth": rounded(true, STUDY_DIGITS), "methods": shown})
     return {"participants": [{"id": who, "songs": songs} for who, songs in people.items()]}

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dsaml.audio.recording import encode, excerpt
+from dsaml.audio.playback import encode_playback
+from dsaml.audio.recording import excerpt
 from dsaml.config import DIMENSIONS
 from dsaml.data.synthetic import corpus as synthetic
 from dsaml.data.synthetic.population import STRESS
@@ -23,8 +24,6 @@ from dsaml.experiment.results import provenance, write_result
 from dsaml.experiment.rows import FINE_TUNED
 from dsaml.experiment.run import Experiment
 from dsaml.experiment.tables import JOBS
-
-CLIP_SECONDS = 20.0  # of the opening figure's song
 
 
 def write_all(experiment: Experiment, payload: Mapping[str, Any], seed: int, results: Path) -> None:
@@ -48,7 +47,7 @@ def write_all(experiment: Experiment, payload: Mapping[str, Any], seed: int, res
         "attention": maps,
         "curves": curves,
         "errors": errors(cases),
-        "player": player.write(experiment, cases, results / "player"),
+        "player": player.write(experiment, cases, results / "player", curves["disagreement"]["pair"]),
         "study_curves": study_curves(experiment, cases),
         "corpus": corpus,
         "numbers": numbers(experiment, payload, corpus) | {"figure4_finding": figure4.finding(maps)},
@@ -108,7 +107,8 @@ def numbers(experiment: Experiment, payload: Mapping[str, Any], corpus: Mapping[
 
 
 def write_clip(experiment: Experiment, song: str, folder: Path) -> None:
-    """The beginning of the opening figure's song (``clip.mp3``)."""
+    """The part of the opening figure's song that the figure shows (``clip.mp3``)."""
     folder.mkdir(parents=True, exist_ok=True)
-    audio = experiment.dataset.songs[song].audio
-    encode(folder / "clip.mp3", *excerpt(audio, experiment.profile.audio.label_start, CLIP_SECONDS))
+    audio, config = experiment.dataset.songs[song].audio, experiment.profile.audio
+    seconds = experiment.store.steps * config.step_seconds
+    encode_playback(folder / "clip.mp3", *excerpt(audio, config.label_start, seconds))

@@ -1,26 +1,31 @@
-"""What the book's player shows and plays: six songs, their listeners, the model before and after personalization for five of them.
+"""What the book's player shows and plays: six songs, five listeners, the model before and after it saw one song of each listener.
 
-Chosen by rules, not by ear: songs at even distances in the order of how much listeners differ; of each song's listeners those at
-five places of the order by what personalization gains, from the most to the least.
+Chosen by rules, not by ear. Listeners: the two of the opening figure, who are farthest apart, then those at three places of the
+order by what personalization gains over all songs. Songs: at even distances in the order of how much listeners differ; the first
+one shown is the steadiest, which can be played to a room.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dsaml.audio.recording import encode, excerpt
+from dsaml.audio.playback import encode_playback, swing
+from dsaml.audio.recording import excerpt
 from dsaml.experiment.cases import MEAN_LABEL, TRUTH, Case
 from dsaml.experiment.recipes import MAML_ANNOTATOR
 from dsaml.experiment.results import rounded
 from dsaml.experiment.rows import BEFORE
 from dsaml.experiment.run import Experiment
+from dsaml.plots.style import LISTENER_COLORS
 
 SONGS = 6
-LISTENERS = (1.0, 0.75, 0.5, 0.25, 0.0)  # places in the order of gains; 1 is the largest
+GAINS = (1.0, 0.5, 0.0)  # places in the order of gains; 1 is the largest
 PEAKS = 600  # of the drawn waveform
+DIGITS = 3  # of curves
 
 
 def peaks(waveform: np.ndarray, count: int = PEAKS) -> list[float]:
@@ -37,40 +42,88 @@ def disagreement(cases: list[Case]) -> dict[str, float]:
     return dict(sorted(spread.items(), key=lambda item: -item[1]))
 
 
-def shown_of(song: str, cases: list[Case]) -> list[dict[str, Any]]:
-    """Listeners at the places of ``LISTENERS``, and the personalized model's curve (60, 2) for them."""
-    rows = []
+def shown_listeners(cases: list[Case], pair: Sequence[str]) -> list[str]:
+    """``pair``, then the listeners at the places ``GAINS`` of the order by mean gain in CCC over their songs, who are not in it."""
+    gains: dict[str, list[float]] = {}
     for case in cases:
-        if case.song == song:
-            _, before, after = case.gain()
+        gains.setdefault(case.annotator, []).append(case.gain()[0])
+    ordered = sorted((who for who in gains if who not in pair), key=lambda who: float(np.mean(gains[who])))
+    places = [round(place * (len(ordered) - 1)) for place in GAINS]
+    return [*pair, *(ordered[place] for place in dict.fromkeys(places) if ordered)]
+
+
+def shown_songs(cases: list[Case], listeners: Sequence[str]) -> list[str]:
+    """``SONGS`` songs at even distances in the order of :func:`disagreement`, of those that are predicted for all ``listeners``."""
+    predicted = {(case.annotator, case.song) for case in cases}
+    common = [song for song in disagreement(cases) if all((who, song) in predicted for who in listeners)]
+    places = np.unique(np.linspace(0, len(common) - 1, SONGS).round().astype(int)) if common else []
+    return [common[place] for place in places]
+
+
+def song_entry(song: str, cases: list[Case], listeners: Sequence[str]) -> dict[str, Any]:
+    """The curves of a song: all listeners' own ones and the average, the model before, and after one song of each of ``listeners``.
+
+    A listener of whom the model saw this very song has no entry in ``shown``.
+    """
+    of_song = {case.annotator: case for case in cases if case.song == song}
+    anybody, shown = next(iter(of_song.values())), []
+    for who in listeners:
+        if who in of_song:
+            _, before, after = of_song[who].gain()
             gain = {"ccc_before": round(before, 3), "ccc_after": round(after, 3)}
-            curve = {"after": rounded(case.curves[MAML_ANNOTATOR], 3)}
-            rows.append({"id": case.annotator, "support": case.support} | gain | curve)
-    rows.sort(key=lambda item: item["ccc_after"] - item["ccc_before"])
-    return [rows[round(place * (len(rows) - 1))] for place in LISTENERS]
+            shown.append({"id": who, "after": rounded(of_song[who].curves[MAML_ANNOTATOR], DIGITS)} | gain)
+    return {
+        "id": song,
+        "average": rounded(anybody.curves[MEAN_LABEL], DIGITS),
+        "before": rounded(anybody.curves[BEFORE], DIGITS),
+        "listeners": {who: rounded(case.curves[TRUTH], DIGITS) for who, case in of_song.items()},
+        "shown": shown,
+    }
 
 
-def write(experiment: Experiment, cases: list[Case], folder: Path) -> dict[str, Any]:
-    """Write the songs' clips into ``folder`` and give what the page's script reads."""
+def write(experiment: Experiment, cases: list[Case], folder: Path, pair: Sequence[str]) -> dict[str, Any]:
+    """Write the clips into ``folder`` and give what the page's script reads.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    cases : list of Case
+        Of all test listeners.
+    folder : Path
+        Made if needed.
+    pair : sequence of str
+        The two listeners who are shown first.
+
+    Returns
+    -------
+    dict
+        ``songs``, the steadiest first and then by how much listeners differ; ``listeners`` (id, color, support); ``supports``, the
+        songs from which the model learned those listeners, with the annotator's own curve; ``seconds``, ``step`` and ``start``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    spread, audio = disagreement(cases), experiment.profile.audio
-    places = np.unique(np.linspace(0, len(spread) - 1, SONGS).round().astype(int))
-    seconds, songs = experiment.store.steps * audio.step_seconds, []
-    for song in np.array(list(spread))[places].tolist():
+    store, audio, listeners = experiment.store, experiment.profile.audio, shown_listeners(cases, pair)
+    seconds, spread = store.steps * audio.step_seconds, disagreement(cases)
+    support = {case.annotator: case.support for case in cases if case.annotator in listeners}
+
+    def entry(song: str) -> dict[str, Any]:
         waveform, rate = excerpt(experiment.dataset.songs[song].audio, audio.label_start, seconds)
-        encode(folder / f"{song}.mp3", waveform, rate)
-        of_song = {case.annotator: case.curves for case in cases if case.song == song}
-        curves = next(iter(of_song.values()))
-        songs.append(
-            {
-                "id": song,
-                "title": f"song {song}: listeners differ by {spread[song]:.2f}",
-                "audio": f"{song}.mp3",
-                "peaks": peaks(waveform),
-                "average": rounded(curves[MEAN_LABEL], 3),
-                "before": rounded(curves[BEFORE], 3),
-                "listeners": {who: rounded(of_one[TRUTH], 3) for who, of_one in of_song.items()},
-                "shown": shown_of(song, cases),
-            }
-        )
-    return {"seconds": seconds, "step": audio.step_seconds, "start": audio.label_start, "songs": songs}
+        encode_playback(folder / f"{song}.mp3", waveform, rate)
+        about = {"audio": f"{song}.mp3", "peaks": peaks(waveform), "swing": round(swing(waveform, rate), 1)}
+        return song_entry(song, cases, listeners) | about
+
+    songs, supports = [], []
+    for song in shown_songs(cases, listeners):
+        songs.append(entry(song) | {"title": f"song {song}: listeners differ by {spread[song]:.2f}"})
+    steadiest = min(songs, key=lambda item: item["swing"], default=None)
+    songs.sort(key=lambda item: item is not steadiest)  # the others keep their order
+    for song in dict.fromkeys(support.values()):
+        people = [who for who in listeners if support[who] == song]
+        one = entry(song) | {"title": f"song {song}, annotated by {' and '.join(people)}"}
+        one["listeners"] |= {who: rounded(store.track(who, song).values[: store.steps], DIGITS) for who in people}
+        supports.append(one)
+    who_is = [
+        {"id": who, "color": color, "support": support[who]}
+        for who, color in zip(listeners, LISTENER_COLORS, strict=False)
+    ]
+    times = {"seconds": seconds, "step": audio.step_seconds, "start": audio.label_start}
+    return times | {"listeners": who_is, "songs": songs, "supports": supports}

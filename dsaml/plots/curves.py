@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dsaml.config import DIMENSIONS
-from dsaml.plots.style import PALETTE, legend_below, panels
+from dsaml.plots.style import LISTENER_COLORS, PALETTE, legend_below, panels
 
 
 def _over_time() -> tuple[Figure, np.ndarray]:
@@ -37,7 +37,9 @@ def disagreement(curves: Mapping[str, Any], only_pair: bool = False) -> Figure:
                 if who not in song["pair"]:
                     axis.plot(times, np.array(values)[:, d], color="0.8", lw=0.8)
         for k, who in enumerate(song["pair"]):
-            axis.plot(times, np.array(song["listeners"][who])[:, d], color=PALETTE[k], lw=2.2, label=f"listener {who}")
+            axis.plot(
+                times, np.array(song["listeners"][who])[:, d], color=LISTENER_COLORS[k], lw=2.2, label=f"listener {who}"
+            )
         axis.plot(times, np.array(song["mean"])[:, d], color="black", lw=2, ls="--", label="average of all listeners")
     legend_below(figure, axes[1])
     return figure
@@ -56,6 +58,8 @@ def before_after(case: Mapping[str, Any], times: Sequence[float], before: str, a
             (after, "after one annotated song", {"color": PALETTE[0], "lw": 2.4}),
         ):
             axis.plot(times, np.array(case["curves"][name])[:, d], label=label, **style)
+    reach = max(np.abs(case["curves"][name]).max() for name in ("truth", before, after))
+    axes[0].set_ylim(-max(1.05, 1.05 * reach), max(1.05, 1.05 * reach))  # a prediction may go beyond the labels' scale
     legend_below(figure, axes[1])
     figure.suptitle(
         f"listener {case['listener']}, song {case['song']} (adapted on song {case['support_song']}): "

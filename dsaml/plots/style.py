@@ -15,11 +15,14 @@ from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dsaml.audio.recording import encode
+from dsaml.audio.playback import encode_playback
 from dsaml.config import DIMENSIONS
 
 PALETTE = sns.color_palette("colorblind")
 DIMENSION_COLORS = {"arousal": PALETTE[3], "valence": PALETTE[0]}
+LISTENER_COLORS = ("#0173b2", "#c8690a", "#02895f", "#b45aa5", "#8a6a4f")
+"""Of single listeners, in the order in which they are shown, on every page: told apart by colour-blind people, and 3 to 1 or more
+against white and against the dark pages."""
 LARGEST_SVG = 400_000  # bytes; a figure of more is shown as PNG
 
 SYNTHETIC = (
@@ -44,8 +47,11 @@ def legend_below(figure: Figure, axis: Axes, columns: int | None = None) -> None
     figure.legend(handles, labels, frameon=False, fontsize=9, **place)
 
 
-def show(figure: Figure, alt: str) -> None:
-    """Display a figure as an image, and close it; ``alt`` says what somebody who does not see it has to know."""
+def show(figure: Figure, alt: str, see: str) -> None:
+    """Display a figure as an image, and close it.
+
+    ``alt`` says what somebody who does not see it has to know; ``see``, one sentence below it, what to look for.
+    """
     content, kind = io.BytesIO(), "svg+xml"
     figure.savefig(content, format="svg", metadata={"Date": None})
     if content.tell() > LARGEST_SVG:
@@ -54,7 +60,8 @@ def show(figure: Figure, alt: str) -> None:
     plt.close(figure)
     data = base64.b64encode(content.getvalue()).decode()
     source = f"data:image/{kind};base64,{data}"
-    display(HTML(f'<img src="{source}" alt="{escape(alt)}" style="max-width: 100%; background: white">'))
+    image = f'<img src="{source}" alt="{escape(alt)}" style="max-width: 100%; background: white">'
+    display(HTML(f'{image}<p class="see">{escape(see)}</p>'))
 
 
 def banner(document: Mapping[str, Any]) -> None:
@@ -67,10 +74,9 @@ def banner(document: Mapping[str, Any]) -> None:
 def play(waveform: np.ndarray, sample_rate: int, label: str) -> None:
     """Show a player for a short mono excerpt (samples,), compressed to MP3 inside the page, which every browser plays.
 
-    Values beyond 1 are scaled down; ``sample_rate`` in Hz; ``label`` says what is heard, for screen readers.
+    What is heard is :func:`dsaml.audio.playback.for_playback`; ``sample_rate`` in Hz; ``label`` names it for screen readers.
     """
     content = io.BytesIO()
-    scaled = waveform / max(1.0, float(np.abs(waveform).max()))
-    encode(content, scaled, sample_rate)
+    encode_playback(content, waveform, sample_rate)
     data = base64.b64encode(content.getvalue()).decode()
     display(HTML(f'<audio controls aria-label="{escape(label)}" src="data:audio/mpeg;base64,{data}"></audio>'))

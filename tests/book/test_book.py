@@ -12,12 +12,13 @@ import pytest
 
 from book.builder import api_page, notebooks, pages
 from book.builder import build as book
-from book.builder.build import Steps, build
+from book.builder.build import Steps, build, toc_pages
 from dsaml.config import DEMO
 from dsaml.errors import DsamlError
 from dsaml.experiment.results import provenance, write_result
 
 PARAMETERS = 'profile = "demo"\nresults = "results/demo"'
+ROOT = Path(__file__).parents[2]
 STAMP = provenance(DEMO, None, seeds=[0], seconds=1.0, real=False)
 
 
@@ -215,20 +216,24 @@ def test_modules_are_found_by_room(tmp_path: Path) -> None:
         file = tmp_path / f"dsaml/{name}.py"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f'"""{docstring}"""\n')
-    lines = api_page.text(tmp_path / "dsaml").splitlines()
-    assert [line for line in lines if line.startswith(("#", ".. "))] == [
-        "## `dsaml`",
-        ".. automodule:: dsaml",
-        "### `dsaml.config`",
-        ".. automodule:: dsaml.config",
-        "## `dsaml.data.checks`",
-        "### `dsaml.data.checks.layouts`",
-        ".. automodule:: dsaml.data.checks.layouts",
-        "## `dsaml.model`",
-        ".. automodule:: dsaml.model",
-        "### `dsaml.model.layers`",
-        ".. automodule:: dsaml.model.layers",
-    ]
+    (tmp_path / "dsaml/cli").mkdir()
+    (tmp_path / "dsaml/cli/main.py").write_text('"""Commands."""\n')
+
+    def lines(room: str) -> list[str]:
+        return [line for line in api_page.text(tmp_path / "dsaml", room).splitlines() if line.startswith(("#", ".. "))]
+
+    assert list(api_page.rooms(tmp_path / "dsaml")) == ["package", "data", "empty", "model"]  # not the machinery
+    assert lines("package") == [".. automodule:: dsaml", "## `dsaml.config`", ".. automodule:: dsaml.config"]
+    assert lines("data") == ["## `dsaml.data.checks.layouts`", ".. automodule:: dsaml.data.checks.layouts"]
+    model = [".. automodule:: dsaml.model", "## `dsaml.model.layers`", ".. automodule:: dsaml.model.layers"]
+    assert lines("model") == model
+    assert "- [`dsaml.model`](api/model.md): The networks." in api_page.listed(tmp_path / "dsaml")
+
+
+def test_every_room_has_a_page_in_the_book() -> None:
+    pages = {file.stem for file in (ROOT / "book/api").glob("*.md")}
+    assert pages == set(api_page.rooms(ROOT / "dsaml"))
+    assert {f"book/api/{room}" for room in pages} <= set(toc_pages(ROOT / "_toc.yml"))
 
 
 def test_failing_cell_is_named_and_kept_and_runs_again(root: Path) -> None:
@@ -295,7 +300,7 @@ def test_torn_ledger_counts_as_nothing_done(root: Path) -> None:
 
 def test_banner_and_modules(root: Path) -> None:
     (root / "book/_banner.md").write_text("Synthetic")
-    (root / "book/api.md").write_text("# API\n\n<!-- api -->\n")
+    (root / "book/api.md").write_text("# API\n\n<!-- api -->\n\n<!-- api: package -->\n")
     counter = Counter()
     build(root=root, steps=counter.steps)
     assert (root / "_build/stage/book/_banner.md").read_text() == "Synthetic"

@@ -89,6 +89,7 @@ BAD: dict[str, tuple[Callable[[Any], None], str]] = {
     "the repository's own code": (add("code", "from book.builder import markdown"), "imports book, which is not installed"),
     "a class": (add("code", "class Model:\n    pass"), "defines a class"),
     "figure without alternative text": (add("code", "show(figures.ranks(curves))"), "no alternative text"),
+    "nothing to see": (add("code", "show(figures.ranks(curves), alt='Ranks.')"), "says what to see"),
     "empty alternative text": (add("code", "show(figures.ranks(curves), alt='')"), "no alternative text"),
     "bare figure": (add("code", "figures.ranks(curves)"), "without alternative text"),
     "image without alternative text": (add("markdown", "![](picture.svg)"), "no alternative text"),

@@ -49,12 +49,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "average": line(-0.2, -0.2),
                 "before": line(0, 0),
                 "listeners": listeners,
-                "shown": [{"id": "low", "support": "x", "ccc_before": 0.1, "ccc_after": 0.2, "after": line(0, 0)}],
+                "shown": [{"id": "low", "ccc_before": 0.1, "ccc_after": 0.2, "after": line(0, 0)}],
             }
         )
+    supports = [
+        songs[0]
+        | {"id": "9", "title": "song 9, annotated by low", "audio": "7.mp3", "shown": [], "average": line(1, -1)}
+    ]
     light = {"origin": "trained on nothing", "noise": [0.2, 0.2], "calibration": [1.0, 0.01]}
     light["songs"] = {song["id"]: {"base": [[0.0, 0.0]] * STEPS, "basis": basis} for song in songs}
-    data = {"seconds": STEPS / 2, "step": 0.5, "start": START, "songs": songs, "light": light}
+    people = [{"id": "low", "color": "#0173b2", "support": "9"}, {"id": "high", "color": "#c8690a", "support": "8"}]
+    data = {
+        "seconds": STEPS / 2,
+        "step": 0.5,
+        "start": START,
+        "listeners": people,
+        "songs": songs,
+        "supports": supports,
+    }
+    data |= {"light": light}
     (root / "player/data.js").write_text(f"window.dsamlPlayer = {json.dumps(data)};")
     blocks = re.findall(r"^```\{raw\} html\n(.*?)^```$", (BOOK / "player.md").read_text(encoding="utf-8"), re.S | re.M)
     (root / "book").mkdir()
@@ -84,6 +97,7 @@ class Reader:
         self.page.goto((folder / "book/player.html").as_uri())
         self.draw = self.page.locator("#dsaml-draw")
         self.pad = self.draw.locator(".dp-pad")
+        self.field = self.pad.locator(".dp-field")
         self.button = self.draw.get_by_role("button", name=re.compile("Play and draw|Stop"))
 
     def now(self) -> float:
@@ -130,11 +144,11 @@ def test_a_drag_on_the_plane_gives_the_expected_curve(browser: Any, folder: Path
     reader.choose("both at once, on the plane")
     reader.pad.scroll_into_view_if_needed()
     session = page.context.new_cdp_session(page)
-    box = reader.pad.bounding_box()
+    box = reader.field.bounding_box()
     begin = {"x": box["width"] * (hand(0)[1] + 1) / 2, "y": box["height"] * (1 - hand(0)[0]) / 2}
-    (reader.pad.tap if touch else reader.pad.click)(position=begin)
+    (reader.field.tap if touch else reader.field.click)(position=begin)
     reader.button.click()
-    box = reader.pad.bounding_box()
+    box = reader.field.bounding_box()
     assert box["y"] > 0 and box["y"] + box["height"] < size["height"]  # button and field are on one screen
 
     def lead(kind: str, seconds: float) -> None:
@@ -201,4 +215,27 @@ def test_a_file_is_opened_or_refused_in_a_sentence(browser: Any, folder: Path, t
     assert reader.saved(tmp_path).tolist() == [[round(-0.8 + k / 60, 4), -0.7] for k in range(STEPS)]
     assert "nearest listener: low" in reader.draw.inner_text()
     assert reader.page.evaluate("document.scrollingElement.scrollWidth") <= 390
+    assert not reader.problems
+
+
+def test_the_player_shows_songs_listeners_and_what_the_model_was_given(browser: Any, folder: Path) -> None:
+    reader = Reader(browser, folder, viewport={"width": 1200, "height": 900})
+    player = reader.page.locator("#dsaml-player")
+    checked = player.locator("[data-curve]:checked").evaluate_all("boxes => boxes.map((box) => box.dataset.curve)")
+    assert checked == ["average", "own low", "own high"]
+    colors = [player.locator(".dp-key").nth(k).evaluate("key => getComputedStyle(key).backgroundColor") for k in (0, 1)]
+    assert player.locator(".dp-plane circle").nth(1).evaluate("dot => getComputedStyle(dot).color") == colors[0]
+    ticks = player.locator(".dp-chart").first.locator(".dp-tick").all_text_contents()
+    assert ticks == ["1", "0", "−1", "0", "5 s"]
+    assert (
+        player.locator("[data-curve='after high']").count() == 0
+    )  # nothing was predicted of it: no control that does nothing
+    player.get_by_label("song 9, annotated by low").check()
+    sync.expect(player.get_by_text("this one")).to_be_visible()
+    assert reader.draw.get_by_label("song 9").count() == 0  # songs to draw are those that the model did not learn from
+    moment = player.get_by_label("moment", exact=True)
+    moment.evaluate("slider => { slider.value = 0; slider.dispatchEvent(new Event('input')); }")
+    dot, plane = player.locator(".dp-plane circle").first.bounding_box(), player.locator(".dp-plane").bounding_box()
+    assert dot["x"] >= plane["x"] and dot["y"] >= plane["y"]  # a dot at an end of both scales is whole
+    assert dot["x"] + dot["width"] <= plane["x"] + plane["width"] and dot["height"] > 5
     assert not reader.problems

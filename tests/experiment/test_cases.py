@@ -57,7 +57,7 @@ def test_curves_errors_and_study_of_listeners_whose_true_curves_nobody_knows(exp
     assert len(cases.errors(found)["by_time"][MAML_MEAN]) == 60
     study = cases.study_curves(experiment, found)
     (first, *_), *_ = (person["songs"] for person in study["participants"])
-    assert np.allclose(first["truth"], found[0].curves[cases.TRUTH], atol=1e-4)  # all that is known of a real listener
+    assert np.allclose(first["truth"], found[0].curves[cases.TRUTH], atol=6e-4)  # all that is known of a real listener
 
 
 def test_the_numbers_of_the_prose_leave_out_what_only_a_simulation_knows(experiment):
