@@ -52,7 +52,8 @@ class Desk:
     kind: str  # of the audio, as a browser calls it
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     saved: Event = field(default_factory=Event)
-    lock: Lock = field(default_factory=Lock)  # one curve at a time
+    lock: Lock = field(default_factory=Lock)  # one curve, from whichever tab comes first
+    points: int | None = None  # of the curve that was written
 
     def keep(self, body: bytes) -> int:
         """Write a curve that was sent, unless it is none; gives its points.
@@ -60,7 +61,7 @@ class Desk:
         Raises
         ------
         DsamlError
-            See :func:`dsaml.listen.curves.read_curve`; or if it is too short, off the scale, or cannot be written.
+            See :func:`dsaml.listen.curves.read_curve`; or if it is too short, off the scale, the second one, or cannot be written.
         """
         with tempfile.TemporaryDirectory() as folder:
             sent = Path(folder) / "curve.csv"
@@ -69,7 +70,10 @@ class Desk:
         if len(curve) < SHORTEST or curve[["arousal", "valence"]].abs().to_numpy().max() > 1:
             raise DsamlError(f"the curve needs {SHORTEST} points or more, each in [-1, 1]")
         with self.lock:
+            if self.points is not None:
+                raise DsamlError("a curve was saved already, and the command has ended; start it again for another one")
             write_curve(self.out, curve)
+            self.points = len(curve)
         return len(curve)
 
 
@@ -128,8 +132,12 @@ class Handler(BaseHTTPRequestHandler):
             points = self.desk.keep(body)
         except DsamlError as error:
             return self._refuse(HTTPStatus.BAD_REQUEST, str(error))
-        self._send(HTTPStatus.OK, f"Saved {points} points in {self.desk.out}; this page can be closed.".encode())
-        self.desk.saved.set()
+        self.close_connection = True
+        said = f"Saved {points} points in {self.desk.out}; this page can be closed."
+        try:
+            self._send(HTTPStatus.OK, said.encode("utf-8", "backslashreplace"), Connection="close")
+        finally:  # it is written, whether or not anybody hears of it
+            self.desk.saved.set()
 
     def _send_song(self) -> None:
         """The whole file, or the range that was asked for: that is how browsers seek."""
@@ -235,4 +243,4 @@ def annotate(song: Path, out: Path, checkpoint: Path, opened: Callable[[str], ob
     finally:
         server.shutdown()
         server.server_close()
-    return len(read_curve(out))
+    return desk.points or 0

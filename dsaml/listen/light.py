@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,15 @@ class LightModel:
         audio = self.profile.audio
         h = self._heard(song, audio if start is None else audio_from(audio, start), steps)
         return self.method.average(h)[0, 0].numpy(), self.method.basis(h)[0, 0].numpy()
+
+    def heard(self, song: Path, steps: int) -> Tensor:
+        """A song as the method sees it, from where the labels of the training data began: (1, 1, T, H)."""
+        return self._heard(song, self.profile.audio, steps)
+
+    def fitted(self, pairs: Sequence[tuple[Tensor, np.ndarray]]) -> Callable[[Tensor], np.ndarray]:
+        """From what was heard (1, 1, T, H) and said (T, 2) to what is predicted of another song that was heard."""
+        state = self._fit([(h, torch.as_tensor(labels, dtype=torch.float32)) for h, labels in pairs])
+        return lambda h: self._curve(state, h)
 
     def save(self, path: str | Path) -> None:
         """Write the model to a ``.safetensors`` file that :func:`dsaml.load` reads: of a personal one only the person.

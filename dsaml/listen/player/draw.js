@@ -78,6 +78,14 @@ document.addEventListener("DOMContentLoaded", () => {
     return `Predicted from song ${names(others())}: ${numbers}. The ${model < average ? "prediction" : "average"} was nearer to you.`;
   };
 
+  // What the build measured on the listeners that are shown here.
+  const gained = () => {
+    if (!data.light.gain) return "";
+    const { own, average, listeners } = data.light.gain, [b, a] = [average, own].map((ccc) => ccc.map((x) => x.toFixed(2)));
+    return ` On the ${listeners} simulated listeners of these songs, whom it has not heard either, one song takes the CCC of the others `
+      + `from ${b[0]} (the average listener's curve) to ${a[0]} in arousal, from ${b[1]} to ${a[1]} in valence.`;
+  };
+
   // --- what is shown --------------------------------------------------------------------------------------------------------------
 
   const showMoment = (now) => {
@@ -151,12 +159,16 @@ document.addEventListener("DOMContentLoaded", () => {
     fill(mine[song.id], MODES[mode].dims, last, here, data.step);
     last = here;
   };
+  const land = () => { // what lies before is not drawn over; a first frame that comes late loses nothing
+    last = null;
+    record(plays.now());
+  };
   const begin = async () => {
     if (plays.now() > data.seconds - data.step) plays.seek(0);
     const before = mine[song.id][Math.min(STEPS - 1, Math.floor(plays.now() / data.step))];
     MODES[mode].dims.forEach((d) => { hand[d] = before[d] ?? hand[d]; }); // a passage is redone from where it was
     drawing = true;
-    last = null;
+    land();
     say(`Drawing ${MODES[mode].label}.`);
     show();
     pad().svg.focus({ preventScroll: true });
@@ -213,7 +225,7 @@ document.addEventListener("DOMContentLoaded", () => {
     if (drawing && !plays.audio.paused) record(now);
     showMoment(now);
   });
-  plays.audio.addEventListener("seeking", () => { last = null; });
+  plays.audio.addEventListener("seeking", () => { if (drawing) land(); });
   plays.audio.addEventListener("pause", finish);
   document.addEventListener("visibilitychange", () => { if (document.hidden && drawing) plays.audio.pause(); }); // no frames there
 
@@ -279,7 +291,7 @@ document.addEventListener("DOMContentLoaded", () => {
     make("p", {}, make("label", { for: peek.id }, peek, " show the other curves before I have drawn")),
     make("div", { class: "dp-buttons" }, button("Save my curve (CSV)", save),
       make("label", { for: file.id }, "Open a curve of this song (CSV) "), file),
-    make("p", { class: "dp-origin" }, data.light ? `The model: ${data.light.origin}.` : ""),
+    make("p", { class: "dp-origin" }, data.light ? `The model: ${data.light.origin}.${gained()}` : ""),
   );
   plays.load(song);
 });
