@@ -35,16 +35,18 @@ class Job:
     files: dict[str, Path]
 
 
-def songs_in(given: Sequence[Path]) -> list[Path]:
+def songs_in(given: Sequence[str]) -> list[Path]:
     """The files that were named, and the songs in the folders that were.
 
     Raises
     ------
     DsamlError
-        If a folder holds none.
+        If a folder holds none, or a name is empty, which a path would take for this folder.
     """
+    if not all(given):
+        raise DsamlError("one of the songs has no name: no such file; name files, or folders of them")
     songs = []
-    for path in given:
+    for path in map(Path, given):
         if not path.is_dir():
             songs.append(path)
             continue
@@ -55,7 +57,7 @@ def songs_in(given: Sequence[Path]) -> list[Path]:
     return songs
 
 
-def planned(given: Sequence[Path], out: Path | None, endings: Sequence[str]) -> list[Job]:
+def planned(given: Sequence[str], out: Path | None, endings: Sequence[str]) -> list[Job]:
     """What is written for whom: ``out`` for one file, in the folder ``out`` for several, here by default.
 
     Raises
@@ -64,7 +66,7 @@ def planned(given: Sequence[Path], out: Path | None, endings: Sequence[str]) -> 
         If two songs would be written to one file.
     """
     songs = songs_in(given)
-    one = len(given) == 1 and not given[0].is_dir() and out is not None
+    one = len(given) == 1 and not Path(given[0]).is_dir() and out is not None
     bases = [out if one and out else (out or Path()) / f"{song.stem}.curve.{endings[0]}" for song in songs]
     twice = next((base for base, count in Counter(bases).items() if count > 1), None)
     if twice:
@@ -76,7 +78,7 @@ def planned(given: Sequence[Path], out: Path | None, endings: Sequence[str]) -> 
 
 @app.command()
 def predict(
-    songs: Annotated[list[Path], typer.Argument(help="MP3, WAV, FLAC or OGG files, or folders of them.")],
+    songs: Annotated[list[str], typer.Argument(metavar="SONG", help="MP3, WAV, FLAC or OGG files, or folders of them.")],
     checkpoint: CheckpointOption = DEMO_MODEL,
     out: Annotated[
         Path | None,
