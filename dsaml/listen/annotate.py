@@ -200,7 +200,7 @@ def drawing_page(song: Path, model: LightModel | None) -> bytes:
     }
     if model:
         data["light"] = for_page(model, {"0": song}, steps, start=0.0)
-    body = f'<h1>{escape(song.name)}</h1><main id="dsaml-draw" class="dp"></main>'
+    body = f'<main><h1>{escape(song.name)}</h1><div id="dsaml-draw" class="dp"></div></main>'
     scripts = ("light.js", "parts.js", "draw.js")
     return front.inline(f"Draw: {song.name}", body, data, scripts).encode("utf-8", "backslashreplace")
 

@@ -144,8 +144,8 @@ def write_page(path: Path, curve: pd.DataFrame, song: Path) -> None:
         "step": STEP_SECONDS,
         "start": start,
         "songs": [{"id": "0", **page}],
-        "notes": [in_words(curve), LEGEND, *_below(curve).splitlines()],
+        "notes": [f"On the whole {in_words(curve)}.", f"{LEGEND}.", *_below(curve).splitlines()],
     }
-    body = f'<h1>{escape(title)}</h1><main id="dsaml-song" class="dp"></main>'
+    body = f'<main><h1>{escape(title)}</h1><div id="dsaml-song" class="dp"></div></main>'
     text = inline(title, body, data, ("light.js", "parts.js", "song.js"), sound=sound.getvalue(), generator=MARK)
     write_bytes_atomically(path, text.encode("utf-8", "backslashreplace"))

@@ -69,6 +69,7 @@ document.addEventListener("DOMContentLoaded", () => {
   // What is to be said when a passage is done.
   const judged = () => {
     const dims = drawn(mine[song.id]), common = dims.filter((d) => others().some(({ id }) => drawn(mine[id]).includes(d)));
+    if (data.save && dims.length === 1) return `Now draw ${charts[1 - dims[0]].name} too: a file needs both.`;
     if (data.save) return dims.length ? "When you are content, save your curve." : "";
     if (!dims.length) return others().length ? "Draw this song too: then you see whether the model had learned your taste." : "";
     if (!known()) return "This build holds no model that could learn from your curve; 'make book' computes one.";
