@@ -27,7 +27,8 @@ from dsaml.listen.curves import COLUMNS, read_curve, write_curve
 from dsaml.listen.light import LightModel
 
 NODE = shutil.which("node")
-LIGHT = Path(__file__).parents[2] / "book/_player/light.js"
+LIGHT = Path(__file__).parents[2] / "dsaml/listen/player/light.js"
+RESULTS = Path(__file__).parents[2] / "results/demo"
 STEPS, START = 24, DEMO.audio.label_start
 in_node = pytest.mark.skipif(NODE is None, reason="node, which runs the page's mathematics here, is not on this machine")
 
@@ -100,6 +101,52 @@ def test_the_page_finds_the_same_listener_as_the_package(
         expected = model.method.predict(own.listener, heard).variance[0, 0].sqrt().numpy()
     assert np.abs(np.array(found["own"]["sd"]) - expected).max() < 1e-4
     assert np.mean(found["own"]["sd"]) < np.mean(found["nobody"]["sd"])
+
+
+PLAYED = """
+    const { light: told, listeners, average } = given, own = [0, 0], plain = [0, 0], people = new Set();
+    let pairs = 0;
+    for (const song of Object.keys(listeners)) for (const [who, curve] of Object.entries(listeners[song])) {
+      const person = light.adapt(told, [{ song: told.songs[song], curve }]);
+      for (const other of Object.keys(listeners)) if (other !== song && who in listeners[other]) {
+        const curve = light.predict(told, person, told.songs[other]).mean, truth = listeners[other][who];
+        [0, 1].forEach((d) => { own[d] += light.ccc(curve, truth, d); plain[d] += light.ccc(average[other], truth, d); });
+        pairs += 1;
+        people.add(who);
+      }
+    }
+    const means = (sums) => sums.map((sum) => sum / pairs);
+    return { own: means(own), average: means(plain), pairs, listeners: people.size };
+"""
+"""Every listener draws one song; the page's code predicts their others."""
+
+
+def played(told: dict[str, Any], listeners: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What the page's code makes of all listeners' curves, one song at a time."""
+    average = {song: np.mean(list(of.values()), 0).tolist() for song, of in listeners.items()}
+    return javascript(PLAYED, light=told, listeners=listeners, average=average)
+
+
+@in_node
+def test_the_page_s_code_gains_what_the_package_says(model: LightModel, songs: dict[str, Path]) -> None:
+    listeners = {song: {f"p{who}": drawn(int(song) + who) for who in range(3)} for song in songs}
+    del listeners["1"]["p2"]
+    figure = page.gain(model, songs, listeners)
+    found = played(page.for_page(model, songs, STEPS), listeners)
+    assert found["pairs"] == figure["pairs"] == 14 and found["listeners"] == figure["listeners"] == 3
+    assert found["own"] == pytest.approx(figure["own"], abs=1e-4)
+    assert found["average"] == pytest.approx(figure["average"], abs=1e-9)
+
+
+@in_node
+@pytest.mark.skipif(not (RESULTS / "light.json").is_file(), reason="results/demo is not there; 'make book' computes it")
+def test_on_the_embedded_listeners_one_song_is_worth_more_than_the_average() -> None:
+    """Unseen listeners of the embedded corpus, played through the page's code: the package's figure, and above the average."""
+    told, player = read_result(RESULTS / "light.json"), read_result(RESULTS / "player.json")
+    found = played(told, {song["id"]: song["listeners"] for song in player["songs"]})
+    assert found["own"] == pytest.approx(told["gain"]["own"], abs=1e-3)
+    assert found["average"] == pytest.approx(told["gain"]["average"], abs=1e-6)
+    assert all(own > average for own, average in zip(found["own"], found["average"], strict=True))
 
 
 @in_node
@@ -216,7 +263,8 @@ def test_the_build_writes_the_terms_of_the_players_songs(
     model: LightModel, songs: dict[str, Path], tmp_path: Path
 ) -> None:
     stamp = provenance(DEMO, None, seeds=[0], seconds=1.0, real=False)
-    player = {"seconds": STEPS / 2, "step": 0.5, "songs": [{"id": "0"}, {"id": "2"}]}
+    shown = [{"id": name, "listeners": {"p": drawn(int(name)), "q": drawn(3)}} for name in ("0", "2")]
+    player = {"seconds": STEPS / 2, "step": 0.5, "songs": shown}
     write_result(tmp_path / "player.json", player, stamp)
     dataset = SimpleNamespace(name="synthetic", real=False, songs={k: Song(k, path, True) for k, path in songs.items()})
     page.write(model, SimpleNamespace(profile=DEMO, dataset=dataset), tmp_path)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 // "Draw your curve": a reader draws what a song makes them feel, sees who feels alike, and the light model learns it in the page.
-// Data: data.js, written by dsaml/experiment/player.py and dsaml/listen/page.py. Mathematics: light.js. Nothing leaves the page.
+// Data: data.js, written by dsaml/experiment/player.py and dsaml/listen/page.py; or dsaml/listen/annotate.py, for one song of one's own,
+// which nobody else has heard. Mathematics: light.js. Nothing leaves the page, unless `save` says where a curve is wanted.
 "use strict";
 document.addEventListener("DOMContentLoaded", () => {
   const root = document.getElementById("dsaml-draw"), data = window.dsamlPlayer;
@@ -49,13 +50,17 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   // Everybody who is shown beside the reader: {label, values, color, dash, sd?}.
   const compared = () => {
-    const list = [{ label: "average listener", values: song.average, color: "inherit", dash: "2 4" }];
-    if (known()) list.push({ label: "model for nobody in particular", values: predicted([]).values, color: "inherit", dash: "9 5" });
+    const list = song.average ? [{ label: "average listener", values: song.average, color: "inherit", dash: "2 4" }] : [];
+    if (known()) {
+      const nobody = { label: "model for nobody in particular", color: "inherit", dash: "9 5" };
+      const { values, sd } = predicted([]);
+      list.push(song.average ? { ...nobody, values } : { ...nobody, values, sd }); // one band is enough
+    }
     if (known() && others().length) {
       list.push({ label: `model for you, from song ${names(others())}`, ...predicted(others()), color: "var(--dp-model)", dash: "14 3" });
     }
     const dims = drawn(mine[song.id]);
-    if (dims.length) {
+    if (dims.length && song.average) {
       const who = nearest(mine[song.id], song.listeners, dims);
       list.push({ label: `nearest listener: ${who}`, values: song.listeners[who], color: "var(--dp-near)", dash: "" });
     }
@@ -64,12 +69,22 @@ document.addEventListener("DOMContentLoaded", () => {
   // What is to be said when a passage is done.
   const judged = () => {
     const dims = drawn(mine[song.id]), common = dims.filter((d) => others().some(({ id }) => drawn(mine[id]).includes(d)));
+    if (data.save && dims.length === 1) return `Now draw ${charts[1 - dims[0]].name} too: a file needs both.`;
+    if (data.save) return dims.length ? "When you are content, save your curve." : "";
     if (!dims.length) return others().length ? "Draw this song too: then you see whether the model had learned your taste." : "";
     if (!known()) return "This build holds no model that could learn from your curve; 'make book' computes one.";
     if (!common.length) return "Now choose another song and draw the same: the model predicts your curve there from this one.";
     const [model, average] = [predicted(others()).values, song.average].map((values) => rmse(mine[song.id], values, common));
     const numbers = `its distance from your curve is ${model.toFixed(2)} (RMSE), that of the average listener ${average.toFixed(2)}`;
     return `Predicted from song ${names(others())}: ${numbers}. The ${model < average ? "prediction" : "average"} was nearer to you.`;
+  };
+
+  // What the build measured on the listeners that are shown here.
+  const gained = () => {
+    if (!data.light.gain) return "";
+    const { own, average, listeners } = data.light.gain, [b, a] = [average, own].map((ccc) => ccc.map((x) => x.toFixed(2)));
+    return ` On the ${listeners} simulated listeners of these songs, whom it has not heard either, one song takes the CCC of the others `
+      + `from ${b[0]} (the average listener's curve) to ${a[0]} in arousal, from ${b[1]} to ${a[1]} in valence.`;
   };
 
   // --- what is shown --------------------------------------------------------------------------------------------------------------
@@ -145,12 +160,16 @@ document.addEventListener("DOMContentLoaded", () => {
     fill(mine[song.id], MODES[mode].dims, last, here, data.step);
     last = here;
   };
+  const land = () => { // what lies before is not drawn over; a first frame that comes late loses nothing
+    last = null;
+    record(plays.now());
+  };
   const begin = async () => {
     if (plays.now() > data.seconds - data.step) plays.seek(0);
     const before = mine[song.id][Math.min(STEPS - 1, Math.floor(plays.now() / data.step))];
     MODES[mode].dims.forEach((d) => { hand[d] = before[d] ?? hand[d]; }); // a passage is redone from where it was
     drawing = true;
-    last = null;
+    land();
     say(`Drawing ${MODES[mode].label}.`);
     show();
     pad().svg.focus({ preventScroll: true });
@@ -206,21 +225,29 @@ document.addEventListener("DOMContentLoaded", () => {
     if (drawing && !plays.audio.paused) record(now);
     showMoment(now);
   });
-  plays.audio.addEventListener("seeking", () => { last = null; });
+  plays.audio.addEventListener("seeking", () => { if (drawing) land(); });
   plays.audio.addEventListener("pause", finish);
   document.addEventListener("visibilitychange", () => { if (document.hidden && drawing) plays.audio.pause(); }); // no frames there
 
   // --- files ----------------------------------------------------------------------------------------------------------------------
 
-  const save = () => {
+  const save = async () => {
     try {
-      const blob = new Blob([toCsv(mine[song.id], data.start, data.step)], { type: "text/csv" });
+      const text = toCsv(mine[song.id], data.start, data.step);
+      if (data.save) {
+        say("Saving…");
+        const answer = await fetch(data.save, { method: "POST", headers: { "Content-Type": "text/csv" }, body: text });
+        const said = await answer.text();
+        say(answer.ok ? said : `Not saved: ${said}.`);
+        return;
+      }
+      const blob = new Blob([text], { type: "text/csv" });
       const link = make("a", { href: URL.createObjectURL(blob), download: `my-curve-of-${song.id}.csv` });
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // some browsers read it later
       say(`Saved ${link.download}.`);
     } catch (error) {
-      say(error.message);
+      say(error instanceof TypeError ? "Not saved: the command that served this page has ended; start it again." : error.message);
     }
   };
   file.addEventListener("change", async () => {
@@ -228,7 +255,7 @@ document.addEventListener("DOMContentLoaded", () => {
     if (!chosen) return;
     try {
       mine[song.id] = fromCsv(await chosen.text(), data.start, data.step, STEPS);
-      say(`Read ${chosen.name} as your curve of song ${song.id}.`);
+      say(`Read ${chosen.name} as your curve of ${data.save ? "this song" : `song ${song.id}`}.`);
     } catch (error) {
       say(`${chosen.name}: ${error.message}`);
     }
@@ -264,7 +291,7 @@ document.addEventListener("DOMContentLoaded", () => {
     make("p", {}, make("label", { for: peek.id }, peek, " show the other curves before I have drawn")),
     make("div", { class: "dp-buttons" }, button("Save my curve (CSV)", save),
       make("label", { for: file.id }, "Open a curve of this song (CSV) "), file),
-    make("p", { class: "dp-origin" }, data.light ? `The model: ${data.light.origin}` : ""),
+    make("p", { class: "dp-origin" }, data.light ? `The model: ${data.light.origin}.${gained()}` : ""),
   );
   plays.load(song);
 });
