@@ -70,7 +70,7 @@ def from_npm(package: str, member: str, cache: Path) -> Path | None:
 
 def _player(root: Path, target: Path, results: Path) -> None:
     """Lay out what the page with the player loads: its script and style, clips, curves, wavesurfer.js."""
-    shutil.copytree(root / "book" / "_player", target)
+    shutil.copytree(root / "dsaml" / "listen" / "player", target)
     shutil.copytree(results / "player", target, dirs_exist_ok=True)
     data = read_result(results / "player.json")
     if (results / "light.json").is_file():  # `reproduce book` computes none

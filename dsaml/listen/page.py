@@ -18,7 +18,7 @@ DIGITS = 5  # of the terms; with them the page is as near to the package as 1e-4
 
 
 def for_page(model: LightModel, songs: Mapping[str, Path], steps: int) -> dict[str, Any]:
-    """What ``book/_player/light.js`` computes with.
+    """What ``dsaml/listen/player/light.js`` computes with.
 
     Parameters
     ----------

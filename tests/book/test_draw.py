@@ -27,7 +27,7 @@ from dsaml.listen.curves import COLUMNS, read_curve, write_curve
 from dsaml.listen.light import LightModel
 
 NODE = shutil.which("node")
-LIGHT = Path(__file__).parents[2] / "book/_player/light.js"
+LIGHT = Path(__file__).parents[2] / "dsaml/listen/player/light.js"
 STEPS, START = 24, DEMO.audio.label_start
 in_node = pytest.mark.skipif(NODE is None, reason="node, which runs the page's mathematics here, is not on this machine")
 

@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine"),
 ]
 BOOK = Path(__file__).parents[2] / "book"
+PLAYER = Path(__file__).parents[2] / "dsaml/listen/player"
 STEPS, START = 12, 15.0
 
 
@@ -34,7 +35,7 @@ def line(arousal: float, valence: float) -> list[list[float]]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page as player.md has it, with two songs of six seconds and a model that knows an offset only."""
     root = tmp_path_factory.mktemp("book")
-    shutil.copytree(BOOK / "_player", root / "player")
+    shutil.copytree(PLAYER, root / "player")
     rng, songs = np.random.default_rng(0), []
     basis = [[[0.0, 0.0, 0.0, 0.0, 1.0]] * 2] * STEPS
     for name in ("7", "8"):

@@ -97,10 +97,10 @@ def test_files_travel_with_the_book(
     (root / "notebooks").mkdir(parents=True)
     (root / "_toc.yml").write_text("root: book/index\n")
     (root / "_config.yml").write_text("title: x\n")
-    source = Path(__file__).parents[2] / "book/_player"
-    (root / "book/_player").mkdir(parents=True)
+    source = Path(__file__).parents[2] / "dsaml/listen/player"
+    (root / "dsaml/listen/player").mkdir(parents=True)
     for file in source.iterdir():
-        (root / "book/_player" / file.name).write_bytes(file.read_bytes())
+        (root / "dsaml/listen/player" / file.name).write_bytes(file.read_bytes())
     pages.stage(root, root / "stage", root / "executed", folder.parent)
     laid_out = root / "stage/_extra/player"
     there = {file.name for file in laid_out.iterdir()}
