@@ -21,10 +21,10 @@ study_app = typer.Typer(
 @study_app.command("template")
 def study_template(out: Annotated[Path, typer.Argument(help="The CSV to write.")], force: ForceOption = False) -> None:
     """Write an example answer sheet."""
-    from dsaml.listen import study
+    from dsaml.study import answers
 
     check_output(out, force=force)  # a sheet that is there may hold answers
-    typer.echo(study.write_template(out))
+    typer.echo(answers.write_template(out))
 
 
 @study_app.command("simulate")
@@ -38,13 +38,13 @@ def study_simulate(
     force: ForceOption = False,
 ) -> None:
     """Simulate answers: every simulated listener ranks the curves by the distance to their own true curve."""
-    from dsaml.listen import study
+    from dsaml.study import answers
 
     check_output(out, inputs=(curves,), force=force)  # a sheet that is there may hold real answers
     if not math.isfinite(noise):
         raise DsamlError(f"--noise {noise}: has to be a finite number")
-    table = study.simulate(study.read_curves(curves), noise, seed)
-    study.write_rankings(out, table)
+    table = answers.simulate(answers.read_curves(curves), noise, seed)
+    answers.write_rankings(out, table)
     typer.echo(f"{out}: SIMULATED answers of {table.participant_id.nunique()} participants")
 
 
@@ -52,18 +52,35 @@ def study_simulate(
 def study_analyse(
     rankings: Annotated[Path, typer.Argument(help="CSV: participant_id, song_id, dimension, method, rank (1 = best).")],
     out: Annotated[Path | None, typer.Option("--json", help="Also write every statistic to this file.")] = None,
+    participants: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--next",
+            help="Participants of a next study, for its power; can be repeated. By default as many.",
+            min=3,
+            max=1000,
+        ),
+    ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Mean ranks with intervals, Friedman, paired t-tests with stars, Wilcoxon-Holm, effect sizes."""
+    """Mean ranks with intervals, Friedman, paired t-tests with stars, Wilcoxon-Holm, effect sizes.
+
+    Beside them a mixed model of participants and songs, the power of a next study by simulation from these answers, and, where
+    study export wrote the order of songs and curves, its effects.
+    """
     from dsaml.io import write_json
-    from dsaml.listen import study
+    from dsaml.study import analysis, effects
+    from dsaml.study.answers import read_rankings
 
     if out:
         check_output(out, holds_json("participants", *DIMENSIONS), (rankings,), force=force)
-    analysis = study.analyse(study.read_rankings(rankings))
+    answers = read_rankings(rankings)
+    found = analysis.analyse(answers)
+    mixed, order = effects.mixed_model(answers), effects.order_effects(answers)
+    power = {n: effects.simulated_power(answers, n) for n in participants or [found["participants"]]}
     if out:
-        write_json(out, analysis)
-    for table in study.tables(analysis):
+        write_json(out, effects.without_nan(found | {"mixed_model": mixed, "order": order, "power": power}))
+    for table in (*analysis.tables(found), *effects.tables(mixed, order, power)):
         console.print(table)
 
 
@@ -74,12 +91,12 @@ def study_power(
     participants: Annotated[int, typer.Option("--participants", help="How many take part.", min=3, max=1_000_000)] = 22,
 ) -> None:
     """Power of the paired t-test, and the smallest difference found in four of five studies."""
-    from dsaml.listen import study
+    from dsaml.study import analysis
 
     if not (math.isfinite(difference) and math.isfinite(spread)):
         raise DsamlError(f"--difference {difference}, --spread {spread}: both have to be finite numbers")
-    power = study.power_curve(difference, spread, [participants])[participants]
-    smallest = study.detectable_difference(spread, participants)
+    power = analysis.power_curve(difference, spread, [participants])[participants]
+    smallest = analysis.detectable_difference(spread, participants)
     typer.echo(
         f"{participants} participants: power {power:.2f}; smallest difference found with power 0.8: {smallest:.2f} ranks"
     )
