@@ -1,21 +1,96 @@
-"""Commands for the subjective study."""
+"""Commands for the listening study: designed, served, exported; collected; analysed and rehearsed."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from dsaml.cli.common import SEEDS, ForceOption, console
-from dsaml.cli.outputs import check_output, holds_json
+from dsaml.cli.common import DEMO_MODEL, SEEDS, CacheOption, DatasetOption, ForceOption, console
+from dsaml.cli.outputs import check_folder, check_output, holds_json
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
 
 study_app = typer.Typer(
-    no_args_is_help=True, help="The subjective study: answer sheets, statistics of rankings, rehearsal."
+    no_args_is_help=True, help="The listening study: run it, with participants or a class; statistics of rankings, rehearsal."
 )
+FolderArgument = Annotated[Path, typer.Argument(help="The study's folder: design, audio, answers.")]
+
+
+@study_app.command("new")
+def study_new(
+    folder: FolderArgument,
+    kind: Annotated[
+        Literal["study", "class"],
+        typer.Option("--kind", help="study: adjust one song, rank four curves of others. class: all draw one song."),
+    ] = "study",
+    dataset: DatasetOption = "synthetic",
+    root: Annotated[
+        Path | None, typer.Option("--root", help="The data set's own folder; the embedded corpus needs none.")
+    ] = None,
+    checkpoint: Annotated[
+        Path, typer.Option("--checkpoint", help="The model that is personalized: one of train --model low-rank.")
+    ] = DEMO_MODEL,
+    fourth: Annotated[
+        Path | None,
+        typer.Option("--fourth", help="A model whose curve is the fourth; by default the first, shifted to one's mean."),
+    ] = None,
+    songs: Annotated[int, typer.Option("--songs", help="Songs to rank, beside the one to adjust.", min=1, max=50)] = 10,
+    named: Annotated[
+        list[str] | None, typer.Option("--song", help="A song by its id, the one to draw first. Others by chance.")
+    ] = None,
+    participants: Annotated[int, typer.Option("--participants", help="Links, or seats in a class.", min=1, max=500)] = 22,
+    seconds: Annotated[float, typer.Option("--seconds", help="Of each song, from where its labels begin.", min=5, max=120)] = 30.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of songs and of blinded orders.", **SEEDS)] = 0,
+    cache: CacheOption = Path("cache"),
+) -> None:
+    """Design a study into a new folder: songs, curves, participants, orders."""
+    from dsaml.study import design
+
+    check_folder(folder)
+    count = 1 if kind == "class" else songs
+    wanted = design.Wanted(
+        kind, dataset, root, checkpoint, fourth, count, tuple(named or ()), participants, seconds, seed, cache
+    )
+    made = design.new(folder, wanted)
+    typer.echo(f"{folder}: {len(made.songs)} songs, {participants} participants; the model: {made.origin}")
+    typer.echo(f"next: python -m dsaml study serve {folder}")
+
+
+@study_app.command("serve")
+def study_serve(
+    folder: FolderArgument,
+    host: Annotated[
+        str, typer.Option("--host", help="127.0.0.1: this machine alone. 0.0.0.0: everybody in the network, unencrypted.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="0: any that is free.", min=0, max=65_535)] = 8000,
+) -> None:
+    """Serve a study until Ctrl-C; started again, everybody goes on where they were."""
+    from dsaml.study.server import serve
+
+    def announce(own: str, experimenter: str, join: str | None = None) -> None:
+        typer.echo(f"serving {folder} at {own}")
+        if join:
+            typer.echo(f"to join: {join}")
+        typer.echo(f"for you alone: {experimenter}")
+
+    serve(folder, host, port, announce)
+
+
+@study_app.command("export")
+def study_export(
+    folder: FolderArgument,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write into; FOLDER/export by default.")] = None,
+) -> None:
+    """Write the answers: rankings.csv for analyse, curves for personalize and collect, participants.csv."""
+    from dsaml.study.export import export
+
+    target = out or folder / "export"
+    check_folder(target)
+    for path in export(folder, target):
+        typer.echo(path)
 
 
 @study_app.command("template")

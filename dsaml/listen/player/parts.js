@@ -113,6 +113,7 @@ globalThis.dsamlParts = (() => {
       moment();
     };
     const songs = make("fieldset", { class: "dp-choice" }, make("legend", {}, "Song"));
+    songs.hidden = SONGS.length < 2;
     SONGS.forEach((item, k) => {
       const input = make("input", { type: "radio", name: `${id}-song`, value: item.id });
       input.checked = k === 0;
