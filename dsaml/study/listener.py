@@ -1,4 +1,4 @@
-"""One participant in closed form, from what a design holds of its songs: the mathematics of :mod:`dsaml.arena.low_rank` in NumPy."""
+"""One participant in closed form, from what a design holds of songs: the mathematics of :mod:`dsaml.arena.low_rank` in NumPy."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -103,7 +102,7 @@ def _draw(answer: Mapping[str, Any], design: Design) -> dict[str, Any]:
 def _on_scale(value: Any) -> bool:
     if value is None:
         return True
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and abs(value) <= 1
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1
 
 
 def _rank(answer: Mapping[str, Any], design: Design) -> dict[str, Any]:

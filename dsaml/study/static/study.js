@@ -30,6 +30,7 @@ document.addEventListener("DOMContentLoaded", () => {
         reply = await fetch(`${link}/answers/${step}`, { method: "POST", headers, body, signal: AbortSignal.timeout(10_000) });
       } catch { /* no server, no network */ }
       if (reply && reply.status < 500 && ![408, 429].includes(reply.status)) {
+        const text = await reply.text().catch(() => "");
         if (reply.ok || reply.status === 409) { // there, or the study has gone on in another tab
           ["sent", "draft"].forEach((name) => keep(name, null));
           location.reload();
@@ -37,8 +38,7 @@ document.addEventListener("DOMContentLoaded", () => {
         }
         keep("sent", null);
         button.disabled = false;
-        const text = await reply.text();
-        say(`${text[0].toUpperCase()}${text.slice(1)}.`);
+        say(`${text.charAt(0).toUpperCase()}${text.slice(1)}.`);
         return;
       }
       say("The server does not answer. Your answer is kept here and sent again.");
