@@ -126,6 +126,17 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
+def read_header(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file, its digest among them, unchecked; empty where there is no such file (a pipe is none)."""
+    if not path.is_file():
+        return {}
+    try:
+        with safe_open(path, framework="pt") as stored:
+            return dict(stored.metadata() or {})
+    except (SafetensorError, OSError):
+        return {}
+
+
 def seal(content: bytes) -> bytes:
     """Content of any kind under a first line with its digest."""
     return _SEAL + hashlib.sha256(content).hexdigest().encode() + b"\n" + content

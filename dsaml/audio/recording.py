@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +22,7 @@ SECONDS_IN_MEMORY = 900  # a longer recording is decoded again where it is neede
 IN_MEMORY = SECONDS_IN_MEMORY * 44_100  # samples, 160 MB; and so is one that has more
 LOOK_BACK = 120  # s of a long recording that stay in memory before the part that was asked for last
 BLOCK = 1 << 18  # values decoded at once
+NEEDS_FFMPEG = {".m4a", ".m4b", ".mp4", ".aac", ".wma"}  # AAC and the like, which libsndfile does not decode
 
 
 class Stream(sf.SoundFile):
@@ -90,9 +92,11 @@ class Recording:
                         blocks.clear()
         except (sf.LibsndfileError, RuntimeError) as error:
             said = str(error).replace("\n", " ")
-            raise DsamlError(
-                f"{self.path}: cannot be decoded ({said}); replace the file or convert it to WAV"
-            ) from error
+            if self.path.suffix.lower() in NEEDS_FFMPEG:
+                advice = f"this kind needs ffmpeg: ffmpeg -i {shlex.quote(self.path.name)} {shlex.quote(self.path.stem)}.wav"
+            else:
+                advice = "replace the file or convert it to WAV"
+            raise DsamlError(f"{self.path}: cannot be decoded ({said}); {advice}") from error
         if not self._length:
             raise DsamlError(f"{self.path}: holds no audio samples; replace the file")
         if announced - self._length > self.rate and self._counts_its_frames():

@@ -90,4 +90,11 @@ def log_mel(slices: Tensor, config: AudioConfig = AudioConfig()) -> Tensor:
 
 def log_mel_slices(waveform: Waveform, config: AudioConfig = AudioConfig(), steps: int | None = None) -> Tensor:
     """Slices of :func:`cut_slices` through :func:`log_mel`: (samples,) -> (T, time, mel)."""
-    return torch.cat([log_mel(part, config) for part in _minutes(waveform, steps, config)])
+    return torch.cat(list(log_mel_minutes(waveform, config, steps)))
+
+
+def log_mel_minutes(
+    waveform: Waveform, config: AudioConfig = AudioConfig(), steps: int | None = None
+) -> Iterator[Tensor]:
+    """The slices of :func:`log_mel_slices`, a minute at a time: of a song of hours only one is in memory."""
+    return (log_mel(part, config) for part in _minutes(waveform, steps, config))

@@ -1,4 +1,4 @@
-"""Commands for models: train, evaluate, predict, personalize, reproduce, parameters, grid, import-released."""
+"""Commands for models: train, evaluate, reproduce, parameters, grid, import-released."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 import typer
 
 from dsaml.cli.common import (
-    DEMO_MODEL,
     SEEDS,
     AcceptOption,
     CacheOption,
@@ -28,7 +27,7 @@ from dsaml.cli.common import (
     chosen_profile,
     console,
 )
-from dsaml.cli.outputs import check_folder, check_output, check_results, holds_model, holds_prediction, holds_result
+from dsaml.cli.outputs import check_folder, check_output, check_results, holds_model, holds_result
 from dsaml.errors import DsamlError
 
 app = typer.Typer()
@@ -122,78 +121,6 @@ def evaluate(
     done = workflow.evaluate(checkpoint, dataset, root, out, cache, imagebind, protocol, released_windows, where)
     console.print(workflow.terminal_table(done, f"{checkpoint.stem}, {protocol}"))
     typer.echo(out)
-
-
-@app.command()
-def predict(
-    song: Annotated[Path, typer.Argument(help="MP3, WAV, FLAC or OGG.")],
-    checkpoint: CheckpointOption = DEMO_MODEL,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="CSV: time_s (s), arousal, valence, every 0.5 s; SONG.curve.csv here by default."),
-    ] = None,
-    start: Annotated[float, typer.Option("--start", help="First predicted second.")] = 0.0,
-    imagebind: ImagebindOption = None,
-    device: DeviceOption = "auto",
-    force: ForceOption = False,
-) -> None:
-    """Predict the arousal and valence of a song at 2 Hz, by default with the model that make book leaves.
-
-    Both are in [-1, 1]: arousal from calm to excited, valence from unpleasant to pleasant.
-    """
-    from dsaml.listen.curves import in_words, write_curve
-    from dsaml.listen.personal import load, origin
-    from dsaml.runtime.devices import choose_device
-
-    out = out or Path(f"{song.stem}.curve.csv")
-    check_output(out, holds_prediction, (song, checkpoint, imagebind), force=force)
-    model = load(checkpoint, imagebind, choose_device(device))
-    curve = model.predict(song, start)
-    write_curve(out, curve)
-    typer.echo(f"{out}: {len(curve)} steps; on the whole {in_words(curve)}")
-    typer.echo(origin(model.about))
-
-
-@app.command()
-def personalize(
-    songs: Annotated[list[Path], typer.Option("--song", help="A song that the person annotated; can be repeated.")],
-    curves: Annotated[
-        list[Path],
-        typer.Option("--curve", help="CSV: time_s (s), arousal, valence in [-1, 1]; any rate. One for each --song."),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="The personal model (.safetensors).")],
-    checkpoint: CheckpointOption = DEMO_MODEL,
-    largest_gap: Annotated[
-        float, typer.Option("--largest-gap", help="Between two points of the curve, s.", min=0.5)
-    ] = 2.0,
-    imagebind: ImagebindOption = None,
-    device: DeviceOption = "auto",
-    force: ForceOption = False,
-) -> None:
-    """Make a model one's own from one or several annotated songs; then use it with predict.
-
-    By default the model that make book leaves, whose listener is found in closed form. A model of train --mode pdmer takes the
-    gradient steps of MAML.
-    """
-    from dsaml.listen.personal import load, origin
-    from dsaml.runtime.devices import choose_device
-
-    check_output(out, holds_model, (*songs, *curves, checkpoint, imagebind), force=force)
-    own = load(checkpoint, imagebind, choose_device(device)).personalize(songs, curves, largest_gap)
-    own.save(out)
-    done = own.about
-    what = "this song" if len(songs) == 1 else f"these {len(songs)} songs"
-    typer.echo(f"{out}: {done['steps']} steps; RMSE on {what} {done['before']:.3f} before, {done['after']:.3f} after")
-    if left := done.get("left_out"):
-        best = min(left, key=lambda name: left[name])
-        typer.echo(
-            f"on a song that was left out: RMSE {left['personal']:.3f} personal, {left['nobody']:.3f} for nobody in particular, "
-            f"{left['shift']:.3f} for that one shifted by your mean; "
-            + ("the personal model is the best of the three" if best == "personal" else f"'{best}' serves you better")
-        )
-    else:
-        typer.echo("how well it does on other songs one song cannot tell; with two or more it is measured")
-    typer.echo(origin(done))
 
 
 @app.command()

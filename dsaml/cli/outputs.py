@@ -12,7 +12,10 @@ from pathlib import Path
 from dsaml.errors import DsamlError, check_replaceable
 
 Kind = Callable[[Path], bool]
-_CURVE = re.compile(r"time_s,arousal,valence\n(\d+\.\d{4},-?\d+\.\d{4},-?\d+\.\d{4}\n)+")  # as predict writes one
+_CURVE = re.compile(  # as predict writes one; a person's curve names no model
+    r"time_s,arousal,valence(,arousal_sd,valence_sd)?,quadrant,model\n(\d+\.\d{4}(,-?\d+\.\d{4}){2,4},[a-z ]+,[^,\n]+\n)+"
+)
+_STARTS = 8192  # bytes of a file in which a mark stands
 
 
 def check_output(
@@ -85,8 +88,9 @@ def check_results(folder: Path) -> None:
 
 
 def holds_model(path: Path) -> bool:
-    """Whether a file is a model of :mod:`dsaml.experiment.model_files`, by its header."""
-    return {"profile", "about"} <= set(safetensors_metadata(path))
+    """Whether a file is a model, personal or nobody's, by its header."""
+    header = set(safetensors_metadata(path))
+    return "about" in header and not header.isdisjoint(("profile", "base_sha256"))
 
 
 def safetensors_metadata(path: Path) -> dict[str, str]:
@@ -117,8 +121,21 @@ holds_result = holds_json("provenance")
 
 
 def holds_prediction(path: Path) -> bool:
-    """Whether a file is a curve that ``predict`` wrote: by its header, and by four decimals everywhere."""
+    """Whether a file is a table that ``predict`` wrote: by its header, and by what stands in every line."""
     try:
         return _CURVE.fullmatch(path.read_text(encoding="utf-8")) is not None
     except (OSError, ValueError):
         return False
+
+
+def holds_mark(mark: str) -> Kind:
+    """Whether a file says near its start what wrote it."""
+
+    def own(path: Path) -> bool:
+        try:
+            with path.open("rb") as stream:
+                return mark.encode() in stream.read(_STARTS)
+        except OSError:
+            return False
+
+    return own

@@ -80,16 +80,6 @@ def load_model(path: str | Path) -> tuple[DSAML, Profile, dict[str, Any]]:
     return model.eval(), profile, about
 
 
-def model_kind(path: str | Path) -> str:
-    """What kind of model a file says that it holds, in its header; "" of DSAML, and of a file that cannot be read."""
-    if not Path(path).is_file():  # a pipe would be waited for
-        return ""
-    try:
-        return read_tensors(Path(path))[1].get("kind", "")
-    except (OSError, ValueError):
-        return ""
-
-
 def read_profile(fields: Any) -> Profile:
     """A :class:`Profile` from the JSON of one.
 

@@ -7,24 +7,34 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dsaml.audio.slices import slice_times
-from dsaml.config import CLIP_STEPS, STEP_SECONDS, AudioConfig
+from dsaml.config import STEP_SECONDS, AudioConfig
 from dsaml.errors import DsamlError, require_file
 from dsaml.io import write_bytes_atomically
+from dsaml.listen.familiar import USUAL
 
 Paths = str | Path | Sequence[str | Path]
 """One path, or several."""
 COLUMNS = ("time_s", "arousal", "valence")
+SPREADS = ("arousal_sd", "valence_sd")
+"""Columns of the standard deviation of one person's label around the predicted one."""
+SCALE = {"arousal": "-1 calm, +1 excited", "valence": "-1 unpleasant, +1 pleasant"}
+LEGEND = (
+    f"arousal: {SCALE['arousal']}; valence: {SCALE['valence']}; 0 is the middle of the scale, not of a song, so a calm song "
+    "may stay below it throughout; sd and ±: one standard deviation"
+)
+"""What everybody asks about the numbers."""
 SHORTEST = 10  # steps; a curve below 5 s says too little about a person
 LARGEST_GAP = 2.0  # s between two points of a curve
 
 
 def write_curve(path: Path, curve: pd.DataFrame) -> None:
-    """Write a curve as CSV with the columns ``time_s, arousal, valence``."""
+    """Write one listener's curve, a table as :func:`read_curve` gives it."""
     write_bytes_atomically(path, curve.to_csv(index=False, float_format="%.4f").encode())
 
 
@@ -81,8 +91,10 @@ def read_curve(path: Path, largest_gap: float = LARGEST_GAP) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def labels_of(path: Path, audio: AudioConfig, largest_gap: float = LARGEST_GAP) -> tuple[AudioConfig, np.ndarray]:
-    """A curve as labels: audio settings that begin where it does, and its values at 2 Hz, (steps, 2), a clip's length at most.
+def labels_of(
+    path: Path, audio: AudioConfig, largest_gap: float = LARGEST_GAP, most: int | None = None
+) -> tuple[AudioConfig, np.ndarray]:
+    """A curve as labels: audio settings that begin where it does, and its values at 2 Hz, (steps, 2), the first ``most`` at most.
 
     Raises
     ------
@@ -94,11 +106,11 @@ def labels_of(path: Path, audio: AudioConfig, largest_gap: float = LARGEST_GAP) 
         raise DsamlError(f"{path}: values reach beyond [-1, 1]; rescale them (from 1-9: (value - 5) / 4)")
     first, last = curve.time_s.iloc[0], curve.time_s.iloc[-1]
     audio = dataclasses.replace(audio, label_start=float(first))
-    steps = min(CLIP_STEPS, int((last - first) / audio.step_seconds) + 1)
+    steps = int((last - first) / audio.step_seconds) + 1
     if steps < SHORTEST:
         shortest = SHORTEST * audio.step_seconds
         raise DsamlError(f"{path}: covers {last - first:.1f} s; annotate at least {shortest:.0f} s")
-    times = slice_times(steps, audio)
+    times = slice_times(min(steps, most or steps), audio)
     return audio, np.stack([np.interp(times, curve.time_s, curve[name]) for name in COLUMNS[1:]], 1)
 
 
@@ -130,9 +142,20 @@ def audio_from(audio: AudioConfig, start: float) -> AudioConfig:
     return dataclasses.replace(audio, label_start=start)
 
 
-def as_curve(values: np.ndarray, audio: AudioConfig) -> pd.DataFrame:
-    """Predicted values (T, 2) with their times: ``time_s, arousal, valence``."""
-    return pd.DataFrame(np.column_stack((slice_times(len(values), audio), values)), columns=list(COLUMNS))
+def as_curve(values: np.ndarray, audio: AudioConfig, sd: np.ndarray | None = None, **about: Any) -> pd.DataFrame:
+    """Predicted values (T, 2) over time, with their standard deviations (T, 2) where the model knows them.
+
+    Returns
+    -------
+    DataFrame
+        Index ``time_s`` (s from the song's start); columns ``arousal, valence``, and ``arousal_sd, valence_sd`` with ``sd``.
+        What else is known of it stands in ``attrs``.
+    """
+    times = pd.Index(slice_times(len(values), audio), name=COLUMNS[0])
+    names = [*COLUMNS[1:], *(SPREADS if sd is not None else ())]
+    curve = pd.DataFrame(values if sd is None else np.concatenate((values, sd), 1), times, names)
+    curve.attrs = about
+    return curve
 
 
 def require_numbers(values: np.ndarray, model: str, song: str | Path) -> None:
@@ -147,8 +170,27 @@ def require_numbers(values: np.ndarray, model: str, song: str | Path) -> None:
         raise DsamlError(f"{model}: gives values for {song} that are no numbers; use another model")
 
 
+def quadrant(arousal: float, valence: float) -> str:
+    """A point of the plane in words."""
+    return f"{'pleasant' if valence >= 0 else 'unpleasant'} and {'excited' if arousal >= 0 else 'calm'}"
+
+
 def in_words(curve: pd.DataFrame) -> str:
-    """The quadrant of a curve's mean in words, with the numbers."""
-    arousal, valence = float(curve.arousal.mean()), float(curve.valence.mean())
-    words = f"{'pleasant' if valence >= 0 else 'unpleasant'} and {'excited' if arousal >= 0 else 'calm'}"
-    return f"{words} (arousal {arousal:+.2f}, valence {valence:+.2f})"
+    """The quadrant of a curve's mean, with the numbers, and how unsure the model is of a single one."""
+    means = curve.mean()
+    numbers = [
+        f"{name} {means[name]:+.2f}" + (f" ± {means[spread]:.2f}" if spread in means else "")
+        for name, spread in zip(COLUMNS[1:], SPREADS, strict=True)
+    ]
+    return f"{quadrant(means.arousal, means.valence)} ({', '.join(numbers)})"
+
+
+def warning(curve: pd.DataFrame) -> str | None:
+    """What is to be said where a song is unlike the training songs; None where it is not, or nobody knows."""
+    distance, limit = curve.attrs.get("distance"), curve.attrs.get("usual_distance")
+    if distance is None or distance <= limit:
+        return None
+    return (
+        f"{curve.attrs['song']}: unlike anything in the training data (distance {distance:.2f} from the nearest training song; "
+        f"{USUAL:.0%} of those are within {limit:.2f} of another one), so the numbers say little"
+    )

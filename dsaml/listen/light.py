@@ -21,7 +21,7 @@ from dsaml.arena.inputs import slice_statistics
 from dsaml.arena.low_rank import LowRank
 from dsaml.arena.uncertainty import calibrate
 from dsaml.audio.recording import load_waveform
-from dsaml.audio.slices import log_mel_slices
+from dsaml.audio.slices import log_mel_minutes
 from dsaml.config import AudioConfig, Profile
 from dsaml.errors import DsamlError, require_file
 from dsaml.experiment.arena import SMALL, VALIDATION_SUPPORTS, Arena
@@ -29,9 +29,12 @@ from dsaml.experiment.model_files import read_profile, read_settings
 from dsaml.experiment.prepare import check_data, prepare
 from dsaml.experiment.results import provenance
 from dsaml.experiment.run import Experiment
-from dsaml.io import pack_tensors, read_tensors, write_bytes_atomically
+from dsaml.io import KEY, pack_tensors, read_header, read_tensors, write_bytes_atomically
 from dsaml.learn.training import cross_song_tasks
 from dsaml.listen.curves import LARGEST_GAP, Paths, as_curve, audio_from, labels_of, paired, require_numbers
+from dsaml.listen.familiar import Familiar
+from dsaml.listen.origin import trained_on
+from dsaml.listen.own_file import Base, write_own
 from dsaml.model.weights import load_weights
 
 KIND = "low-rank"
@@ -49,14 +52,23 @@ class LightModel:
     about: dict[str, Any]  # where it comes from, or whom it is personalized for
     name: str  # of its file, for messages
     listener: State | None = None  # what is kept of the person; None: nobody in particular
+    familiar: Familiar | None = None  # what the training songs sounded like, where that is known
+    file: Base | None = None  # where it was read from, or the model that it is personal to
 
     def predict(self, song: str | Path, start: float = 0.0) -> pd.DataFrame:
-        """Arousal and valence of an audio file at 2 Hz; parameters, result and errors as in ``LoadedModel.predict``."""
+        """Arousal and valence of an audio file at 2 Hz; parameters, result and errors as in ``LoadedModel.predict``.
+
+        Beside each value stands its standard deviation, and in ``attrs`` the song's ``distance`` from the nearest training song and
+        the ``usual_distance`` among those (:class:`dsaml.listen.familiar.Familiar`).
+        """
         audio = audio_from(self.profile.audio, start)
-        h = self._heard(Path(song), audio, None)
-        curve = self._curve(self.listener, h)
-        require_numbers(curve, self.name, song)
-        return as_curve(curve, audio)
+        x = self._inputs(Path(song), audio, None)
+        values, sd = self._curve(self.listener, h := self._encoded(x)), self._spread(self.listener, h)
+        require_numbers(np.concatenate((values, sd)), self.name, song)
+        about: dict[str, Any] = {"song": Path(song).name, "model": trained_on(self.about)}
+        if self.familiar:
+            about |= {"distance": self.familiar.distance(x), "usual_distance": float(self.familiar.limit)}
+        return as_curve(values, audio, sd, **about)
 
     def personalize(
         self,
@@ -99,23 +111,32 @@ class LightModel:
         about |= {"before": before, "after": after}
         if len(pairs) > 1:
             about["left_out"] = self._left_out(pairs)
-        return dataclasses.replace(self, about=about, listener=own)
+        return self.of(own, about)
 
     @torch.no_grad()
-    def terms(self, song: Path, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    def terms(self, song: Path, steps: int, start: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         """What a listener's curve of a song is made of, ``tanh(base + basis w)``: base (T, 2) and basis (T, 2, RANK + 1).
 
-        T is ``steps``, from where the labels of the training data began.
+        T is ``steps``, from ``start`` (s) on, by default from where the labels of the training data began.
         """
-        h = self._heard(song, self.profile.audio, steps)
+        audio = self.profile.audio
+        h = self._heard(song, audio if start is None else audio_from(audio, start), steps)
         return self.method.average(h)[0, 0].numpy(), self.method.basis(h)[0, 0].numpy()
 
     def save(self, path: str | Path) -> None:
-        """Write the model to a ``.safetensors`` file that :func:`dsaml.load` reads."""
-        tensors = {f"method.{name}": tensor for name, tensor in self.method.state_dict().items()}
-        tensors |= {f"listener.{name}": tensor for name, tensor in (self.listener or {}).items()} | {
-            "scale": self.scale
-        }
+        """Write the model to a ``.safetensors`` file that :func:`dsaml.load` reads: of a personal one only the person.
+
+        Raises
+        ------
+        DsamlError
+            If it is personal to a model that is in no file, or the file cannot be written.
+        """
+        if self.listener is not None:
+            write_own(Path(path), self.listener, self.about, self.file)
+            return
+        tensors = {f"method.{name}": tensor for name, tensor in self.method.state_dict().items()} | {"scale": self.scale}
+        if self.familiar:
+            tensors |= {f"familiar.{name}": tensor for name, tensor in vars(self.familiar).items()}
         header = {
             "kind": KIND,
             "profile": json.dumps(dataclasses.asdict(self.profile)),
@@ -124,18 +145,39 @@ class LightModel:
         header["config"] = json.dumps(dataclasses.asdict(self.method.config))
         write_bytes_atomically(Path(path), pack_tensors(tensors, header))
 
-    def _heard(self, song: Path, audio: AudioConfig, steps: int | None) -> Tensor:
-        """A song as the method sees it, as far as ``steps`` or to its end: (1, 1, T, H). Neighbours are heard beyond it."""
+    def of(self, listener: State, about: dict[str, Any]) -> LightModel:
+        """The model for a person whose posterior is known.
+
+        Raises
+        ------
+        ValueError
+            If it is none of this method's.
+        """
+        width = LowRank.RANK + 1
+        if {n: tuple(t.shape) for n, t in listener.items()} != {"w": (1, 2, width), "factor": (1, 2, width, width)}:
+            raise ValueError("its listener is none of this method")
+        return dataclasses.replace(self, about=about, listener=listener)
+
+    def _inputs(self, song: Path, audio: AudioConfig, steps: int | None) -> Tensor:
+        """A song's standardized statistics to its end, (T, F); of a song of hours a minute of audio is in memory at a time."""
         try:
             waveform = load_waveform(song, audio.sample_rate)
             size = round(audio.step_seconds * audio.sample_rate)
             there = (len(waveform) - round(audio.label_start * audio.sample_rate)) // size
-            slices = log_mel_slices(waveform, audio, max(there, steps or 1))  # (T, time, mel)
+            minutes = log_mel_minutes(waveform, audio, max(there, steps or 1))  # (a minute, time, mel) each
+            x, (mean, deviation) = torch.cat([slice_statistics(part) for part in minutes]), self.scale
         except DsamlError as error:
             raise DsamlError(str(error) if str(song) in str(error) else f"{song}: {error}") from error
-        x, (mean, deviation) = slice_statistics(slices), self.scale
-        with torch.no_grad():
-            return self.method.encode(((x - mean) / deviation)[None, None])[:, :, :steps]
+        return (x - mean) / deviation
+
+    @torch.no_grad()
+    def _encoded(self, x: Tensor) -> Tensor:
+        """(T, F) -> (1, 1, T, H)."""
+        return self.method.encode(x[None, None])
+
+    def _heard(self, song: Path, audio: AudioConfig, steps: int | None) -> Tensor:
+        """A song as the method sees it, as far as ``steps`` or to its end: (1, 1, T, H). Neighbours are heard beyond it."""
+        return self._encoded(self._inputs(song, audio, steps))[:, :, :steps]
 
     @torch.no_grad()
     def _fit(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> State:
@@ -148,6 +190,13 @@ class LightModel:
         if listener is None:
             return self.method.average(h)[0, 0].tanh().numpy()
         return self.method.predict(listener, h).mean[0, 0].numpy()
+
+    @torch.no_grad()
+    def _spread(self, listener: State | None, h: Tensor) -> np.ndarray:
+        """Standard deviations (T, 2); those of nobody in particular come from the prior."""
+        width = LowRank.RANK + 1
+        prior = {"w": torch.zeros(1, 2, width), "factor": torch.eye(width).expand(1, 2, -1, -1)}
+        return self.method.predict(listener or prior, h).variance[0, 0].sqrt().numpy()
 
     def _error(self, listener: State | None, pair: tuple[Tensor, Tensor], shift: np.ndarray | float = 0.0) -> float:
         h, labels = pair
@@ -173,7 +222,8 @@ def train_light(experiment: Experiment, seed: int) -> LightModel:
     stamp = provenance(experiment.profile, experiment.dataset, seeds=[seed], seconds=time.perf_counter() - began)
     best = max(score for _, score in about["validation"])
     scale = torch.stack((worlds["train"].mean, worlds["train"].deviation))
-    return LightModel(method, scale, experiment.profile, stamp | {"validation_ccc": best}, "the model")
+    familiar = Familiar.of(worlds["train"].x)
+    return LightModel(method, scale, experiment.profile, stamp | {"validation_ccc": best}, "the model", familiar=familiar)
 
 
 def train_on(
@@ -209,7 +259,7 @@ def load_light(path: Path) -> LightModel:
         scale = tensors["scale"]
         if scale.dim() != 2 or len(scale) != 2 or not 0 < scale.shape[1] <= WIDEST:
             raise ValueError("its scale fits no inputs")
-        parts: dict[str, State] = {"method": {}, "listener": {}}
+        parts: dict[str, State] = {"method": {}, "familiar": {}}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             if rest:
@@ -218,14 +268,12 @@ def load_light(path: Path) -> LightModel:
             load_weights(LowRank(Backbone(scale.shape[1], config), config), parts["method"], str(path))
         method = LowRank(Backbone(scale.shape[1], config), config)
         load_weights(method, parts["method"], str(path))
-        listener = parts["listener"] or None
-        if listener and {n: tuple(t.shape) for n, t in listener.items()} != {
-            "w": (1, 2, LowRank.RANK + 1),
-            "factor": (1, 2, LowRank.RANK + 1, LowRank.RANK + 1),
-        }:
-            raise ValueError("its listener is none of this method")
+        familiar = Familiar(**parts["familiar"]) if parts["familiar"] else None
+        if familiar and (familiar.songs.shape[1:] != scale.shape[1:] or familiar.limit.dim()):
+            raise ValueError("its training songs fit no inputs")
     except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DsamlError(
             f"{path}: not a model of this package ({error}); give a .safetensors file that it wrote"
         ) from error
-    return LightModel(method.eval(), scale, profile, about, str(path), listener)
+    file = Base(path, read_header(path)[KEY])
+    return LightModel(method.eval(), scale, profile, about, str(path), familiar=familiar, file=file)

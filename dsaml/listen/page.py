@@ -12,12 +12,14 @@ import torch.nn.functional as F
 from dsaml.experiment.results import provenance, read_result, rounded, write_result
 from dsaml.experiment.run import Experiment
 from dsaml.listen.light import LightModel
-from dsaml.listen.personal import origin
+from dsaml.listen.origin import origin
 
 DIGITS = 5  # of the terms; with them the page is as near to the package as 1e-4
 
 
-def for_page(model: LightModel, songs: Mapping[str, Path], steps: int) -> dict[str, Any]:
+def for_page(
+    model: LightModel, songs: Mapping[str, Path], steps: int, start: float | None = None
+) -> dict[str, Any]:
     """What ``dsaml/listen/player/light.js`` computes with.
 
     Parameters
@@ -27,6 +29,8 @@ def for_page(model: LightModel, songs: Mapping[str, Path], steps: int) -> dict[s
         Audio files.
     steps : int
         T, of each song.
+    start : float, optional
+        First second, by default that of the training data's labels.
 
     Returns
     -------
@@ -41,7 +45,7 @@ def for_page(model: LightModel, songs: Mapping[str, Path], steps: int) -> dict[s
     """
     of_songs = {}
     for name, audio in songs.items():
-        base, basis = model.terms(audio, steps)
+        base, basis = model.terms(audio, steps, start)
         of_songs[name] = {"base": rounded(base, DIGITS), "basis": rounded(basis, DIGITS)}
     noise = F.softplus(model.method.noise.detach())
     return {

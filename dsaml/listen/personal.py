@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,16 @@ from dsaml.audio.encoders import make_encoder
 from dsaml.audio.features import Features, song_features
 from dsaml.audio.slices import AT_ONCE
 from dsaml.audio.windows import predict_song
-from dsaml.config import Profile
+from dsaml.config import CLIP_STEPS, Profile
 from dsaml.errors import DsamlError
-from dsaml.experiment.model_files import load_model, model_kind, save_model
+from dsaml.experiment.model_files import load_model, save_model
+from dsaml.io import KEY, read_header
 from dsaml.learn.maml import Batch, adapt, mode
+from dsaml.listen import own_file
 from dsaml.listen.curves import LARGEST_GAP, Paths, as_curve, audio_from, labels_of, paired, require_numbers
 from dsaml.listen.light import KIND, LightModel, load_light
+from dsaml.listen.origin import trained_on
+from dsaml.listen.own_file import Base, read_own, write_own
 from dsaml.model.dsaml import DSAML
 
 DEMO_MODEL = Path("models/demo.safetensors")
@@ -51,6 +54,8 @@ class LoadedModel:
     encoder: GlobalEncoder
     name: str  # of its file, for messages
     device: str = "cpu"  # where it computes, as torch names it
+    file: Base | None = None  # where it was read from, or the model that it is personal to
+    changed: frozenset[str] = frozenset()  # weights that are not that file's
 
     def predict(self, song: str | Path, start: float = 0.0) -> pd.DataFrame:
         """Arousal and valence of an audio file at 2 Hz.
@@ -65,7 +70,9 @@ class LoadedModel:
         Returns
         -------
         DataFrame
-            Columns ``time_s, arousal, valence``; values on the scale that the model was trained on ([-1, 1] for DEAM).
+            Columns ``arousal, valence`` over the index ``time_s`` (s); values on the scale that the model was trained on ([-1, 1]
+            for DEAM: from calm to excited, from unpleasant to pleasant). ``attrs`` say which ``song`` it is and on what the
+            ``model`` was trained.
 
         Raises
         ------
@@ -76,7 +83,7 @@ class LoadedModel:
         features = song_features(Path(song), audio, self.encoder).to(self.device)
         curve = song_curve(self.model, features).cpu().numpy()
         require_numbers(curve, self.name, song)
-        return as_curve(curve, audio)
+        return as_curve(curve, audio, song=Path(song).name, model=trained_on(self.about))
 
     def personalize(
         self,
@@ -106,7 +113,7 @@ class LoadedModel:
             songs, or the adapted model gives no numbers.
         """
         songs, curves = paired(songs, curves)
-        pairs = [labels_of(curve, self.profile.audio, largest_gap) for curve in curves]
+        pairs = [labels_of(curve, self.profile.audio, largest_gap, CLIP_STEPS) for curve in curves]
         steps = min(len(labels) for _, labels in pairs)
         heard = [
             song_features(song, audio, self.encoder, steps).to(self.device)
@@ -133,11 +140,21 @@ class LoadedModel:
             "steps": steps * len(songs),
             **errors,
         }
-        return dataclasses.replace(self, model=own, about=about)
+        return dataclasses.replace(self, model=own, about=about, changed=self.changed | adapted.keys())
 
     def save(self, path: str | Path) -> None:
-        """Write the model to a ``.safetensors`` file that :func:`load` reads."""
-        save_model(path, self.model, self.profile, self.about)
+        """Write the model to a ``.safetensors`` file that :func:`load` reads: of a personal one only the weights that changed.
+
+        Raises
+        ------
+        DsamlError
+            If it is personal to a model that is in no file, or the file cannot be written.
+        """
+        if self.changed:
+            weights = self.model.state_dict()
+            write_own(Path(path), {name: weights[name] for name in self.changed}, self.about, self.file)
+        else:
+            save_model(path, self.model, self.profile, self.about)
 
 
 def load(
@@ -157,26 +174,35 @@ def load(
     Raises
     ------
     DsamlError
-        If the file is no model of this package, or its encoder lacks its weights.
+        If the file is no model of this package, its encoder lacks its weights, or the base of a personal model is not there.
     """
     path = DEMO_MODEL if str(path) == "demo" else Path(path)
     if path == DEMO_MODEL and not path.exists():
         raise DsamlError(f"{path}: not there yet; 'make book' leaves it, or name a model with --checkpoint")
-    if model_kind(path) == KIND:
+    header = read_header(path)
+    if header.get("kind") == own_file.KIND:
+        return _load_own(path, imagebind, device)
+    if header.get("kind") == KIND:
         return load_light(path)
     model, profile, about = load_model(path)
     encoder = make_encoder(profile, Path(imagebind) if imagebind else None, device=device)
-    return LoadedModel(model.to(device), profile, about, encoder, str(path), device)
+    file = Base(path, header[KEY])
+    return LoadedModel(model.to(device), profile, about, encoder, str(path), device, file)
 
 
-def origin(about: Mapping[str, Any]) -> str:
-    """What a model was trained on, in one sentence."""
-    stamp = about
-    while isinstance(stamp.get("base"), dict):  # personalized, perhaps more than once
-        stamp = stamp["base"]
-    if "real" not in stamp:
-        return "what this model was trained on its file does not say"
-    kind = (
-        "real songs and listeners" if stamp["real"] else "synthetic songs and listeners: it has never heard real music"
-    )
-    return f"trained on {kind} ({stamp.get('dataset')}, {stamp.get('profile')})"
+def _load_own(path: Path, imagebind: str | Path | None, device: str) -> LoadedModel | LightModel:
+    """A personal model: its base, with what changed."""
+    tensors, about, base = read_own(path)
+    if read_header(base.path).get("kind") == own_file.KIND:
+        raise DsamlError(f"{path}: its base {base.path} is a personal model itself; personalize a model that is nobody's")
+    model = dataclasses.replace(load(base.path, imagebind, device), name=str(path), file=base)
+    try:
+        if isinstance(model, LightModel):
+            return model.of(tensors, about)
+        weights = model.model.state_dict()
+        if not tensors or any(n not in weights or t.shape != weights[n].shape for n, t in tensors.items()):
+            raise ValueError("its weights do not fit those of its base")
+        model.model.load_state_dict(weights | tensors)
+    except ValueError as error:
+        raise DsamlError(f"{path}: not a model of this package ({error}); give a .safetensors file that it wrote") from error
+    return dataclasses.replace(model, about=about, changed=frozenset(tensors))

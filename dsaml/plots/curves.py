@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dsaml.config import DIMENSIONS
-from dsaml.plots.style import PALETTE, legend_below, panels
+from dsaml.plots.style import DIMENSION_COLORS, PALETTE, legend_below, panels
+
+ENDS = (("calm", "excited"), ("unpleasant", "pleasant"))  # of arousal, of valence
 
 
 def _over_time() -> tuple[Figure, np.ndarray]:
@@ -181,4 +185,25 @@ def evidence(claims: Sequence[Mapping[str, Any]]) -> Figure:
     for head in heads:
         axes[0].get_yticklabels()[head].set_fontweight("bold")
     axes[0].set_ylim(len(labels) - 0.4, -0.6)
+    return figure
+
+
+def one_song(curve: pd.DataFrame, title: str, note: str) -> Figure:
+    """A predicted curve of a whole song; shaded where it is known how sure the model is: nine of ten labels are expected there.
+
+    ``curve`` has the index ``time_s`` and the columns ``arousal, valence``, perhaps ``arousal_sd, valence_sd``.
+    """
+    figure, axes = plt.subplots(2, 1, figsize=(9, 5.4), sharex=True, layout="constrained")
+    for axis, name, (low, high) in zip(axes, DIMENSIONS, ENDS, strict=True):
+        values = curve[name]
+        if f"{name}_sd" in curve:
+            reach = 1.645 * curve[f"{name}_sd"]  # of a normal distribution, 90 %
+            band = (values - reach).clip(-1, 1), (values + reach).clip(-1, 1)
+            axis.fill_between(curve.index, *band, color=DIMENSION_COLORS[name], alpha=0.2, lw=0)
+        axis.plot(curve.index, values, color=DIMENSION_COLORS[name], lw=1.8)
+        axis.axhline(0, color="0.75", lw=0.8, zorder=0)
+        axis.set(ylim=(-1.05, 1.05), yticks=(-1, 0, 1), yticklabels=(f"{low} −1", "0", f"{high} +1"), title=name)
+    lines = [short for line in note.splitlines() for short in textwrap.wrap(line, 120)]
+    axes[1].set_xlabel("\n".join(["time in the song (s)", "", *lines]))
+    figure.suptitle("\n".join(textwrap.wrap(title, 100)), fontsize=11)
     return figure

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import socket
@@ -23,7 +22,7 @@ from starlette.routing import Route
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
 from dsaml.experiment.results import rounded
-from dsaml.listen import page as player_page
+from dsaml.listen import front
 from dsaml.study import design as designs
 from dsaml.study.classroom import Classroom
 from dsaml.study.design import AUDIO, CLASS, LETTERS, Design
@@ -32,8 +31,8 @@ from dsaml.study.guard import Headers, Rates, body_of
 from dsaml.study.steps import DRAW, FORM, RANK, checked, parse, steps_of
 from dsaml.study.store import Conflict, Store
 
-HERE, PLAYER = Path(__file__).parent, Path(player_page.__file__).parent / "player"
-FILES = {name: PLAYER / name for name in ("light.js", "parts.js", "draw.js", "player.css")}
+HERE = Path(__file__).parent
+FILES = {name: front.FOLDER / name for name in ("light.js", "parts.js", "draw.js", "player.css")}
 FILES |= {path.name: path for path in (HERE / "static").iterdir()}
 """What is served to everybody, by name: the book's own drawing page, and the little that a study adds."""
 SEAT = re.compile(r"[\w-]{16,64}")
@@ -219,7 +218,7 @@ class Study:
 
 def _script(data: Mapping[str, Any]) -> Response:
     """``dsamlPlayer``, as the player's scripts read it."""
-    return Response(f"window.dsamlPlayer = {json.dumps(data)};", media_type="text/javascript")
+    return Response(front.script_data(data), media_type="text/javascript")
 
 
 def application(design: Design, store: Store) -> Starlette:

@@ -23,7 +23,7 @@ from dsaml.model.dsaml import DSAML
 def folder(tmp_path):
     """What a user has: a song, a curve, a model, a thesis, a data set."""
     (tmp_path / "song.wav").write_bytes(b"RIFF, the only copy")
-    (tmp_path / "curve.csv").write_text("time_s,arousal,valence\n5,0.1,0.2\n")
+    (tmp_path / "curve.csv").write_text("time_s,arousal,valence\n5.0000,0.1000,0.2000\n")  # as the page saves one
     (tmp_path / "thesis.docx").write_bytes(b"three years of work")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "annotations.csv").write_text("mine")
@@ -95,8 +95,12 @@ def test_a_command_asks_before_it_works(line, words, folder, monkeypatch):
 
 def test_what_a_command_wrote_itself_may_be_replaced(folder):
     own = folder / "p.csv"
-    own.write_text("time_s,arousal,valence\n0.0000,0.1000,-0.2000\n0.5000,0.1000,-0.2000\n")
+    tail = "pleasant and calm,trained on synthetic songs and listeners\n"
+    own.write_text(f"time_s,arousal,valence,quadrant,model\n0.0000,0.1000,-0.2000,{tail}0.5000,0.1000,-0.2000,{tail}")
     check_output(own, holds_prediction)
+    spread = f"time_s,arousal,valence,arousal_sd,valence_sd,quadrant,model\n0.0000,0.1000,-0.2000,0.1000,0.1000,{tail}"
+    (folder / "sd.csv").write_text(spread)
+    check_output(folder / "sd.csv", holds_prediction)
     check_output(folder / "base.safetensors", holds_model)
     check_output(folder / "r.json", holds_json("provenance"), (folder, None))
     check_output(folder / "new" / "deep" / "x.csv", holds_prediction)

@@ -15,6 +15,7 @@ from dsaml.cli.main import app
 from dsaml.config import DEMO, ModelConfig
 from dsaml.errors import DsamlError
 from dsaml.experiment.model_files import load_model, save_model
+from dsaml.io import read_tensors
 from dsaml.listen.curves import read_curve
 from dsaml.listen.personal import load
 from dsaml.model.dsaml import DSAML
@@ -50,9 +51,9 @@ def _predict(folder, model, out):
 
 def test_predict_gives_a_step_every_half_second(folder):
     curve = _predict(folder, "base.safetensors", "p.csv")
-    assert list(curve.columns) == ["time_s", "arousal", "valence"]
+    assert list(curve.columns) == ["time_s", "arousal", "valence", "quadrant", "model"]  # DSAML knows no variance
     assert len(curve) == 140 and np.allclose(np.diff(curve.time_s), 0.5)
-    assert np.isfinite(curve.to_numpy()).all()
+    assert np.isfinite(curve[["arousal", "valence"]].to_numpy()).all()
 
 
 def test_personalizing_fits_the_annotated_song_and_leaves_the_base_as_it_was(folder):
@@ -71,7 +72,12 @@ def test_personalizing_fits_the_annotated_song_and_leaves_the_base_as_it_was(fol
     base, mine = _predict(folder, "base.safetensors", "a.csv"), _predict(folder, "mine.safetensors", "b.csv")
     own = (base.time_s >= 5) & (base.time_s < 25)
     assert (mine.valence[own] - 0.3).abs().mean() < (base.valence[own] - 0.3).abs().mean()
-    assert load_model(folder / "mine.safetensors")[2]["personalized_on"] == ["song.wav"]
+    assert load(folder / "mine.safetensors").about["personalized_on"] == ["song.wav"]
+    changed, header = read_tensors(folder / "mine.safetensors")
+    assert 0 < len(changed) < len(load_model(folder / "base.safetensors")[0].state_dict())  # the adapter stays
+    assert header["base"] == "base.safetensors"
+    with pytest.raises(DsamlError, match="personal model, which predict and personalize take"):
+        load_model(folder / "mine.safetensors")
 
 
 def test_a_saved_model_comes_back_the_same(folder):
@@ -196,5 +202,5 @@ def test_a_model_on_another_device_gives_the_same_curves(folder):
     for one, other in zip(*curves.values(), strict=True):
         np.testing.assert_allclose(other, one, atol=1e-4)
     assert np.abs(curves["cpu"][0] - curves["cpu"][1]).max() > 1e-3  # personalizing changes it
-    weights = [load_model(folder / f"{where}.safetensors")[0].state_dict() for where in curves]
+    weights = [load(folder / f"{where}.safetensors").model.state_dict() for where in curves]
     assert all(torch.allclose(tensor, weights[1][name], atol=1e-4) for name, tensor in weights[0].items())

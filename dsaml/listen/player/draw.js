@@ -1,5 +1,6 @@
 // "Draw your curve": a reader draws what a song makes them feel, sees who feels alike, and the light model learns it in the page.
-// Data: data.js, written by dsaml/experiment/player.py and dsaml/listen/page.py. Mathematics: light.js. Nothing leaves the page.
+// Data: data.js, written by dsaml/experiment/player.py and dsaml/listen/page.py; or dsaml/listen/annotate.py, for one song of one's own,
+// which nobody else has heard. Mathematics: light.js. Nothing leaves the page, unless `save` says where a curve is wanted.
 "use strict";
 document.addEventListener("DOMContentLoaded", () => {
   const root = document.getElementById("dsaml-draw"), data = window.dsamlPlayer;
@@ -51,7 +52,11 @@ document.addEventListener("DOMContentLoaded", () => {
   // Everybody who is shown beside the reader: {label, values, color, dash, sd?}.
   const compared = () => {
     const list = song.average ? [{ label: "average listener", values: song.average, color: "inherit", dash: "2 4" }] : [];
-    if (known()) list.push({ label: "model for nobody in particular", values: predicted([]).values, color: "inherit", dash: "9 5" });
+    if (known()) {
+      const nobody = { label: "model for nobody in particular", color: "inherit", dash: "9 5" };
+      const { values, sd } = predicted([]);
+      list.push(song.average ? { ...nobody, values } : { ...nobody, values, sd }); // one band is enough
+    }
     if (known() && others().length) {
       list.push({ label: `model for you, from song ${names(others())}`, ...predicted(others()), color: "var(--dp-model)", dash: "14 3" });
     }
@@ -66,6 +71,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const judged = () => {
     if (data.task) return ""; // a step of a study: nobody is compared
     const dims = drawn(mine[song.id]), common = dims.filter((d) => others().some(({ id }) => drawn(mine[id]).includes(d)));
+    if (data.save) return dims.length ? "When you are content, save your curve." : "";
     if (!dims.length) return others().length ? "Draw this song too: then you see whether the model had learned your taste." : "";
     if (!known()) return "This build holds no model that could learn from your curve; 'make book' computes one.";
     if (!common.length) return "Now choose another song and draw the same: the model predicts your curve there from this one.";
@@ -216,15 +222,23 @@ document.addEventListener("DOMContentLoaded", () => {
 
   // --- files ----------------------------------------------------------------------------------------------------------------------
 
-  const save = () => {
+  const save = async () => {
     try {
-      const blob = new Blob([toCsv(mine[song.id], data.start, data.step)], { type: "text/csv" });
+      const text = toCsv(mine[song.id], data.start, data.step);
+      if (data.save) {
+        say("Saving…");
+        const answer = await fetch(data.save, { method: "POST", headers: { "Content-Type": "text/csv" }, body: text });
+        const said = await answer.text();
+        say(answer.ok ? said : `Not saved: ${said}.`);
+        return;
+      }
+      const blob = new Blob([text], { type: "text/csv" });
       const link = make("a", { href: URL.createObjectURL(blob), download: `my-curve-of-${song.id}.csv` });
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // some browsers read it later
       say(`Saved ${link.download}.`);
     } catch (error) {
-      say(error.message);
+      say(error instanceof TypeError ? "Not saved: the command that served this page has ended; start it again." : error.message);
     }
   };
   file.addEventListener("change", async () => {
@@ -232,7 +246,7 @@ document.addEventListener("DOMContentLoaded", () => {
     if (!chosen) return;
     try {
       mine[song.id] = fromCsv(await chosen.text(), data.start, data.step, STEPS);
-      say(`Read ${chosen.name} as your curve of song ${song.id}.`);
+      say(`Read ${chosen.name} as your curve of ${data.save ? "this song" : `song ${song.id}`}.`);
     } catch (error) {
       say(`${chosen.name}: ${error.message}`);
     }
@@ -269,7 +283,7 @@ document.addEventListener("DOMContentLoaded", () => {
     make("p", {}, make("label", { for: peek.id }, peek, " show the other curves before I have drawn")),
     make("div", { class: "dp-buttons" }, button("Save my curve (CSV)", save),
       make("label", { for: file.id }, "Open a curve of this song (CSV) "), file),
-    make("p", { class: "dp-origin" }, data.light ? `The model: ${data.light.origin}` : "")]),
+    make("p", { class: "dp-origin" }, data.light ? `The model: ${data.light.origin}.` : "")]),
   );
   plays.load(song);
 });

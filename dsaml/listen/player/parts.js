@@ -3,7 +3,7 @@
 globalThis.dsamlParts = (() => {
   const { seconds: SECONDS, step: STEP, songs: SONGS } = globalThis.dsamlPlayer ?? {}; // data.js
   const { clamp } = globalThis.dsamlLight;
-  const BASE = document.currentScript.src;
+  const BASE = document.currentScript.src || document.baseURI; // of a script inside a page
   const WIDTH = 600, SIDE = 300, TRAIL = 6; // of a chart, of the plane; steps of the trail
   const DIMENSIONS = ["arousal", "valence"], ENDS = [["excited", "calm"], ["pleasant", "unpleasant"]];
   const SVG = "http://www.w3.org/2000/svg";
@@ -70,9 +70,9 @@ globalThis.dsamlParts = (() => {
     return { svg, group, dots, figure: make("figure", {}, make("figcaption", {}, "valence and arousal now"), svg) };
   };
 
-  // As a whole where a server sends it, for some servers cannot send a part, and then nobody can seek.
-  const source = async (address) =>
-    location.protocol === "file:" ? address : URL.createObjectURL(await (await fetch(address)).blob());
+  // As a whole where a server sends it, for some servers cannot send a part, and then nobody can seek; ours can.
+  const source = async (address) => (location.protocol === "file:" || globalThis.dsamlPlayer.ranges ? address
+    : URL.createObjectURL(await (await fetch(address)).blob()));
 
   // What plays a song: the choice of one, the browser's controls, and a slider; `onMoment(seconds)` follows it, from frame to frame.
   const transport = (id, onSong, onMoment) => {
@@ -133,5 +133,5 @@ globalThis.dsamlParts = (() => {
     return { fill, frame: make("div", { class: "dp-scroll", tabindex: 0, role: "region", "aria-label": label }, element) };
   };
 
-  return { WIDTH, make, x, y, spot, chart, plane, transport, table };
+  return { WIDTH, make, x, y, spot, at, chart, plane, transport, table };
 })();

@@ -1,0 +1,79 @@
+"""A personal model's file: only what changed of its base, and which base that is. Changed tensors, and a header of three fields."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dsaml.errors import DsamlError, require_file
+from dsaml.io import KEY, pack_tensors, read_header, read_tensors, write_bytes_atomically
+
+KIND = "personal"
+"""What the header of such a file says."""
+MODELS = Path("models")
+"""Where `make book` leaves a base."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """The file of a model that others can be personal versions of."""
+
+    path: Path
+    digest: str  # SHA-256 of what it holds, from its header
+
+
+def write_own(path: Path, tensors: dict[str, Tensor], about: dict[str, Any], base: Base | None) -> None:
+    """Write what changed.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.safetensors``.
+    tensors : dict
+        The changed ones, by name.
+    about : dict
+        Whom it is personalized for.
+    base : Base or None
+
+    Raises
+    ------
+    DsamlError
+        If the base is in no file or would be replaced, or this one cannot be written.
+    """
+    if base is None:
+        raise DsamlError(f"{path}: the model that this one is personal to is in no file; save and load that one first")
+    if path.exists() and path.samefile(base.path):
+        raise DsamlError(f"{path}: is the model that this one is personal to; give the personal one another name")
+    where = os.path.relpath(base.path.absolute(), path.absolute().parent)  # so both can be moved together
+    header = {"kind": KIND, "base": where, "base_sha256": base.digest, "about": json.dumps(about)}
+    write_bytes_atomically(path, pack_tensors(tensors, header))
+
+
+def read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], Base]:
+    """What :func:`write_own` wrote, and its base, looked for where it was, beside the file, and in ``models``.
+
+    Raises
+    ------
+    DsamlError
+        If the file is missing, damaged or something else, or no file in these places is its base.
+    """
+    require_file(path, "model", "correct the path")
+    try:
+        tensors, header = read_tensors(path)
+        about, where, digest = json.loads(header["about"]), Path(header["base"]), header["base_sha256"]
+        if not isinstance(about, dict) or not where.name:
+            raise ValueError("its header does not say where it comes from")
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DsamlError(f"{path}: not a model of this package ({error}); give a .safetensors file that it wrote") from error
+    places = [place for place in (path.parent / where, path.parent / where.name, MODELS / where.name) if place.is_file()]
+    for place in places:
+        if read_header(place).get(KEY) == digest:
+            return tensors, about, Base(place, digest)
+    if places:
+        raise DsamlError(f"{path}: is personal to another {where.name} than {places[0]}, which has changed; personalize again")
+    raise DsamlError(f"{path}: its base {where.name} (sha256 {digest[:12]}…) is not there; put it beside this file")
