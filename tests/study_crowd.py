@@ -65,6 +65,15 @@ class Server:
         self.folder, self.port = folder, 0
         self.start()
 
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if self.process.poll() is not None:
+            return
+        said = self.stop()
+        assert error or said == "", said  # it has nothing to say: no traceback, no address with a link
+
     def start(self) -> None:
         """Start it, and wait until it listens."""
         line = [sys.executable, "-m", "dsaml", "study", "serve", str(self.folder), "--port", str(self.port)]
@@ -147,7 +156,17 @@ def crowd(folder: Path, made: design.Design, steps: list[str], kills: int, think
         ``sent``: each participant's answers; ``kept``: what is in the file; ``seconds``: of each acknowledged answer, from its
         sending to the reply; ``retries``: how many got no reply; ``replays``: answers that were sent again after the reply.
     """
-    server, rng = Server(folder), random.Random(0)
+    with Server(folder) as server:
+        found = _crowd(server, made, steps, kills, thinking)
+    store = Store(folder / design.ANSWERS, len(made.orders))
+    kept = {who: [answer for answer, _ in own] for who, own in store.everything().items()}
+    rows = store.count()
+    store.close()
+    return found | {"kept": kept, "rows": rows}
+
+
+def _crowd(server: Server, made: design.Design, steps: list[str], kills: int, thinking: float) -> dict[str, Any]:
+    rng = random.Random(0)
     links, people = server.links(), range(len(made.orders))
     sent = {who: [answer_to(kind, made, rng) for kind in steps] for who in people}
     seconds: list[float] = []
@@ -192,13 +211,8 @@ def crowd(folder: Path, made: design.Design, steps: list[str], kills: int, think
         server.start()
     for thread in threads:
         thread.join()
-    server.stop()
     assert not problems, problems
-    store = Store(folder / design.ANSWERS, len(made.orders))
-    kept = {who: [answer for answer, _ in own] for who, own in store.everything().items()}
-    rows = store.count()
-    store.close()
-    return {"sent": sent, "kept": kept, "rows": rows, "seconds": seconds, **counts}
+    return {"sent": sent, "seconds": seconds, **counts}
 
 
 def forget(folder: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from dsaml.cli.common import DEMO_MODEL, SEEDS, CacheOption, DatasetOption, ForceOption, console
-from dsaml.cli.outputs import check_folder, check_output, holds_json
+from dsaml.cli.common import DEMO_MODEL, SEEDS, CacheOption, CheckpointOption, DatasetOption, ForceOption, console
+from dsaml.cli.outputs import check_folder, check_output, holds_json, holds_mark
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
 
@@ -91,6 +91,34 @@ def study_export(
     check_folder(target)
     for path in export(folder, target):
         typer.echo(path)
+
+
+@study_app.command("collect")
+def study_collect(
+    curves: Annotated[
+        list[Path], typer.Argument(help="Curves of the class, WHO-of-SONG.csv: time_s, arousal, valence in [-1, 1].")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The page (HTML).")] = Path("class.html"),
+    songs: Annotated[
+        list[Path] | None,
+        typer.Option("--song", help="Audio of a song, named as in the curves' files: then the model predicts. Repeatable."),
+    ] = None,
+    checkpoint: CheckpointOption = DEMO_MODEL,
+    force: ForceOption = False,
+) -> None:
+    """One page of everybody's curves: agreement, floors, and with the songs' audio what personalization adds."""
+    from dsaml.listen.light import LightModel
+    from dsaml.listen.personal import load
+    from dsaml.study.collect import GENERATOR, collect
+
+    check_output(out, holds_mark(GENERATOR), (*curves, *(songs or ()), checkpoint), force=force)
+    model = load(checkpoint) if songs else None
+    if songs and not isinstance(model, LightModel):
+        raise DsamlError(f"{checkpoint}: not a low-rank model; 'python -m dsaml train --model low-rank' makes one")
+    drawn = collect(curves, out, model, songs or ())
+    for song in drawn.values():
+        typer.echo(f"song {song.name}: {len(song.people)} people")
+    typer.echo(out)
 
 
 @study_app.command("template")

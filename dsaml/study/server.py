@@ -275,7 +275,7 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 8000, announce: Any
     announce(*addresses, *([f"{own}/join/{store.tokens['join']}"] if design.kind == CLASS else []))
     settings = uvicorn.Config(
         application(design, store),
-        log_level="warning",
+        log_level="error",
         access_log=False,  # addresses hold links, and who asked is nobody's business
         server_header=False,
         proxy_headers=False,

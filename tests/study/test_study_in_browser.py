@@ -39,9 +39,8 @@ def browser() -> Iterator[Any]:
 def study(tmp_path: Path) -> Iterator[Server]:
     """A study of two songs of five seconds."""
     small_study(tmp_path / "study", songs=2, participants=2, steps=10)
-    server = Server(tmp_path / "study")
-    yield server
-    assert server.stop() == ""
+    with Server(tmp_path / "study") as server:
+        yield server
 
 
 class Person:
@@ -251,9 +250,16 @@ def test_a_participant_by_keyboard_alone_at_the_width_of_a_phone(browser: Any, s
     assert len((tmp_path / "out/rankings.csv").read_text().splitlines()) == 1 + 2 * 2 * 4
 
 
-def test_a_class_on_phones_and_the_lecturers_page(browser: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def lesson(tmp_path: Path) -> Iterator[Server]:
+    """A class of three seats and songs of seven seconds."""
     small_study(tmp_path / "class", design.CLASS, participants=3, steps=14)
-    server = Server(tmp_path / "class")
+    with Server(tmp_path / "class") as server:
+        yield server
+
+
+def test_a_class_on_phones_and_the_lecturers_page(browser: Any, lesson: Server) -> None:
+    server = lesson
     lecturer = Person(browser, server, f"/experimenter/{server.token}", viewport={"width": 1200, "height": 900})
     for k in range(2):
         phone = Person(browser, server, f"/join/{server.join}", viewport={"width": 360, "height": 740}, has_touch=True)
@@ -287,4 +293,3 @@ def test_a_class_on_phones_and_the_lecturers_page(browser: Any, tmp_path: Path) 
     assert not lecturer.problems
     state = json.loads(server.ask("GET", f"/experimenter/{server.token}/state.json")[1])
     assert [person["done"] for person in state["people"]] == [2, 2, 0]
-    assert server.stop() == ""
