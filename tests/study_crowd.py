@@ -84,7 +84,7 @@ class Server:
         said = []
         for text in self.process.stdout:
             said.append(text)
-            if "for you alone" in text:
+            if "for you: " in text:
                 break
         found = re.search(r"127\.0\.0\.1:(\d+)/experimenter/(\S+)", "".join(said))
         assert found, "".join(said)
@@ -100,19 +100,24 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def links(self) -> list[str]:
-        """Every participant's link."""
+        """Every participant's link, as the experimenter of a study sees them."""
         state = json.loads(self.ask("GET", f"/experimenter/{self.token}/state.json")[1])
         return [person["link"] for person in state["people"]]
 
     def ask(
-        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, listen: bool = True
     ) -> tuple[int, bytes, Mapping[str, str]]:
-        """Status, body and headers of a reply; status 0 where there is none. A body that is no bytes is sent as JSON."""
+        """Status, body and headers of a reply; status 0 where there is none. A body that is no bytes is sent as JSON.
+
+        With ``listen=False`` the line is cut after sending, as by a phone that loses its network.
+        """
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         sent = ({"Content-Type": "application/json"} if content is not None else {}) | dict(headers or {})
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request(method, path, content, sent)
+            if not listen:
+                return 0, b"", {}
             reply = connection.getresponse()
             return reply.status, reply.read(), {k.lower(): v for k, v in reply.getheaders()}
         except (OSError, http.client.HTTPException):
@@ -154,7 +159,8 @@ def crowd(folder: Path, made: design.Design, steps: list[str], kills: int, think
     -------
     dict
         ``sent``: each participant's answers; ``kept``: what is in the file; ``seconds``: of each acknowledged answer, from its
-        sending to the reply; ``retries``: how many got no reply; ``replays``: answers that were sent again after the reply.
+        sending to the reply; ``retries``: how many requests got no reply; ``replays``: answers that were sent again after the
+        reply, or whose reply nobody waited for.
     """
     with Server(folder) as server:
         found = _crowd(server, made, steps, kills, thinking)
@@ -178,8 +184,14 @@ def _crowd(server: Server, made: design.Design, steps: list[str], kills: int, th
             time.sleep(own.uniform(0, thinking))
             for path in ("", f"/data/{step}.js"):
                 while server.ask("GET", links[who] + path)[0] not in (200, 404):
+                    with lock:
+                        counts["retries"] += 1
                     time.sleep(0.1)
             again = own.random() < 0.2
+            if own.random() < 0.1:
+                server.ask("POST", f"{links[who]}/answers/{step}", answer, listen=False)
+                with lock:
+                    counts["replays"] += 1
             while True:
                 began = time.perf_counter()
                 status, said, _ = server.ask("POST", f"{links[who]}/answers/{step}", answer)

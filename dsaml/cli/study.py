@@ -74,7 +74,7 @@ def study_serve(
         typer.echo(f"serving {folder} at {own}")
         if join:
             typer.echo(f"to join: {join}")
-        typer.echo(f"for you alone: {experimenter}")
+        typer.echo(f"for you: {experimenter}")
 
     serve(folder, host, port, announce)
 

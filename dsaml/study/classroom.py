@@ -44,14 +44,14 @@ class Classroom:
         self.design, self.store = design, store
 
     def state(self, steps: int) -> dict[str, Any]:
-        """Everybody's step out of ``steps``; in a class also the drawn curves, their spread, and the predictions."""
+        """Everybody's step out of ``steps`` and link; of a class, for the wall, curves, spread and predictions instead of links."""
         answers, links = self.store.everything(), self.store.links()
-        people = [
-            {"id": name_of(who), "done": len(answers.get(who, [])), "of": steps, "link": f"/p/{link}"}
-            for who, link in links.items()
-        ]
+        people = [{"id": name_of(who), "done": len(answers.get(who, [])), "of": steps} for who in links]
         found: dict[str, Any] = {"people": people}
-        if self.design.kind == CLASS:
+        if self.design.kind != CLASS:
+            for person, link in zip(people, links.values(), strict=True):
+                person["link"] = f"/p/{link}"
+        else:
             at = steps_of(self.design).index(DRAW)
             drawn = [(given[at][1], as_curve(given[at][0])) for given in answers.values() if len(given) > at]
             drawn.sort(key=lambda item: item[0])  # as they came

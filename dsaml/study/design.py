@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dsaml.audio.recording import encode, excerpt
-from dsaml.config import STEP_SECONDS, get_profile
+from dsaml.config import STEP_SECONDS
 from dsaml.data.base import Dataset, load_dataset
 from dsaml.errors import DsamlError
 from dsaml.experiment.prepare import embedded_corpus, with_label_start
@@ -210,7 +210,7 @@ def new(folder: Path, wanted: Wanted) -> Design:
         (Path(made) / AUDIO).mkdir()
         for k, song in enumerate(chosen):
             encode(Path(made) / AUDIO / f"{k}.mp3", *excerpt(paths[song], audio.label_start, steps * STEP_SECONDS))
-        stamp = provenance(get_profile("demo"), data, seeds=[wanted.seed], seconds=time.perf_counter() - began)
+        stamp = provenance(model.profile, data, seeds=[wanted.seed], seconds=time.perf_counter() - began)
         write_result(Path(made) / FILE, document, stamp)
         target = folder
         target.mkdir(exist_ok=True)

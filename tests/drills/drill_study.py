@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("--participants", type=int, default=30)
     parser.add_argument("--songs", type=int, default=10)
     parser.add_argument("--kills", type=int, default=2)
-    parser.add_argument("--thinking", type=float, default=1.0, help="seconds before an answer, at most")
+    parser.add_argument("--thinking", type=float, default=0.3, help="seconds before an answer, at most")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "study"
@@ -41,8 +41,8 @@ def main() -> int:
     lost += wanted - sum(map(len, done["kept"].values()))
     print(
         f"{options.participants} participants, {wanted} answers, {options.kills} kills, {time.perf_counter() - began:.0f} s: "
-        f"{lost} lost or changed, {done['rows'] - wanted} doubled; {done['retries']} sent again for want of a reply, "
-        f"{done['replays']} replayed; p50 {1e3 * np.median(done['seconds']):.0f} ms, "
+        f"{lost} lost or changed, {done['rows'] - wanted} doubled; {done['retries']} requests without a reply, "
+        f"{done['replays']} answers sent again; p50 {1e3 * np.median(done['seconds']):.0f} ms, "
         f"p95 {1e3 * np.percentile(done['seconds'], 95):.0f} ms, longest {1e3 * max(done['seconds']):.0f} ms"
     )
     return int(lost != 0 or done["rows"] != wanted)

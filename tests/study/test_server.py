@@ -286,6 +286,7 @@ def test_a_class_joins_draws_and_is_predicted(lesson: Any) -> None:
         assert server.ask("POST", f"{link}/answers/0", {"consent": True})[0] == 200
         assert server.ask("POST", f"{link}/answers/1", {"curve": curve})[0] == 200
     state = json.loads(server.ask("GET", f"/experimenter/{server.token}/state.json")[1])
+    assert not any("link" in person for person in state["people"])  # this page hangs on the wall
     drawn, predicted = state["songs"]
     values = np.array(curves, float)
     assert np.allclose(np.array(drawn["mean"], float), np.nanmean(values, 0), atol=1e-3)
@@ -310,7 +311,7 @@ def test_a_killed_server_loses_and_doubles_nothing(tmp_path: Path) -> None:
     made = small_study(folder, songs=4, participants=8)
     done = crowd(folder, made, steps_of(made), kills=1, thinking=0.1)
     assert done["kept"] == done["sent"] and done["rows"] == 8 * 7
-    assert done["replays"] > 0 and len(done["seconds"]) == done["rows"] + done["replays"]
+    assert done["replays"] > 0 and done["retries"] > 0
     assert np.percentile(done["seconds"], 95) < 2
 
 
@@ -333,7 +334,7 @@ def test_rates_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_who_guesses_links_is_stopped(lesson: Any) -> None:
     found = [lesson.server.ask("GET", f"/p/{k:032d}")[0] for k in range(90)]
     assert found[0] == 404 and 429 in found
-    assert lesson.server.ask("GET", lesson.server.links()[0])[0] == 200  # others go on
+    assert lesson.server.ask("GET", f"/join/{lesson.server.join}")[0] == 200  # others go on
 
 
 def test_answers_are_one_transaction_each(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
   const showPeople = () => people.replaceChildren(...state.people.map(({ id, done, of, link }) => make("tr", {},
     make("th", { scope: "row" }, id), make("td", {}, `${done} of ${of}`),
-    make("td", {}, make("a", { href: link }, new URL(link, location.href).href)))));
+    ...(link ? [make("td", {}, make("a", { href: link }, new URL(link, location.href).href))] : []))));
 
   let showClass = () => {};
   if (root) {
