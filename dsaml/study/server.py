@@ -243,6 +243,18 @@ def application(design: Design, store: Store) -> Starlette:
     return Starlette(routes=routes, middleware=[Middleware(Headers)], exception_handlers=handlers)
 
 
+def in_network(host: str) -> str:
+    """What others call this machine, where it is asked from everywhere; nothing is sent to find out."""
+    if host != "0.0.0.0":
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect(("192.0.2.1", 9))  # an address of nobody's (RFC 5737): only the way to it is looked up
+            return str(asking.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
 def serve(folder: Path, host: str = "127.0.0.1", port: int = 8000, announce: Any = lambda *addresses: None) -> None:
     """Serve the study in a folder until it is stopped.
 
@@ -270,7 +282,8 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 8000, announce: Any
         listening.bind(found[4])
     except OSError as error:
         raise DsamlError(f"--host {host} --port {port}: cannot be used ({error.strerror}); choose another") from error
-    own = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    name = in_network(host)
+    own = f"http://{f'[{name}]' if ':' in name else name}:{listening.getsockname()[1]}"
     addresses = [own, f"{own}/experimenter/{store.tokens['experimenter']}"]
     announce(*addresses, *([f"{own}/join/{store.tokens['join']}"] if design.kind == CLASS else []))
     settings = uvicorn.Config(

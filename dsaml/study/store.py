@@ -26,6 +26,8 @@ CREATE TABLE answers (
     PRIMARY KEY (participant, step)
 );
 """
+LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
+"""Of the address to join a class, which is typed from a wall: none is taken for another. It gives a seat and nothing else."""
 WAIT = 20.0  # s for another process that writes
 
 
@@ -64,7 +66,8 @@ class Store:
                 if not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'answers'"):
                     for statement in SCHEMA.split(";")[:-1]:
                         self._base.execute(statement)
-                    tokens = [(name, secrets.token_urlsafe(24)) for name in ("experimenter", "join")]
+                    code = "".join(secrets.choice(LETTERS) for _ in range(8))
+                    tokens = [("experimenter", secrets.token_urlsafe(24)), ("join", code)]
                     self._base.executemany("INSERT INTO tokens VALUES (?, ?)", tokens)
                     links = [(number, secrets.token_urlsafe(24)) for number in range(participants)]
                     self._base.executemany("INSERT INTO participants (number, link) VALUES (?, ?)", links)

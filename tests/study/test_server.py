@@ -18,6 +18,7 @@ from study_crowd import Server, crowd, forget, small_study
 
 from dsaml.errors import DsamlError
 from dsaml.study import answers, design, export, guard
+from dsaml.study import server as server_module
 from dsaml.study.steps import steps_of
 from dsaml.study.store import Conflict, Store
 
@@ -337,6 +338,11 @@ def test_who_guesses_links_is_stopped(lesson: Any) -> None:
     assert lesson.server.ask("GET", f"/join/{lesson.server.join}")[0] == 200  # others go on
 
 
+def test_an_address_for_the_network_is_one_that_phones_can_ask() -> None:
+    assert server_module.in_network("127.0.0.1") == "127.0.0.1"
+    assert server_module.in_network("0.0.0.0") != "0.0.0.0"
+
+
 def test_answers_are_one_transaction_each(tmp_path: Path) -> None:
     store = Store(tmp_path / "a.sqlite", 2)
     assert (tmp_path / "a.sqlite").stat().st_mode & 0o077 == 0
@@ -362,10 +368,8 @@ def test_a_folder_without_its_parts_gets_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DsamlError, match="nobody has answered"):
         export.export(folder, tmp_path / "out")
     shutil.rmtree(folder / "audio")
-    from dsaml.study.server import serve
-
     with pytest.raises(DsamlError, match=r"0\.mp3: is missing"):
-        serve(folder)
+        server_module.serve(folder)
     (folder / design.FILE).write_text((folder / design.FILE).read_text().replace("song-1", "song-9"))
     with pytest.raises(DsamlError, match="damaged"):
         design.read(folder)

@@ -56,7 +56,7 @@ document.addEventListener("DOMContentLoaded", () => {
           ...curves.map((values) => line({ values, color: "inherit", dash: "", faint: true })), ...(curves.length ? [average] : []));
         svg.setAttribute("aria-label", `${name} over the song: ${curves.length} people, their average and standard deviation`);
       }
-      numbers.fill(["", "arousal", "valence"], [
+      numbers.fill(["of this class", "arousal", "valence"], [
         [make("th", { scope: "row" }, "people"), String(curves.length), String(curves.length)],
         [make("th", { scope: "row" }, "agreement (mean CCC of two people)"), number(agreement.arousal), number(agreement.valence)],
         [make("th", { scope: "row" }, "disagreement (SD, mean over time)"), ...(rows.at(-1) ?? [0, null, null]).slice(1).map(number)],

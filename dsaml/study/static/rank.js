@@ -8,8 +8,8 @@ document.addEventListener("DOMContentLoaded", () => {
   const charts = [0, 1].map((d) => chart(d, 220));
   for (const { d, name, height, svg, figure, lines, line } of charts) {
     const curves = song.curves.map((values, k) => {
-      const [color, dash] = LOOKS[k], at = Math.round(values.length * (0.12 + 0.22 * k)); // letters beside each other
-      const place = { x: x(at * window.dsamlPlayer.step), y: Math.max(20, y(values[at][d], height) - 6), style: `color: ${color}` };
+      const [color, dash] = LOOKS[k], at = Math.round(values.length * (0.25 + 0.2 * k)); // letters beside each other
+      const place = { x: x(at * window.dsamlPlayer.step), y: Math.max(24, y(values[at][d], height) - 6), style: `color: ${color}` };
       return make("g", {}, line({ values, color, dash }), make("text", { ...place, class: "letter" }, letter(k)));
     });
     lines.replaceChildren(...curves);
