@@ -28,6 +28,7 @@ test: $(STAMP)
 
 drills: $(STAMP)
 	$(RUN) tests/drills/drills.py
+	$(RUN) tests/drills/drill_study.py
 
 colab: $(STAMP)
 	$(RUN) tests/colab/fresh.py

@@ -3,7 +3,8 @@
 The rooms of the package; each imports from those below it and from no other::
 
     cli         python -m dsaml COMMAND
-    listen      one's own music: predict, annotate, personalize; the study
+    study       the listening study: designed, served, collected, analysed
+    listen      one's own music: predict, annotate, personalize
     experiment  recipes, trained models, tables, claims
     evaluate    scores, protocols, floors, intervals
                 (beside it: arena, MAML and other ways; plots, the figures)

@@ -1,30 +1,133 @@
-"""Commands for the subjective study."""
+"""Commands for the listening study: designed, served, exported; collected; analysed and rehearsed."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from dsaml.cli.common import SEEDS, ForceOption, console
-from dsaml.cli.outputs import check_output, holds_json
+from dsaml.cli.common import DEMO_MODEL, SEEDS, CacheOption, CheckpointOption, DatasetOption, ForceOption, console
+from dsaml.cli.outputs import check_folder, check_output, holds_json, holds_mark
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
 
 study_app = typer.Typer(
-    no_args_is_help=True, help="The subjective study: answer sheets, statistics of rankings, rehearsal."
+    no_args_is_help=True, help="The listening study: run it, with participants or a class; statistics of rankings, rehearsal."
 )
+FolderArgument = Annotated[Path, typer.Argument(help="The study's folder: design, audio, answers.")]
+
+
+@study_app.command("new")
+def study_new(
+    folder: FolderArgument,
+    kind: Annotated[
+        Literal["study", "class"],
+        typer.Option("--kind", help="study: adjust one song, rank four curves of others. class: all draw one song."),
+    ] = "study",
+    dataset: DatasetOption = "synthetic",
+    root: Annotated[
+        Path | None, typer.Option("--root", help="The data set's own folder; the embedded corpus needs none.")
+    ] = None,
+    checkpoint: Annotated[
+        Path, typer.Option("--checkpoint", help="The model that is personalized: one of train --model low-rank.")
+    ] = DEMO_MODEL,
+    fourth: Annotated[
+        Path | None,
+        typer.Option("--fourth", help="A model whose curve is the fourth; by default the first, shifted to one's mean."),
+    ] = None,
+    songs: Annotated[int, typer.Option("--songs", help="Songs to rank, beside the one to adjust.", min=1, max=50)] = 10,
+    named: Annotated[
+        list[str] | None, typer.Option("--song", help="A song by its id, the one to draw first. Others by chance.")
+    ] = None,
+    participants: Annotated[int, typer.Option("--participants", help="Links, or seats in a class.", min=1, max=500)] = 22,
+    seconds: Annotated[float, typer.Option("--seconds", help="Of each song, from where its labels begin.", min=5, max=120)] = 30.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of songs and of blinded orders.", **SEEDS)] = 0,
+    cache: CacheOption = Path("cache"),
+) -> None:
+    """Design a study into a new folder: songs, curves, participants, orders."""
+    from dsaml.study import design
+
+    check_folder(folder)
+    count = 1 if kind == "class" else songs
+    wanted = design.Wanted(
+        kind, dataset, root, checkpoint, fourth, count, tuple(named or ()), participants, seconds, seed, cache
+    )
+    made = design.new(folder, wanted)
+    typer.echo(f"{folder}: {len(made.songs)} songs, {participants} participants; the model: {made.origin}")
+    typer.echo(f"next: python -m dsaml study serve {folder}")
+
+
+@study_app.command("serve")
+def study_serve(
+    folder: FolderArgument,
+    host: Annotated[
+        str, typer.Option("--host", help="127.0.0.1: this machine alone. 0.0.0.0: everybody in the network, unencrypted.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="0: any that is free.", min=0, max=65_535)] = 8000,
+) -> None:
+    """Serve a study until Ctrl-C; started again, everybody goes on where they were."""
+    from dsaml.study.server import serve
+
+    def announce(own: str, experimenter: str, join: str | None = None) -> None:
+        typer.echo(f"serving {folder} at {own}")
+        if join:
+            typer.echo(f"to join: {join}")
+        typer.echo(f"for you: {experimenter}")
+
+    serve(folder, host, port, announce)
+
+
+@study_app.command("export")
+def study_export(
+    folder: FolderArgument,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write into; FOLDER/export by default.")] = None,
+) -> None:
+    """Write the answers: rankings.csv for analyse, curves for personalize and collect, participants.csv."""
+    from dsaml.study.export import export
+
+    target = out or folder / "export"
+    check_folder(target)
+    for path in export(folder, target):
+        typer.echo(path)
+
+
+@study_app.command("collect")
+def study_collect(
+    curves: Annotated[
+        list[Path], typer.Argument(help="Curves of the class, WHO-of-SONG.csv: time_s, arousal, valence in [-1, 1].")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The page (HTML).")] = Path("class.html"),
+    songs: Annotated[
+        list[Path] | None,
+        typer.Option("--song", help="Audio of a song, named as in the curves' files: then the model predicts. Repeatable."),
+    ] = None,
+    checkpoint: CheckpointOption = DEMO_MODEL,
+    force: ForceOption = False,
+) -> None:
+    """One page of everybody's curves: agreement, floors, and with the songs' audio what personalization adds."""
+    from dsaml.listen.light import LightModel
+    from dsaml.listen.personal import load
+    from dsaml.study.collect import GENERATOR, collect
+
+    check_output(out, holds_mark(GENERATOR), (*curves, *(songs or ()), checkpoint), force=force)
+    model = load(checkpoint) if songs else None
+    if songs and not isinstance(model, LightModel):
+        raise DsamlError(f"{checkpoint}: not a low-rank model; 'python -m dsaml train --model low-rank' makes one")
+    drawn = collect(curves, out, model, songs or ())
+    for song in drawn.values():
+        typer.echo(f"song {song.name}: {len(song.people)} people")
+    typer.echo(out)
 
 
 @study_app.command("template")
 def study_template(out: Annotated[Path, typer.Argument(help="The CSV to write.")], force: ForceOption = False) -> None:
     """Write an example answer sheet."""
-    from dsaml.listen import study
+    from dsaml.study import answers
 
     check_output(out, force=force)  # a sheet that is there may hold answers
-    typer.echo(study.write_template(out))
+    typer.echo(answers.write_template(out))
 
 
 @study_app.command("simulate")
@@ -38,13 +141,13 @@ def study_simulate(
     force: ForceOption = False,
 ) -> None:
     """Simulate answers: every simulated listener ranks the curves by the distance to their own true curve."""
-    from dsaml.listen import study
+    from dsaml.study import answers
 
     check_output(out, inputs=(curves,), force=force)  # a sheet that is there may hold real answers
     if not math.isfinite(noise):
         raise DsamlError(f"--noise {noise}: has to be a finite number")
-    table = study.simulate(study.read_curves(curves), noise, seed)
-    study.write_rankings(out, table)
+    table = answers.simulate(answers.read_curves(curves), noise, seed)
+    answers.write_rankings(out, table)
     typer.echo(f"{out}: SIMULATED answers of {table.participant_id.nunique()} participants")
 
 
@@ -52,18 +155,35 @@ def study_simulate(
 def study_analyse(
     rankings: Annotated[Path, typer.Argument(help="CSV: participant_id, song_id, dimension, method, rank (1 = best).")],
     out: Annotated[Path | None, typer.Option("--json", help="Also write every statistic to this file.")] = None,
+    participants: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--next",
+            help="Participants of a next study, for its power; can be repeated. By default as many.",
+            min=3,
+            max=1000,
+        ),
+    ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Mean ranks with intervals, Friedman, paired t-tests with stars, Wilcoxon-Holm, effect sizes."""
+    """Mean ranks with intervals, Friedman, paired t-tests with stars, Wilcoxon-Holm, effect sizes.
+
+    Beside them a mixed model of participants and songs, the power of a next study by simulation from these answers, and, where
+    study export wrote the order of songs and curves, its effects.
+    """
     from dsaml.io import write_json
-    from dsaml.listen import study
+    from dsaml.study import analysis, effects
+    from dsaml.study.answers import read_rankings
 
     if out:
         check_output(out, holds_json("participants", *DIMENSIONS), (rankings,), force=force)
-    analysis = study.analyse(study.read_rankings(rankings))
+    answers = read_rankings(rankings)
+    found = analysis.analyse(answers)
+    mixed, order = effects.mixed_model(answers), effects.order_effects(answers)
+    power = {n: effects.simulated_power(answers, n) for n in participants or [found["participants"]]}
     if out:
-        write_json(out, analysis)
-    for table in study.tables(analysis):
+        write_json(out, effects.without_nan(found | {"mixed_model": mixed, "order": order, "power": power}))
+    for table in (*analysis.tables(found), *effects.tables(mixed, order, power)):
         console.print(table)
 
 
@@ -74,12 +194,12 @@ def study_power(
     participants: Annotated[int, typer.Option("--participants", help="How many take part.", min=3, max=1_000_000)] = 22,
 ) -> None:
     """Power of the paired t-test, and the smallest difference found in four of five studies."""
-    from dsaml.listen import study
+    from dsaml.study import analysis
 
     if not (math.isfinite(difference) and math.isfinite(spread)):
         raise DsamlError(f"--difference {difference}, --spread {spread}: both have to be finite numbers")
-    power = study.power_curve(difference, spread, [participants])[participants]
-    smallest = study.detectable_difference(spread, participants)
+    power = analysis.power_curve(difference, spread, [participants])[participants]
+    smallest = analysis.detectable_difference(spread, participants)
     typer.echo(
         f"{participants} participants: power {power:.2f}; smallest difference found with power 0.8: {smallest:.2f} ranks"
     )

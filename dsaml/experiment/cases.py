@@ -153,7 +153,7 @@ def errors(cases: list[Case]) -> dict[str, Any]:
 
 
 def study_curves(experiment: Experiment, cases: list[Case]) -> dict[str, Any]:
-    """What a participant of the subjective study is shown: four curves for each of ten songs (see :mod:`dsaml.listen.study`).
+    """What a participant of the subjective study is shown: four curves for each of ten songs (see :mod:`dsaml.study`).
 
     The truth is what a simulated listener heard; of a real one the own labels are all that is known.
     """

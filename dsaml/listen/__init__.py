@@ -1,1 +1,1 @@
-"""One's own music: predict, personalize, and the listening study."""
+"""One's own music: predict, personalize."""

@@ -19,8 +19,8 @@ import torch
 from dsaml.cli.main import main
 from dsaml.config import DEMO, ModelConfig
 from dsaml.io import KEY, document_digest, pack_tensors
-from dsaml.listen.study import write_template
 from dsaml.model.dsaml import DSAML
+from dsaml.study.answers import write_template
 
 RATE = 8_000
 PROFILE = dataclasses.replace(

@@ -389,6 +389,36 @@ POWER = {
     "--difference 1 --spread 1 --participants 99999999999999999999": 2,
 }
 CASES += [case(f"study power: {options}", f"study power {options}", code=code) for options, code in POWER.items()]
+DESIGNS = {"none": None, "empty": "", "text": "a study", "a list": "[]", "no stamp": "{}", "nested": "[" * 9999}
+DESIGNS |= {"nothing in it": stamped({}), "songs are a number": stamped({"songs": 7}), "songs are texts": stamped({"songs": ["a"]})}
+CASES += [
+    case(
+        f"study {command}: design {name}",
+        f"study {command} in",
+        "holds no study" if content is None else "design.json: ",
+        (lambda folder: None) if content is None else put("design.json", content),
+    )
+    for command in ("serve", "export")
+    for name, content in DESIGNS.items()
+]
+NEW = "study new out --dataset folder --root in"
+CASES += [
+    case("study new: folder holds something", "study new in --checkpoint in/model.safetensors", "not an empty folder"),
+    case("study new: a model of another kind", f"{NEW} --checkpoint in/model.safetensors", "not a low-rank model"),
+    case("study new: model is a song", f"{NEW} --checkpoint in/song.wav", "song.wav: "),
+    case("study new: folder below a file", "study new in/song.wav/out", "song.wav"),
+    case("study serve: port 99999", "study serve in --port 99999", code=2),
+    *(case(f"study new: {o}", f"{NEW} {o}", code=2) for o in ("--participants 0", "--songs 0", "--seed -1", "--kind x")),
+    case("study new: --seconds nan", f"{NEW} --seconds nan", code=2),
+    case("study collect: one curve", "study collect in/curve.csv --out out.html", "one curve only"),
+    case("study collect: the same twice", "study collect in/curve.csv in/curve.csv --out out.html", "second curve"),
+    case("study collect: a song", "study collect in/curve.csv in/song.wav --out out.html", "song.wav: not a CSV"),
+    case(
+        "study collect: another model",
+        "study collect in/curve.csv --song in/song.wav --checkpoint in/model.safetensors",
+        "not a low-rank model",
+    ),
+]
 
 # Grids ----------------------------------------------------------------------------------------------------------------
 

@@ -88,6 +88,9 @@ CASES += [
     case("synthesize: workers 0", "synthesize out --workers 0", code=2),
     case("synthesize: workers -1", "synthesize out --workers -1", code=2),
     case("study analyse: output is the rankings", "study analyse in/rankings.csv --json in/rankings.csv", "input|writes"),
+    case("study collect: output is a curve", "study collect in/curve.csv --out in/curve.csv --force", "input"),
+    case("study collect: output exists", "study collect in/curve.csv --out in/grid.yaml", "add --force"),
+    case("study export: output is a file", "study export in --out in/song.wav", "song.wav"),
     case("study template: output exists", "study template in/rankings.csv", "exists|writes"),
     case("predict: curve of a link to a device", to(PREDICT, "in/zero"), change=at("zero", lambda p: p.symlink_to("/dev/zero"))),
 ]  # fmt: skip

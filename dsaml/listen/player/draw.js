@@ -18,7 +18,8 @@ document.addEventListener("DOMContentLoaded", () => {
     valence: { dims: [1], label: "valence over time", how: "Up is pleasant, down is unpleasant." },
     both: { dims: [0, 1], label: "both at once, on the plane", how: "Up is excited, to the right is pleasant." },
   };
-  const mine = Object.fromEntries(data.songs.map(({ id }) => [id, blank(STEPS)]));
+  const fresh = ({ initial }) => (initial ? initial.map((value) => [...value]) : blank(STEPS)); // a study lets a curve be adjusted
+  const mine = Object.fromEntries(data.songs.map((item) => [item.id, item.drawn ?? fresh(item)]));
   const hand = [0, 0]; // arousal and valence, where pen or keys are
   let song = data.songs[0], mode = "arousal", drawing = false;
   let last = null, beside = []; // when the hand was written down before; the curves that are shown beside the reader's
@@ -60,7 +61,7 @@ document.addEventListener("DOMContentLoaded", () => {
       list.push({ label: `model for you, from song ${names(others())}`, ...predicted(others()), color: "var(--dp-model)", dash: "14 3" });
     }
     const dims = drawn(mine[song.id]);
-    if (dims.length && song.average) {
+    if (dims.length && song.listeners) {
       const who = nearest(mine[song.id], song.listeners, dims);
       list.push({ label: `nearest listener: ${who}`, values: song.listeners[who], color: "var(--dp-near)", dash: "" });
     }
@@ -68,6 +69,7 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   // What is to be said when a passage is done.
   const judged = () => {
+    if (data.task) return ""; // a step of a study: nobody is compared
     const dims = drawn(mine[song.id]), common = dims.filter((d) => others().some(({ id }) => drawn(mine[id]).includes(d)));
     if (data.save && dims.length === 1) return `Now draw ${charts[1 - dims[0]].name} too: a file needs both.`;
     if (data.save) return dims.length ? "When you are content, save your curve." : "";
@@ -119,7 +121,7 @@ document.addEventListener("DOMContentLoaded", () => {
     tell();
   };
   const showLines = () => {
-    const everybody = beside.length ? Object.values(song.listeners) : [];
+    const everybody = beside.length ? Object.values(song.listeners ?? {}) : [];
     for (const { svg, name, d, lines, line, band } of charts) {
       lines.replaceChildren(
         ...everybody.map((values) => line({ values, color: "inherit", dash: "", faint: true })),
@@ -151,6 +153,7 @@ document.addEventListener("DOMContentLoaded", () => {
     showLines();
     showScores();
     plays.moment();
+    if (!drawing) root.dispatchEvent(new CustomEvent("drawn", { detail: mine[song.id] }));
   };
 
   // --- drawing --------------------------------------------------------------------------------------------------------------------
@@ -265,7 +268,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
   const start = button("", toggle);
   const clear = button("Forget my curve of this song", () => {
-    mine[song.id] = blank(STEPS);
+    mine[song.id] = fresh(song);
     say("Forgotten.");
     show();
   });
@@ -282,16 +285,17 @@ document.addEventListener("DOMContentLoaded", () => {
     });
     modes.append(make("label", {}, input, ` ${label}`));
   });
+  peek.checked = Boolean(data.peek);
   peek.addEventListener("change", show);
   root.replaceChildren(
     plays.songs, modes, how, plays.audio, plays.row,
     make("div", { class: "dp-buttons" }, start, clear),
     make("div", { class: "dp-views" }, make("div", {}, ...charts.map(({ figure }) => figure)), space.figure),
-    status, verdict, scores.frame,
+    status, verdict, ...(data.task ? [] : [scores.frame,
     make("p", {}, make("label", { for: peek.id }, peek, " show the other curves before I have drawn")),
     make("div", { class: "dp-buttons" }, button("Save my curve (CSV)", save),
       make("label", { for: file.id }, "Open a curve of this song (CSV) "), file),
-    make("p", { class: "dp-origin" }, data.light ? `The model: ${data.light.origin}.${gained()}` : ""),
+      make("p", { class: "dp-origin" }, data.light ? `The model: ${data.light.origin}.${gained()}` : "")]),
   );
   plays.load(song);
 });

@@ -1,15 +1,13 @@
-"""The subjective study: people rank four curves of a song; statistics of the ranks; simulated answers for rehearsal.
+"""Statistics of the subjective study's ranks, as in Figure 6.
 
-The paper's study: 22 participants, each adjusted the curve of one 45 s song and then ranked four curves for each of ten songs
-(1 = fits my perception best), separately for arousal and valence. The unit of analysis is the **participant**: ranks of one
-participant's ten songs are averaged first, because they are not independent.
+The unit of analysis is the **participant**: ranks of one participant's ten songs are averaged first, because they are not
+independent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,80 +18,14 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from dsaml.config import DIMENSIONS
-from dsaml.errors import DsamlError, require_file
-from dsaml.experiment.results import read_result
-from dsaml.io import write_bytes_atomically
+from dsaml.errors import DsamlError
 
-COLUMNS = ("participant_id", "song_id", "dimension", "method", "rank")
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))  # as in Figure 6
 
 
 def stars(p: float) -> str:
     """``***`` below .001, ``**`` below .01, ``*`` below .05, otherwise ``n.s.`` (Figure 6)."""
     return next((mark for limit, mark in STARS if p < limit), "n.s.")
-
-
-def write_template(path: str | Path) -> Path:
-    """Write an empty answer sheet with one filled example song."""
-    rows = [("P01", "song-1", d, m, r) for d in DIMENSIONS for r, m in enumerate("ABCD", 1)]
-    write_bytes_atomically(Path(path), pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False).encode())
-    return Path(path)
-
-
-def read_rankings(path: str | Path) -> pd.DataFrame:
-    """Read answers: one line per participant, song, dimension and method.
-
-    Parameters
-    ----------
-    path : path
-        CSV with the columns ``participant_id, song_id, dimension, method, rank``.
-
-    Raises
-    ------
-    DsamlError
-        With every problem and its line: columns, unknown dimension, rank that is no whole number, missing or repeated method,
-        ranks that are no permutation of 1..k (ties are not allowed).
-    """
-    path = Path(path)
-    require_file(path, "file", "'python -m dsaml study template' writes an example")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:
-        raise DsamlError(
-            f"{path}: not a CSV file ({str(error).splitlines()[0]}); save it as comma-separated text"
-        ) from error
-    if missing := [name for name in COLUMNS if name not in table.columns]:
-        raise DsamlError(f"{path}: no column {', '.join(missing)}; the columns have to be {','.join(COLUMNS)}")
-    if table.empty:
-        raise DsamlError(f"{path}: holds no answers; fill in at least one participant")
-    line = table.index + 2
-    unknown = table.dimension[~table.dimension.isin(DIMENSIONS)]
-    problems = [f"line {line[i]}: dimension '{d}' is neither arousal nor valence" for i, d in unknown.items()]
-    ranks = pd.to_numeric(table["rank"], errors="coerce")
-    odd = table["rank"][ranks.isna() | (ranks % 1 != 0)]
-    problems += [f"line {line[i]}: rank '{rank}' is no whole number" for i, rank in odd.items()]
-    table = table.assign(rank=ranks)
-    methods = sorted(table.method.unique())
-    if len(methods) < 2:
-        problems.append(f"only the method '{methods[0]}' appears; a ranking needs two or more")
-    for (who, song, dimension), group in table.groupby(["participant_id", "song_id", "dimension"], sort=True):
-        where = f"line {line[group.index[0]]}: participant {who}, song {song}, {dimension}"
-        if sorted(group.method) != methods:
-            problems.append(
-                f"{where}: ranks {', '.join(sorted(group.method))} but the methods are {', '.join(methods)}"
-            )
-        elif not group["rank"].isna().any() and sorted(group["rank"]) != list(range(1, len(methods) + 1)):
-            problems.append(f"{where}: ranks {sorted(group['rank'].tolist())} are not 1 to {len(methods)}, each once")
-    if problems:
-        raise DsamlError(
-            f"{path}: {'; '.join(problems[:20])}{'; …' if len(problems) > 20 else ''}; correct these lines"
-        )
-    return table.astype({"rank": int})
-
-
-def write_rankings(path: str | Path, rankings: pd.DataFrame) -> None:
-    """Write answers in the format of :func:`read_rankings`."""
-    write_bytes_atomically(Path(path), rankings.to_csv(index=False).encode())
 
 
 def mean_ranks(rankings: pd.DataFrame, dimension: str) -> pd.DataFrame:
@@ -159,7 +91,7 @@ def analyse(rankings: pd.DataFrame, replicates: int = 2000, seed: int = 0) -> di
     Parameters
     ----------
     rankings : DataFrame
-        As :func:`read_rankings` returns it.
+        As :func:`dsaml.study.answers.read_rankings` returns it.
     replicates, seed : int
         Of the bootstrap over participants.
 
@@ -189,34 +121,6 @@ def analyse(rankings: pd.DataFrame, replicates: int = 2000, seed: int = 0) -> di
     return out | {dimension: _analyse(table, replicates, rng) for dimension, table in tables.items()}
 
 
-def simulate(curves: Mapping[str, Any], noise: float = 0.1, seed: int = 0) -> pd.DataFrame:
-    """SIMULATED answers: each participant ranks curves by their distance to the own true curve, with noise.
-
-    Parameters
-    ----------
-    curves : mapping
-        ``study_curves.json``: per participant and song the true curve and the curves of each method, (T, 2) each.
-    noise : float
-        SD of the error with which a participant judges the RMSE of a curve, on the labels' scale.
-    seed : int
-
-    Returns
-    -------
-    DataFrame
-        As :func:`read_rankings` returns it.
-    """
-    rng, rows = np.random.default_rng(seed), []
-    for person in curves["participants"]:
-        for song in person["songs"]:
-            true, methods = np.asarray(song["truth"]), list(song["methods"])
-            shown = np.stack([song["methods"][m] for m in methods])  # (methods, T, 2)
-            error = np.sqrt(((shown - true) ** 2).mean(1)) + rng.normal(0, noise, (len(methods), 2))
-            for d, dimension in enumerate(DIMENSIONS):
-                for rank, index in enumerate(np.argsort(error[:, d], kind="stable"), 1):
-                    rows.append((person["id"], song["song_id"], dimension, methods[index], rank))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
 def power_curve(difference: float, spread: float, participants: list[int], alpha: float = 0.05) -> dict[int, float]:
     """Power of the paired t-test for a mean-rank difference whose SD over participants is ``spread``."""
     return {n: float(TTestPower().power(difference / spread, n, alpha)) for n in participants}
@@ -226,38 +130,6 @@ def detectable_difference(spread: float, participants: int, power: float = 0.8, 
     """Smallest mean-rank difference that ``participants`` find with the given power."""
     effect = TTestPower().solve_power(effect_size=None, nobs=participants, alpha=alpha, power=power)
     return float(effect * spread)
-
-
-def read_curves(path: str | Path) -> dict[str, Any]:
-    """Read ``study_curves.json``.
-
-    Raises
-    ------
-    DsamlError
-        If it is missing or holds something else.
-    """
-    curves = read_result(path)
-    try:
-        shown = [song["methods"] for person in curves["participants"] for song in person["songs"]]
-        for person in curves["participants"]:
-            for song in person["songs"]:
-                _check_curves(person["id"], song)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        said = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else error
-        raise DsamlError(f"{path}: not a file of study curves ({said}); compute it again") from error
-    if not shown:
-        raise DsamlError(f"{path}: holds no participant with songs; compute it again")
-    return curves
-
-
-def _check_curves(person: str, song: Mapping[str, Any]) -> None:
-    """ValueError unless truth and methods are finite curves (T, 2) of one length, under names."""
-    every = [song["truth"], *song["methods"].values()]
-    shapes = {np.shape(np.asarray(curve, float)) for curve in every}
-    if len(shapes) > 1 or len(shape := shapes.pop()) != 2 or shape[1] != 2 or not shape[0] or len(every) < 2:
-        raise ValueError(f"the curves of participant {person}, song {song['song_id']} are not (steps, 2)")
-    if not np.isfinite(np.asarray(every, float)).all():
-        raise ValueError(f"a curve of participant {person}, song {song['song_id']} is not finite")
 
 
 def tables(analysis: Mapping[str, Any]) -> list[Table]:

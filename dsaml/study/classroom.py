@@ -1,0 +1,89 @@
+"""What a lecturer sees of a class: curves as they arrive, how far they agree, and everybody's prediction of the next song."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dsaml.config import DIMENSIONS
+from dsaml.evaluate.metrics import ccc
+from dsaml.study.design import CLASS, Design
+from dsaml.study.export import as_curve, name_of
+from dsaml.study.steps import DRAW, steps_of
+from dsaml.study.store import Store
+
+
+def spread_of(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and SD over people (P, T, 2) at each step, (T, 2) each; NaN where fewer than one, or two, said something."""
+    there = np.isfinite(curves).sum(0)
+    filled = np.nan_to_num(curves)
+    mean = np.where(there > 0, filled.sum(0) / np.maximum(there, 1), np.nan)
+    square = np.where(np.isfinite(curves), np.square(filled - np.nan_to_num(mean)), 0).sum(0)
+    return mean, np.where(there > 1, np.sqrt(square / np.maximum(there - 1, 1)), np.nan)
+
+
+def agreement(curves: np.ndarray) -> list[float | None]:
+    """Mean CCC of two people's curves (P, T, 2), over all pairs and the steps of both, by dimension; None with fewer than two."""
+    out: list[float | None] = []
+    for d in range(2):
+        found = []
+        for k, one in enumerate(curves[..., d]):
+            for other in curves[:k, :, d]:
+                both = np.isfinite(one) & np.isfinite(other)
+                if both.any():
+                    found.append(float(ccc(one[both], other[both])))
+        out.append(float(np.mean(found)) if found else None)
+    return out
+
+
+class Classroom:
+    """The state of a study for its experimenter."""
+
+    def __init__(self, design: Design, store: Store):
+        self.design, self.store = design, store
+
+    def state(self, steps: int) -> dict[str, Any]:
+        """Everybody's step out of ``steps`` and link; of a class, for the wall, curves, spread and predictions instead of links."""
+        answers, links = self.store.everything(), self.store.links()
+        people = [{"id": name_of(who), "done": len(answers.get(who, [])), "of": steps} for who in links]
+        found: dict[str, Any] = {"people": people}
+        if self.design.kind != CLASS:
+            for person, link in zip(people, links.values(), strict=True):
+                person["link"] = f"/p/{link}"
+        else:
+            at = steps_of(self.design).index(DRAW)
+            drawn = [(given[at][1], as_curve(given[at][0])) for given in answers.values() if len(given) > at]
+            drawn.sort(key=lambda item: item[0])  # as they came
+            curves = np.array([curve for _, curve in drawn]).reshape(-1, self.design.steps, 2)
+            terms = self.design.songs[1].terms
+            predicted = np.array([terms.curve(self.design.personal(curve)) for curve in curves]).reshape(curves.shape)
+            found["songs"] = [_song(curves), _song(predicted)]
+        return found
+
+
+def _song(curves: np.ndarray) -> dict[str, Any]:
+    """Curves (P, T, 2) of one song with mean, spread, agreement, and how the spread grew with every curve that came."""
+    mean, sd = spread_of(curves)
+    growth = []
+    for n in range(2, len(curves) + 1):
+        spread = spread_of(curves[:n])[1]
+        growth.append([n, *(_number(np.mean(s[np.isfinite(s)]) if np.isfinite(s).any() else np.nan) for s in spread.T)])
+    return {
+        "curves": _rows(curves),
+        "mean": _rows(mean),
+        "sd": _rows(sd),
+        "agreement": dict(zip(DIMENSIONS, agreement(curves), strict=True)),
+        "growth": growth,
+    }
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 3) if np.isfinite(value) else None
+
+
+def _rows(values: np.ndarray) -> Any:
+    """Nested lists with None for NaN."""
+    if values.ndim == 1:
+        return [_number(v) for v in values]
+    return [_rows(part) for part in values]

@@ -1,0 +1,250 @@
+"""The design of a study: which songs, whose curves, who sees them in which order; written into a folder with its audio."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dsaml.audio.recording import encode, excerpt
+from dsaml.config import STEP_SECONDS
+from dsaml.data.base import Dataset, load_dataset
+from dsaml.errors import DsamlError
+from dsaml.experiment.prepare import embedded_corpus, with_label_start
+from dsaml.experiment.results import provenance, read_result, rounded, write_result
+from dsaml.listen import page
+from dsaml.listen.light import LightModel
+from dsaml.listen.personal import load
+from dsaml.study.listener import Terms, adapt
+
+STUDY, CLASS = "study", "class"
+TRUTH, PERSONAL, NOBODY = "Ground truth (mean label)", "Light model, personalized", "Light model w.o. personalization"
+SHIFTED = "Light model, shifted by the participant's mean"
+FILE, AUDIO, ANSWERS = "design.json", "audio", "answers.sqlite"
+LETTERS = "ABCD"
+MOST = 500  # participants
+DIGITS = 4  # of curves
+
+
+@dataclass(frozen=True)
+class StudySong:
+    """A song of the design; curves are (T, 2)."""
+
+    song_id: str
+    audio: str  # the file's name in the folder's audio/
+    terms: Terms
+    truth: np.ndarray | None  # the data set's averaged label
+    fourth: np.ndarray | None  # the curve of the model that --fourth names
+
+
+@dataclass(frozen=True)
+class Order:
+    """What one participant sees: songs by their place in the design, and for each the methods behind the letters."""
+
+    songs: tuple[int, ...]
+    shown: tuple[tuple[int, ...], ...]  # of each song, the method behind A, B, …
+
+
+@dataclass(frozen=True)
+class Design:
+    """A study as it stands in its folder."""
+
+    folder: Path
+    kind: str  # STUDY or CLASS
+    seconds: float  # of each song
+    step: float  # s between two labels
+    start: float  # s from a song's own start to its excerpt
+    origin: str  # what the model was trained on, in words
+    noise: np.ndarray  # (2,), of the light model
+    light: dict[str, Any]  # noise and calibration, as light.js reads them
+    songs: tuple[StudySong, ...]  # the first is the one that is drawn
+    methods: tuple[str, ...]
+    orders: tuple[Order, ...]  # of each participant
+
+    @property
+    def steps(self) -> int:
+        """T, labels of a song."""
+        return round(self.seconds / self.step)
+
+    @property
+    def initial(self) -> np.ndarray:
+        """The curve (T, 2) that a participant adjusts: of the first song, for nobody in particular."""
+        return np.tanh(self.songs[0].terms.base)
+
+    def personal(self, curve: np.ndarray) -> np.ndarray:
+        """Who drew ``curve`` (T, 2) of the first song: w (2, R)."""
+        return adapt(self.songs[0].terms, self.noise, curve)
+
+    def curves(self, song: StudySong, curve: np.ndarray) -> list[np.ndarray]:
+        """The curves (T, 2) of ``methods`` for who drew ``curve`` of the first song."""
+        nobody, shift = np.tanh(song.terms.base), np.nanmean(curve - self.initial, 0)
+        made = {
+            TRUTH: song.truth,
+            PERSONAL: song.terms.curve(self.personal(curve)),
+            NOBODY: nobody,
+            SHIFTED: (nobody + shift).clip(-1, 1),
+        }
+        return [made.get(name, song.fourth) for name in self.methods]
+
+    def shown(self, participant: int, position: int, curve: np.ndarray) -> list[np.ndarray]:
+        """The curves behind the letters A, B, … of a participant's song at ``position`` (0, 1, …)."""
+        order = self.orders[participant]
+        made = self.curves(self.songs[order.songs[position]], curve)
+        return [made[method] for method in order.shown[position]]
+
+
+def williams(k: int) -> np.ndarray:
+    """A Latin square (k, k) in which, for an even k, each treatment follows each other one once (Williams 1949)."""
+    first = [0, *(n // 2 + 1 if n % 2 == 0 else k - n // 2 - 1 for n in range(k - 1))]
+    return (np.array(first) + np.arange(k)[:, None]) % k
+
+
+def make_orders(participants: int, songs: int, methods: int, seed: int) -> tuple[Order, ...]:
+    """Blinded orders: songs shuffled for each participant; methods behind the letters from a balanced square, renamed for each."""
+    square, out = williams(methods), []
+    for participant in range(participants):
+        rng = np.random.default_rng([seed, participant])
+        rows, names = rng.permutation(methods), rng.permutation(methods)
+        shown = (tuple(names[square[rows[k % methods]]].tolist()) for k in range(songs))
+        out.append(Order(tuple((1 + rng.permutation(songs)).tolist()), tuple(shown)))
+    return tuple(out)
+
+
+def choose_songs(data: Dataset, count: int, steps: int, seed: int, named: Sequence[str] = ()) -> list[str]:
+    """The songs of a study: of the data set's test part, as in the paper, by chance; or those that are named.
+
+    Raises
+    ------
+    DsamlError
+        If a named song cannot be used, or there are not enough of them.
+    """
+    there = [s for s in data.songs if data.songs[s].audio is not None and s in data.mean and len(data.mean[s]) >= steps]
+    seconds = steps * STEP_SECONDS
+    if unknown := [song for song in named if song not in there]:
+        raise DsamlError(f"--song {unknown[0]}: has no audio with {seconds:g} s of labels in {data.root}; name another")
+    if len(set(named)) < len(named):
+        raise DsamlError("--song: one is named twice; name each once")
+    test = [song for song in data.split.songs["test"] if song in there and song not in named]
+    if len(named) + len(test) < count:
+        raise DsamlError(
+            f"{data.root}: its test part has {len(test)} songs with audio and {seconds:g} s of labels, the study needs "
+            f"{count}; take fewer (--songs) or a shorter excerpt (--seconds)"
+        )
+    drawn = np.random.default_rng(seed).permutation(test)[: max(0, count - len(named))].tolist()
+    return [*named, *drawn][:count]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What ``study new`` is asked for."""
+
+    kind: str = STUDY
+    dataset: str = "synthetic"
+    root: Path | None = None  # of the data set; an embedded one needs none
+    checkpoint: Path | str = "demo"  # a low-rank model
+    fourth: Path | None = None  # a model whose curve is the fourth; None: the light model shifted
+    songs: int = 10  # to rank; in a class there is one, to be predicted
+    named: tuple[str, ...] = ()  # songs by their ids, the one to be drawn first
+    participants: int = 22
+    seconds: float = 30.0  # of each song
+    seed: int = 0
+    cache: Path = Path("cache")
+
+
+def new(folder: Path, wanted: Wanted) -> Design:
+    """Write a study into a new folder: ``design.json`` and ``audio/``; whole, or not at all.
+
+    Raises
+    ------
+    DsamlError
+        If the folder holds anything, or data set, songs or models cannot be used.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DsamlError(f"{folder}: not an empty folder; give a new one, so that no answers are lost")
+    began, model = time.perf_counter(), load(wanted.checkpoint)
+    if not isinstance(model, LightModel):
+        raise DsamlError(f"{wanted.checkpoint}: not a low-rank model; 'python -m dsaml train --model low-rank' makes one")
+    data = load_dataset(wanted.dataset, wanted.root or embedded_corpus(wanted.dataset, wanted.cache))
+    model = dataclasses.replace(model, profile=with_label_start(model.profile, data))
+    steps, audio = round(wanted.seconds / STEP_SECONDS), model.profile.audio
+    chosen = choose_songs(data, 1 + wanted.songs, steps, wanted.seed, wanted.named)
+    paths = {song: data.songs[song].audio for song in chosen}
+    told = page.for_page(model, paths, steps)
+    fourth = load(wanted.fourth) if wanted.fourth else None
+    methods = [TRUTH, PERSONAL, NOBODY, wanted.fourth.stem if wanted.fourth else SHIFTED]
+    songs = []
+    for k, song in enumerate(chosen):
+        truth = data.mean[song].values[:steps]
+        if np.abs(truth).max() > 1:
+            raise DsamlError(f"{data.root}: labels of song {song} reach beyond [-1, 1]; a study needs that scale")
+        entry = {"song_id": song, "audio": f"{k}.mp3", **told["songs"][song], "truth": rounded(truth, DIGITS), "fourth": None}
+        if fourth and k:
+            predicted = fourth.predict(paths[song], start=audio.label_start)[["arousal", "valence"]].to_numpy()[:steps]
+            if len(predicted) < steps:
+                raise DsamlError(f"{paths[song]}: too short for the fourth curve; take a shorter excerpt (--seconds)")
+            entry["fourth"] = rounded(predicted.clip(-1, 1), DIGITS)
+        songs.append(entry)
+    document = {
+        "kind": wanted.kind,
+        "seed": wanted.seed,
+        "seconds": steps * STEP_SECONDS,
+        "step": STEP_SECONDS,
+        "start": audio.label_start,
+        "origin": told["origin"],
+        "light": {name: told[name] for name in ("noise", "calibration")},
+        "songs": songs,
+        "methods": methods,
+        "orders": [
+            dataclasses.asdict(order)
+            for order in make_orders(wanted.participants, wanted.songs, len(methods), wanted.seed)
+        ],
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
+        (Path(made) / AUDIO).mkdir()
+        for k, song in enumerate(chosen):
+            encode(Path(made) / AUDIO / f"{k}.mp3", *excerpt(paths[song], audio.label_start, steps * STEP_SECONDS))
+        stamp = provenance(model.profile, data, seeds=[wanted.seed], seconds=time.perf_counter() - began)
+        write_result(Path(made) / FILE, document, stamp)
+        target = folder
+        target.mkdir(exist_ok=True)
+        (Path(made) / AUDIO).rename(target / AUDIO)
+        (Path(made) / FILE).rename(target / FILE)  # the last: a folder without it is no study
+    return read(folder)
+
+
+def read(folder: Path) -> Design:
+    """The study in a folder.
+
+    Raises
+    ------
+    DsamlError
+        If there is none, or it is damaged.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        raise DsamlError(f"{folder}: holds no study; 'python -m dsaml study new {folder}' makes one")
+    document = read_result(file)
+    try:
+        songs = tuple(
+            StudySong(
+                song["song_id"],
+                song["audio"],
+                Terms(np.array(song["base"], float), np.array(song["basis"], float)),
+                np.array(song["truth"], float),
+                None if song["fourth"] is None else np.array(song["fourth"], float),
+            )
+            for song in document["songs"]
+        )
+        orders = tuple(Order(tuple(o["songs"]), tuple(map(tuple, o["shown"]))) for o in document["orders"])
+        plain = {name: document[name] for name in ("kind", "seconds", "step", "start", "origin", "light")}
+        noise, methods = np.array(document["light"]["noise"], float), tuple(document["methods"])
+        return Design(folder, **plain, noise=noise, songs=songs, methods=methods, orders=orders)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DsamlError(f"{file}: not a design of this version ({error}); make a new one with 'study new'") from error

@@ -1,0 +1,132 @@
+"""What a participant is asked, step by step, and what counts as an answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dsaml.config import DIMENSIONS
+from dsaml.listen.curves import SHORTEST
+from dsaml.study.design import CLASS, Design
+
+CONSENT, DRAW, RANK, CLOSE = "consent", "draw", "rank", "close"
+FORM = {
+    "age": ("Age", ("under 18", "18-25", "26-35", "36-50", "51 and over")),
+    "gender": ("Gender", ("female", "male", "another")),
+    "training": ("Years of musical training", ("none", "1-3", "4-9", "10 and more")),
+}
+"""Questions of the first page beside consent, all voluntary, with the answers that can be chosen."""
+LONGEST = 1000  # characters of a comment
+MARKUP = re.compile(r"[<>\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def steps_of(design: Design) -> list[str]:
+    """The kinds of a participant's steps, in their order."""
+    if design.kind == CLASS:
+        return [CONSENT, DRAW]
+    return [CONSENT, DRAW, *[RANK] * (len(design.songs) - 1), CLOSE]
+
+
+def parse(body: bytes) -> Any:
+    """JSON without NaN and without repeated names.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+
+    def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("a name comes twice")
+        return dict(pairs)
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no number")
+
+    try:
+        return json.loads(body.decode("utf-8"), object_pairs_hook=once, parse_constant=refuse)
+    except RecursionError as error:
+        raise ValueError("too deep") from error
+
+
+def checked(kind: str, answer: Any, design: Design) -> dict[str, Any]:
+    """An answer as it is kept.
+
+    Raises
+    ------
+    ValueError
+        In one sentence, if it is none to a step of this kind.
+    """
+    if not isinstance(answer, dict):
+        raise ValueError("an answer is an object")
+    return {CONSENT: _consent, DRAW: _draw, RANK: _rank, CLOSE: _close}[kind](answer, design)
+
+
+def _only(answer: Mapping[str, Any], names: Sequence[str]) -> None:
+    if unknown := set(answer) - set(names):
+        raise ValueError(f"there is no question {min(unknown)[:40]!r}")
+
+
+def _consent(answer: Mapping[str, Any], design: Design) -> dict[str, Any]:
+    _only(answer, ("consent", *FORM))
+    if answer.get("consent") is not True:
+        raise ValueError("without consent nothing is kept; tick the box to take part")
+    kept = {"consent": True}
+    for name, (label, choices) in FORM.items():
+        if (said := answer.get(name)) is not None:
+            if said not in choices:
+                raise ValueError(f"{label}: choose one of the answers, or none")
+            kept[name] = said
+    return kept
+
+
+def _draw(answer: Mapping[str, Any], design: Design) -> dict[str, Any]:
+    _only(answer, ("curve",))
+    curve = answer.get("curve")
+    if not isinstance(curve, list) or len(curve) != design.steps:
+        raise ValueError(f"a curve has {design.steps} steps")
+    kept: list[list[float | None]] = []
+    for value in curve:
+        if not isinstance(value, list) or len(value) != 2 or not all(map(_on_scale, value)):
+            raise ValueError("a step of a curve is arousal and valence, each in [-1, 1] or null")
+        kept.append([None if v is None else round(float(v), 4) for v in value])
+    for d, name in enumerate(DIMENSIONS):
+        if sum(value[d] is not None for value in kept) < SHORTEST:
+            raise ValueError(f"draw at least {SHORTEST * design.step:g} s of {name}")
+    return {"curve": kept}
+
+
+def _on_scale(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1
+
+
+def _rank(answer: Mapping[str, Any], design: Design) -> dict[str, Any]:
+    _only(answer, DIMENSIONS)
+    every = list(range(1, len(design.methods) + 1))
+    kept = {}
+    for name in DIMENSIONS:
+        ranks = answer.get(name)
+        whole = isinstance(ranks, list) and all(type(rank) is int for rank in ranks)
+        if not whole or sorted(ranks) != every:
+            raise ValueError(f"{name}: give each curve one of the ranks 1 to {len(every)}, each rank once")
+        kept[name] = ranks
+    return kept
+
+
+def _close(answer: Mapping[str, Any], design: Design) -> dict[str, Any]:
+    _only(answer, ("comment",))
+    comment = answer.get("comment", "")
+    if not isinstance(comment, str) or len(comment) > LONGEST:
+        raise ValueError(f"a comment is text of at most {LONGEST} characters")
+    if MARKUP.search(comment):
+        raise ValueError("a comment is plain text, without < and > and control characters")
+    try:
+        comment.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError("a comment is plain text") from error
+    return {"comment": comment.strip()}
