@@ -56,5 +56,6 @@ def test_a_sound_that_is_no_playback_copy_is_warned_of(staged: Path, caplog: pyt
 def test_the_page_names_controls_as_they_are_named() -> None:
     how = re.search(r"\*\*How to use it\.\*\*(.*?)\n\n", (BOOK / "player.md").read_text(encoding="utf-8"), re.S)
     named = set(re.findall(r"\*\*([^*]+)\*\*", how[1]))
-    scripts = "".join((BOOK.parent / "dsaml/listen/player" / name).read_text(encoding="utf-8") for name in ("player.js", "parts.js"))
+    player = BOOK.parent / "dsaml/listen/player"
+    scripts = "".join((player / name).read_text(encoding="utf-8") for name in ("player.js", "parts.js"))
     assert len(named) == 6 and all(f'"{name}' in scripts for name in named)

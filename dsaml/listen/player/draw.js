@@ -295,7 +295,7 @@ document.addEventListener("DOMContentLoaded", () => {
     make("p", {}, make("label", { for: peek.id }, peek, " show the other curves before I have drawn")),
     make("div", { class: "dp-buttons" }, button("Save my curve (CSV)", save),
       make("label", { for: file.id }, "Open a curve of this song (CSV) "), file),
-      make("p", { class: "dp-origin" }, data.light ? `The model: ${data.light.origin}.${gained()}` : "")]),
+    make("p", { class: "dp-origin" }, data.light ? `The model: ${data.light.origin}.${gained()}` : "")]),
   );
   plays.load(song);
 });
