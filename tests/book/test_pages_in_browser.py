@@ -66,6 +66,7 @@ def axe() -> str:
 @pytest.fixture(scope="module", params=WIDTHS)
 def visitor(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     page = browser.new_context(viewport=WIDTHS[request.param]).new_page()
+    page.set_default_timeout(120_000)  # the machine may have other work
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     yield page
@@ -89,3 +90,7 @@ def test_nothing_is_cut_and_what_scrolls_says_so(visitor: Any, address: str, nam
             for node in one["nodes"]
         ]
     assert not visitor.errors + found
+
+
+def test_the_player_is_no_more_than_a_phone_should_fetch() -> None:
+    assert sum(file.stat().st_size for file in (HTML / "player").iterdir()) <= 3_000_000
