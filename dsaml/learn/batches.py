@@ -91,7 +91,8 @@ class SongStore:
         pairs = [(who, song) for who, row in zip(annotators, songs, strict=True) for song in row]
         labels = [self.track(who, song).values[: self.steps] for who, song in pairs]
         shape = (len(songs), len(songs[0]))
-        inputs, embeddings = zip(*(self.inputs(song) for _, song in pairs), strict=True)
+        heard = [self.inputs(song) for _, song in pairs]
+        inputs, embeddings = [x for x, _ in heard], [embedding for _, embedding in heard]
         there = None
         if self.pads:
             lengths = torch.tensor([[min(map(len, both))] for both in zip(labels, inputs, strict=True)])

@@ -141,8 +141,9 @@ class _BothWays(nn.RNNBase):
 class BiLSTM(_BothWays, nn.LSTM):
     """Long short-term memory, both ways: (..., T, input_size) -> (..., T, 2 * hidden_size)."""
 
-    def _torch(self, inputs: tuple[Tensor, ...], zero: Tensor, *settings: Any) -> Tensor:
-        return torch.lstm(*inputs, (zero, zero), *settings)[0]
+    def _torch(self, inputs: Any, zero: Tensor, *settings: Any) -> Tensor:
+        kernel: Callable[..., Any] = torch.lstm
+        return kernel(*inputs, (zero, zero), *settings)[0]
 
     def _advance(
         self, gates: Tensor, w_hidden: Tensor, bias: Tensor, kept: Sequence[Tensor | None]
@@ -163,8 +164,9 @@ class BiLSTM(_BothWays, nn.LSTM):
 class BiGRU(_BothWays, nn.GRU):
     """Gated recurrent units, both ways: (..., T, input_size) -> (..., T, 2 * hidden_size)."""
 
-    def _torch(self, inputs: tuple[Tensor, ...], zero: Tensor, *settings: Any) -> Tensor:
-        return torch.gru(*inputs, zero, *settings)[0]
+    def _torch(self, inputs: Any, zero: Tensor, *settings: Any) -> Tensor:
+        kernel: Callable[..., Any] = torch.gru
+        return kernel(*inputs, zero, *settings)[0]
 
     def _advance(
         self, gates: Tensor, w_hidden: Tensor, bias: Tensor, kept: Sequence[Tensor | None]

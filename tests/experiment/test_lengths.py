@@ -1,5 +1,6 @@
 """Songs of any length, people with two songs each: they train and are scored through the commands' own functions."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from dsaml.config import DEMO, adjusted
 from dsaml.data import load_dataset
 from dsaml.errors import DsamlError
 from dsaml.experiment import workflow
+from dsaml.experiment.listeners import run_listeners
+from dsaml.experiment.prepare import prepare
+from dsaml.experiment.results import read_result
 
 PMEMO = Path(__file__).parents[3] / "shared" / "data" / "PMEmo2019"
 RATE = 8000
@@ -87,3 +91,21 @@ def test_a_song_of_a_few_labels_is_left_out_with_a_count(mine, tmp_path, caplog)
     with caplog.at_level("WARNING"):
         workflow.train("folder", root, tmp_path / "m.safetensors", adjusted(DEMO, steps=1), "dmer", 0, tmp_path / "c", None)
     assert "1 songs and" in caplog.text and "of fewer than 10 labels (5 s) are left out" in caplog.text
+
+
+def test_real_listeners_are_scored_against_floors(mine, tmp_path):
+    """The whole way on twelve songs: the file has every row, with paired differences, and says what was to be shown."""
+    done = run_listeners(prepare(DEMO, tmp_path / "cache", "folder", mine), tmp_path, arena=False)
+    kept = read_result(tmp_path / "listeners-folder.json")
+    assert kept["goals"] == json.loads(json.dumps(done["goals"])) and kept["audio"] == "as it came"
+    assert kept["protocols"]["cross-song"]["people"] == 4 and kept["protocols"]["averaged"]["songs"] == 4
+    for block in kept["protocols"].values():
+        for name, cells in block["rows"].items():
+            for cell in cells.values():
+                assert ("rmse_above" in cell) == (name != block["reference"])
+                assert cell["rmse"]["low"] <= cell["rmse"]["mean"] <= cell["rmse"]["high"]
+    first, second = (kept["protocols"]["prefix"]["rows"][row]["arousal"] for row in ("last support value", "two heads"))
+    assert first["ccc"]["mean"] == 0 and second["rmse_above"]["mean"] == pytest.approx(
+        second["rmse"]["mean"] - first["rmse"]["mean"], abs=2e-5
+    )
+    assert all(len(goal["met"]) == 2 for goal in kept["goals"])
