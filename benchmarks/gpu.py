@@ -25,7 +25,7 @@ from dsaml.runtime.devices import arithmetic, choose_device
 AT_ONCE = (1, 2, 4, 8, 16, 32)  # tasks
 PRECISIONS = ("float32", "tf32", "bf16")
 COMPILED = ("default", "reduce-overhead")  # torch.compile's modes; the second records CUDA graphs
-SHORT = 200  # meta-steps with which precisions are compared in quality
+SHORT = 200  # meta-steps with which precisions are compared in quality, where nothing else is asked for
 PROFILE = dataclasses.replace(PAPER, name="paper, embedded corpus", encoder="mel")
 
 
@@ -51,8 +51,12 @@ class Step:
         config = dataclasses.replace(meta, tasks_at_once=tasks)
         return cls(make_model(model).to(device), support, query, config, device)
 
-    def __call__(self) -> None:
+    def launch(self) -> None:
+        """Hand the step to the device, without waiting for it."""
         meta_step(self.model, self.support, self.query, self.config)
+
+    def __call__(self) -> None:
+        self.launch()
         if self.device.startswith("cuda"):
             torch.cuda.synchronize(self.device)
 
@@ -111,20 +115,51 @@ def compiled(model: ModelConfig, meta: MetaConfig, tasks: int, device: str, roun
     return rows
 
 
+def recorded(model: ModelConfig, meta: MetaConfig, tasks: int, device: str, rounds: int) -> dict[str, Any]:
+    """Seconds of one task where the whole meta-step is one CUDA graph: recorded once, then played; or why it failed."""
+    step = Step.of(model, meta, tasks, device)
+    try:
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            step.launch()  # kernels choose their algorithms before they are recorded
+        torch.cuda.current_stream(device).wait_stream(side)
+        step.model.zero_grad(set_to_none=True)
+        graph, start = torch.cuda.CUDAGraph(), time.perf_counter()
+        with torch.cuda.graph(graph):
+            step.launch()
+        first = time.perf_counter() - start
+
+        def play() -> None:
+            graph.replay()
+            torch.cuda.synchronize(device)
+
+        return {"seconds_per_task": seconds(play, rounds) / tasks, "recording_seconds": first}
+    except RuntimeError as error:
+        return {"failed": str(error).strip().partition("\n")[0][:200]}
+
+
 def trainings(store: SongStore, model: ModelConfig, plan: Mapping[str, tuple[MetaConfig, str]], device: str) -> Any:
     """Seconds and best validation CCC of trainings by name: their settings, their precision."""
     rows = {}
     for name, (meta, precision) in plan.items():
         fresh, start = make_model(model), time.perf_counter()
-        options = TrainingOptions(device=device, precision=precision, validate_every=meta.steps // 4)
+        options = TrainingOptions(device=device, precision=precision, validate_every=max(1, meta.steps // 4))
         history = train_maml(fresh, copy.copy(store), meta, options)
         best = max(score for _, score in history.validation)
         rows[name] = {"steps": meta.steps, "seconds": time.perf_counter() - start, "validation_ccc": best}
     return rows
 
 
-def measure(cache: Path, progress: Progress = lambda what: None) -> dict[str, Any]:
+def measure(cache: Path, steps: int | None = None, progress: Progress = lambda what: None) -> dict[str, Any]:
     """Everything that ``data/bench/gpu.json`` holds.
+
+    Parameters
+    ----------
+    cache : Path
+        Of the embedded corpus and its features.
+    steps : int, optional
+        Meta-steps of a training in each precision, and no more than these; by default ``SHORT`` in each, then the paper's.
 
     Raises
     ------
@@ -135,16 +170,26 @@ def measure(cache: Path, progress: Progress = lambda what: None) -> dict[str, An
     progress("tasks at once")
     sizes = tasks_at_once(model, meta, device, 3)
     tasks = min(meta.tasks_per_step, max(map(int, sizes)))
-    progress(f"{tasks} tasks at once: precisions, torch.compile")
+
+    def recorded_with(precision: str) -> dict[str, Any]:
+        with arithmetic(device, precision):
+            return recorded(model, meta, tasks, device, 3)
+
+    progress(f"{tasks} tasks at once: precisions, CUDA graphs")
     out = {
         "machine": machine(),
         "tasks": tasks,
+        "steps": meta.steps,
+        "tasks_per_step": meta.tasks_per_step,
         "tasks_at_once": sizes,
         "precisions": precisions(model, meta, tasks, device, 3),
-        "compiled": compiled(model, meta, tasks, device, 3),
+        "recorded": {precision: recorded_with(precision) for precision in ("float32", "tf32")},
     }
-    progress(f"{SHORT} meta-steps in every precision, then the paper's {meta.steps}")
-    short = dataclasses.replace(meta, steps=SHORT, tasks_at_once=tasks)
+    progress(f"{steps or SHORT} meta-steps in every precision" + ("" if steps else f", then the paper's {meta.steps}"))
+    short = dataclasses.replace(meta, steps=steps or SHORT, tasks_at_once=tasks)
     plan = {precision: (short, precision) for precision in PRECISIONS}
-    plan["tf32, all of the paper's steps"] = (dataclasses.replace(meta, tasks_at_once=tasks), "tf32")
-    return out | {"trainings": trainings(prepare(PROFILE, cache).store, model, plan, device)}
+    if not steps:
+        plan["tf32, all of the paper's steps"] = (dataclasses.replace(meta, tasks_at_once=tasks), "tf32")
+    out["trainings"] = trainings(prepare(PROFILE, cache).store, model, plan, device)
+    progress("torch.compile")
+    return out | {"compiled": compiled(model, meta, tasks, device, 3)}

@@ -17,15 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
 
 from benchmarks.common import Progress, machine, peak_memory, seconds
 from benchmarks.engine import make_batch, make_model, meta_step
-from dsaml.audio.features import Features
+from dsaml.audio.features import FeatureCache, Features
+from dsaml.audio.mel_encoder import MelEncoder
 from dsaml.audio.windows import predict_song
-from dsaml.config import DEMO, MetaConfig, ModelConfig
+from dsaml.config import DEMO, AudioConfig, MetaConfig, ModelConfig
 from dsaml.data.annotations import MEAN, Annotation
 from dsaml.data.base import Dataset, Song, Split
+from dsaml.experiment.cluster import compute_features
 from dsaml.learn.batches import SongStore
 from dsaml.learn.loop import TrainingOptions
 from dsaml.learn.tasks import TaskSampler
@@ -194,6 +197,24 @@ def _processes(size: int) -> dict[str, float]:
         return {"seconds": max(float(Path(f"{out}/{rank}").read_text()) for rank in range(size)) / RANK_STEPS}
 
 
+def _catalogue_features(size: int) -> dict[str, float]:
+    """Seconds in which a Dask cluster of two processes of one thread makes the features of so many clips of 45 s."""
+    from distributed import LocalCluster
+
+    rng, songs, rate = np.random.default_rng(0), {}, AudioConfig().sample_rate
+    noise = rng.normal(0, 0.1, 45 * rate).astype(np.float32)
+    with tempfile.TemporaryDirectory() as place:
+        for k in range(size):
+            noise[:4] = k / size  # other audio, or it would be computed once
+            soundfile.write(f"{place}/{k}.wav", noise, rate, subtype="PCM_16")
+            songs[str(k)] = Song(str(k), Path(f"{place}/{k}.wav")), 60
+        cache = FeatureCache(f"{place}/features", DEMO.audio, MelEncoder(DEMO.model.dim))
+        with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
+            start = time.perf_counter()
+            compute_features(cache, songs, cluster.scheduler_address)
+            return {"seconds": time.perf_counter() - start}
+
+
 def measure(progress: Progress = lambda what: None) -> dict[str, Any]:
     """Everything that ``data/bench/scale.json`` holds."""
     curves: dict[str, Any] = {}
@@ -205,6 +226,7 @@ def measure(progress: Progress = lambda what: None) -> dict[str, Any]:
         ("songs", (50, 100, 200, 400), lambda n: _sampling(n, 40)),
         ("annotators", (10, 40, 160, 640), lambda n: _sampling(100, n)),
         ("annotators_and_songs", (1_000, 10_000, 100_000), _catalogue),
+        ("songs_of_a_catalogue", (16, 64, 256), _catalogue_features),
         ("processes", (1, 2) if (os.cpu_count() or 1) < 4 else (1, 2, 4), _processes),
     ):
         progress(f"how it grows with: {name} ({', '.join(map(str, sizes))})")

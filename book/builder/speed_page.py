@@ -63,7 +63,7 @@ def service(engine: Measured, listeners: int = 1_000_000) -> dict[str, dict[str,
 def growth(scale: Measured) -> Figure:
     """Seconds against each size, both axes logarithmic."""
     curves = scale["curves"]
-    figure, axes = plt.subplots(2, 4, figsize=(11, 5), layout="constrained")
+    figure, axes = plt.subplots(3, 3, figsize=(9, 7.5), layout="constrained")
     for axis, (name, curve) in zip(axes.flat, curves.items(), strict=False):
         axis.loglog(curve["sizes"], curve["seconds"], "o-", color=PALETTE[0])
         axis.set(title=f"{name.replace('_', ' ')}\nexponent {curve['slopes']['seconds']:.2f}", ylabel="seconds")
@@ -115,6 +115,10 @@ def _shortcuts(measured: Measured) -> str:
     return markdown.table(("shortcut", "s for a task", "gain"), rows)
 
 
+def _step_or_failure(row: Measured) -> list[str]:
+    return ["", row["failed"]] if "failed" in row else [number(row["seconds_per_task"]), ""]
+
+
 def _gpu(gpu: Measured) -> str:
     rows = [
         [f"{tasks} tasks at once", number(row["seconds_per_task"]), f"peak {number(row['peak_gb'])} GB"]
@@ -125,13 +129,18 @@ def _gpu(gpu: Measured) -> str:
         for name, row in gpu["precisions"].items()
     ]
     rows += [
-        [f"torch.compile, {name}", *(["", row["failed"]] if "failed" in row else [number(row["seconds_per_task"]), ""])]
+        [f"recorded as one CUDA graph, {name}", *_step_or_failure(row)] for name, row in gpu["recorded"].items()
+    ]
+    rows += [
+        [f"torch.compile, {name}", *_step_or_failure(row)]
         for name, row in gpu["compiled"].items()
     ]
     rows += [
         [f"{name}: {row['steps']} steps trained", f"{number(row['seconds'])} in all", f"CCC {row['validation_ccc']:.3f}"]
         for name, row in gpu["trainings"].items()
     ]
+    pace = min(row["seconds_per_task"] for row in gpu["precisions"].values()) * gpu["tasks_per_step"]
+    rows.append([f"{gpu['steps']} steps at the best pace without a graph", f"{number(pace * gpu['steps'])} in all", "computed"])
     return markdown.table((gpu["machine"]["gpu"], "s for a task", ""), rows)
 
 

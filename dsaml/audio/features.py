@@ -11,9 +11,11 @@ import hashlib
 import json
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -102,11 +104,6 @@ class FeatureCache:
     hop_seconds : float
         See :func:`song_features`.
 
-    Attributes
-    ----------
-    computed : list of str
-        Ids of the songs that this object did not find in the folder, in the order of their computation.
-
     Raises
     ------
     DsamlError
@@ -119,7 +116,6 @@ class FeatureCache:
                 f"{hop_seconds} s between two windows of the encoder: give {audio.step_seconds} s or more (--hop-seconds)"
             )
         self.folder, self.audio, self.encoder, self.hop_seconds = Path(folder), audio, encoder, hop_seconds
-        self.computed: list[str] = []
 
     def path(self, song: Song, steps: int) -> Path:
         """Where the features of a song belong.
@@ -150,15 +146,18 @@ class FeatureCache:
         DsamlError
             If the audio is missing, unreadable or shorter than its labels.
         """
+        return self._get(song, steps)[0]
+
+    def _get(self, song: Song, steps: int) -> tuple[Features, bool]:
+        """And whether they had to be computed."""
         path = self.path(song, steps)
         if stored := _read(path, [field.name for field in dataclasses.fields(Features)]):
-            return Features(**stored)
+            return Features(**stored), False
         features = song_features(
             song.audio, self.audio, self.encoder, steps, clip=song.clip, hop_seconds=self.hop_seconds
         )
-        self.computed.append(song.id)
         write_bytes_atomically(path, pack_tensors(vars(features), {"encoder": self.encoder.fingerprint}))
-        return features
+        return features, True
 
     def fill(
         self,
@@ -166,7 +165,16 @@ class FeatureCache:
         workers: int = 1,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[str, Features]:
-        """Features of many songs.
+        """Features of many songs, all in memory; arguments and errors as of :meth:`compute`."""
+        return dict(zip(songs, self._each(self.get, songs, workers, progress), strict=True))
+
+    def compute(
+        self,
+        songs: Mapping[str, tuple[Song, int]],
+        workers: int = 1,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> int:
+        """Put the features of a catalogue of any size into the folder; none stay in memory, and a stopped call goes on.
 
         Parameters
         ----------
@@ -177,30 +185,45 @@ class FeatureCache:
         progress : callable
             Called with (songs done, songs in all).
 
+        Returns
+        -------
+        int
+            How many songs the folder did not have.
+
         Raises
         ------
         DsamlError
             See :meth:`get`; what was computed before it stays in the folder.
         """
+        return sum(self._each(self.make, songs, workers, progress))
+
+    def make(self, song: Song, steps: int) -> bool:
+        """Put the features of one song into the folder; whether it lacked them."""
+        return self._get(song, steps)[1]
+
+    def _each(
+        self,
+        job: Callable[[Song, int], T],
+        songs: Mapping[str, tuple[Song, int]],
+        workers: int,
+        progress: Callable[[int, int], None],
+    ) -> Iterator[T]:
         threads = torch.get_num_threads()
 
-        def job(song: Song, steps: int) -> Features:
-            if workers > 1:
-                torch.set_num_threads(1)
-            return self.get(song, steps)
+        def on_one_core(song: Song, steps: int) -> T:
+            torch.set_num_threads(1)
+            return job(song, steps)
 
-        features: dict[str, Features] = {}
         try:
-            for name, one in zip(songs, _in_threads(job, songs, workers), strict=True):
-                features[name] = one
-                progress(len(features), len(songs))
+            found = in_order(on_one_core if workers > 1 else job, songs, workers)
+            for done, one in enumerate(found, 1):
+                yield one
+                progress(done, len(songs))
         finally:
             torch.set_num_threads(threads)
-        return features
 
-    def account(self, songs: int, seconds: float) -> str:
-        """What :meth:`fill` did with so many songs in so much time, for people."""
-        made = len(self.computed)
+    def account(self, songs: int, made: int, seconds: float) -> str:
+        """What :meth:`compute` did with so many songs in so much time, for people."""
         each = f", {seconds / made:.2f} s each" if made else ""
         return (
             f"{songs} songs: {made} computed{each}, {songs - made} found in {self.folder}\n"
@@ -220,12 +243,14 @@ def _read(path: Path, names: Iterable[str]) -> dict[str, Tensor] | None:
         return None
 
 
-def _in_threads(job: Callable[[Song, int], T], songs: Mapping[str, tuple[Song, int]], workers: int) -> Iterator[T]:
-    """What ``job`` makes of each song, in their order; after an error no thread works on while the process ends."""
-    pool = ThreadPoolExecutor(workers)
+def in_order(job: Callable[[Song, int], T], songs: Mapping[str, tuple[Song, int]], workers: int) -> Iterator[T]:
+    """What ``job`` makes of each song, in their order, a few ahead; after an error no thread works on while the process ends."""
+    pool, items, waiting = ThreadPoolExecutor(workers), iter(songs.values()), deque[Future[T]]()
     try:
-        for made in [pool.submit(job, *item) for item in songs.values()]:
-            yield made.result()
+        waiting.extend(pool.submit(job, *item) for item in islice(items, 4 * workers))
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(job, *item) for item in islice(items, 1))
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -241,6 +266,6 @@ def raw_slices(songs: Mapping[str, tuple[Song, int]], audio: AudioConfig, path: 
 
     stored = _read(path, songs)
     if stored is None:
-        stored = dict(zip(songs, _in_threads(job, songs, 2), strict=True))
+        stored = dict(zip(songs, in_order(job, songs, 2), strict=True))
         write_bytes_atomically(path, pack_tensors(stored, {}))
     return {song: Features(slices, torch.zeros(1, 0)) for song, slices in stored.items()}

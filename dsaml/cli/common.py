@@ -42,6 +42,9 @@ QuerySongsOption = Annotated[
 DeviceOption = Annotated[
     str, typer.Option("--device", help="Where to compute: cpu, cuda, mps; auto: cuda where there is a GPU, else cpu.")
 ]
+SchedulerOption = Annotated[
+    str | None, typer.Option("--scheduler", help="Dask scheduler instead of this machine alone: tcp://host:8786.")
+]
 CacheOption = Annotated[Path, typer.Option("--cache", help="Features and checkpoints.")]
 DEMO_MODEL = Path("models/demo.safetensors")  # dsaml.listen.personal.DEMO_MODEL, without waiting for torch
 CheckpointOption = Annotated[

@@ -23,6 +23,7 @@ from dsaml.cli.common import (
     ProfileOption,
     RootOption,
     SaveOption,
+    SchedulerOption,
     chosen_profile,
     console,
 )
@@ -114,6 +115,7 @@ def features(
         float, typer.Option("--hop-seconds", min=0.5, help="Full songs: s between two windows of the global encoder.")
     ] = 2.0,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Songs at a time, one core each.")] = 1,
+    scheduler: SchedulerOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Compute the features of every song with audio and labels, once; a stopped run goes on where it was.
@@ -123,6 +125,7 @@ def features(
     from dsaml.audio.encoders import make_encoder
     from dsaml.audio.features import FeatureCache
     from dsaml.data.base import load_dataset, songs_with_steps
+    from dsaml.experiment.cluster import compute_features
     from dsaml.experiment.prepare import with_label_start
     from dsaml.experiment.progress import counter
     from dsaml.runtime.devices import choose_device
@@ -131,12 +134,14 @@ def features(
     settings, device = chosen_profile(profile, encoder), choose_device(device)
     data = load_dataset(dataset, root)
     songs, settings = songs_with_steps(data), with_label_start(settings, data)
-    made = make_encoder(settings, checkpoint, device=device)
-    folder = FeatureCache(cache, settings.audio, made, hop_seconds)
+    folder = FeatureCache(cache, settings.audio, make_encoder(settings, checkpoint, device=device), hop_seconds)
     started = time.perf_counter()
     with counter("features") as progress:
-        folder.fill(songs, workers, progress)
-    typer.echo(folder.account(len(songs), time.perf_counter() - started))
+        if scheduler:
+            made = compute_features(folder, songs, scheduler, progress)
+        else:
+            made = folder.compute(songs, workers, progress)
+    typer.echo(folder.account(len(songs), made, time.perf_counter() - started))
 
 
 @app.command("imagebind-audio")

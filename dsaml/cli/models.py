@@ -24,6 +24,7 @@ from dsaml.cli.common import (
     ProfileOption,
     QuerySongsOption,
     RootOption,
+    SchedulerOption,
     StepsOption,
     SupportSongsOption,
     VariantOption,
@@ -265,9 +266,7 @@ def grid(
     out: Annotated[Path, typer.Option("--out", help="Folder of models and result files.")] = Path("results/grid"),
     cache: CacheOption = Path("cache"),
     jobs: Annotated[int, typer.Option("--jobs", help="Runs at a time on this machine, one core each.", min=1)] = 2,
-    scheduler: Annotated[
-        str | None, typer.Option("--scheduler", help="Dask scheduler instead: tcp://host:8786.")
-    ] = None,
+    scheduler: SchedulerOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Train and score every combination; what has its result file already is not repeated."""

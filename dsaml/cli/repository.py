@@ -91,6 +91,9 @@ def bench(
     gpu: Annotated[
         bool, typer.Option("--gpu", help="The paper's size on a GPU, up to all of its 2000 steps, instead.")
     ] = False,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="With --gpu: of each short training, and none of 2000.")
+    ] = None,
     checkpoint: Annotated[
         str | None, typer.Option("--checkpoint", help="With --inputs: ImageBind's weights, or the word random.")
     ] = None,
@@ -105,7 +108,7 @@ def bench(
 
     instead = {"inputs": inputs, "quality": quality, "scale": scale, "gpu": gpu, "released": recipe}
     parts = next(([name] for name, wanted in instead.items() if wanted), ["released", "engine"])
-    arguments = {"inputs": (inputs, checkpoint), "quality": (Path("cache"),), "gpu": (Path("cache"),)}
+    arguments = {"inputs": (inputs, checkpoint), "quality": (Path("cache"),), "gpu": (Path("cache"), steps)}
     for part in parts:
         check_output(out / f"{part}.json", holds_json("machine"))
     everything: dict[str, Any] = {}

@@ -25,6 +25,7 @@ from dsaml.data.base import LOADERS
 from dsaml.data.findings import KINDS
 from dsaml.errors import DsamlError, require_file
 from dsaml.experiment import workflow
+from dsaml.experiment.cluster import client
 from dsaml.experiment.results import read_result
 from dsaml.experiment.run import use_one_core
 from dsaml.experiment.workflow import MODELS
@@ -193,7 +194,7 @@ def run_grid(
     out.mkdir(parents=True, exist_ok=True)
     backend = {"backend": "dask"} if scheduler else {"backend": "loky", "n_jobs": jobs}
     ours = {} if scheduler else {"initializer": end_with_parent, "initargs": (os.getpid(),)}
-    with _client(scheduler) if scheduler else nullcontext(), joblib.parallel_config(**backend):
+    with client(scheduler) if scheduler else nullcontext(), joblib.parallel_config(**backend):
         tasks = (joblib.delayed(_attempt)(job, run, out, cache) for run in waiting)
         ends = joblib.Parallel(return_as="list" if scheduler else "generator_unordered", **ours)(tasks)
         for name, trouble in ends:
@@ -203,19 +204,6 @@ def run_grid(
                 failed[name] = trouble
                 log.warning("%s: %s", name, trouble)
     return failed
-
-
-def _client(scheduler: str) -> Any:
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise DsamlError(
-            "a Dask cluster needs the package distributed; install it, or leave --scheduler out"
-        ) from error
-    try:
-        return Client(scheduler, timeout=10)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise DsamlError(f"{scheduler}: no Dask scheduler answers there ({error}); start 'dask scheduler'") from error
 
 
 def as_rows(runs: list[GridRun], out: Path) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ from dsaml.experiment.progress import counter
 from dsaml.experiment.run import Experiment
 from dsaml.learn.loop import TrainingOptions
 from dsaml.runtime.closure import code_digest
+from dsaml.runtime.workers import side_by_side
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,6 @@ def prepare(
     root: Path | None = None,
     imagebind: Path | None = None,
     device: str = "cpu",
-    workers: int = 2,
     task_songs: TaskSongs | None = None,
 ) -> Experiment:
     """A data set with its features; without ``root`` an embedded one. Labels begin where the data set's do.
@@ -64,8 +64,6 @@ def prepare(
         ImageBind's weights, where the profile needs them.
     device : str
         Where ImageBind runs, and where models are trained and scored; as torch names it.
-    workers : int
-        Songs at a time; with a device that is not the CPU one.
     task_songs : tuple, optional
         See :func:`with_task_songs`; None leaves the profile as it is.
 
@@ -75,7 +73,7 @@ def prepare(
         If the encoder lacks its weights, or the data set or its audio is unusable; or see :func:`with_task_songs`.
     """
     started, encoder = time.perf_counter(), make_encoder(profile, imagebind, device=device)
-    data = only_with_audio(load_dataset(dataset, root or embedded_corpus(dataset, cache, workers)))
+    data = only_with_audio(load_dataset(dataset, root or embedded_corpus(dataset, cache)))
     data, short, tracks = without_short(data)
     if short or tracks:
         seconds = FEWEST_STEPS * STEP_SECONDS
@@ -86,7 +84,7 @@ def prepare(
     songs = {s: (data.songs[s], len(data.mean[s])) for ids in data.split.songs.values() for s in ids}
     with counter("features") as progress:
         store = FeatureCache(cache / "features", profile.audio, encoder)
-        features = store.fill(songs, workers if device == "cpu" else 1, progress)
+        features = store.fill(songs, side_by_side(device), progress)
     log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
     name = f"{content_digest(data, features)[:8]}-{code_digest('dsaml.experiment.run')[:8]}"
     return Experiment(profile, data, features, cache / "runs" / name, TrainingOptions(resume=True, device=device))
@@ -154,7 +152,7 @@ def check_data(
     stop_on_errors(root, found.problems, found.obstacles, accept)
 
 
-def embedded_corpus(dataset: str, cache: Path, workers: int = 2) -> Path:
+def embedded_corpus(dataset: str, cache: Path) -> Path:
     """The folder of a data set that is made here, under ``cache``; it is made if it is not there.
 
     Raises
@@ -166,7 +164,7 @@ def embedded_corpus(dataset: str, cache: Path, workers: int = 2) -> Path:
         raise DsamlError(f"{dataset}: its folder is missing; give it with --root")
     folder, config = EMBEDDED[dataset]
     with counter("corpus") as progress:
-        return synthetic.synthesize(cache / folder, config, workers=workers, progress=progress)
+        return synthetic.synthesize(cache / folder, config, workers=side_by_side(), progress=progress)
 
 
 def only_with_audio(data: Dataset) -> Dataset:

@@ -31,7 +31,7 @@ from dsaml.learn.batches import SongStore
 from dsaml.learn.loop import History, TrainingOptions
 from dsaml.learn.training import train_maml, train_supervised
 from dsaml.model.dsaml import DSAML
-from dsaml.runtime.workers import end_with_parent
+from dsaml.runtime.workers import end_with_parent, side_by_side
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +57,8 @@ class Experiment:
 
     @property
     def workers(self) -> int:
-        """Processes that train and score side by side: two on CPUs; a GPU has enough to do with one."""
-        return 2 if self.options.device == "cpu" else 1
+        """Processes that train and score side by side; the numbers do not depend on how many there are."""
+        return side_by_side(self.options.device)
 
     @cached_property
     def recipes(self) -> dict[str, Recipe]:
@@ -125,7 +125,7 @@ class Experiment:
 
 
 def use_one_core() -> None:
-    """Settings of a worker process: two processes of one thread use two cores best.
+    """Settings of a worker process: as many processes of one thread as there are cores use them best.
 
     Where the C library is glibc, freed memory stays with the process: a training step frees and takes the same hundreds of
     megabytes, and getting them back from the kernel page by page costs up to a quarter of the step.

@@ -7,6 +7,7 @@ are torch's own layers, and activations have no ``tasks`` dimension.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -114,11 +115,13 @@ class _BothWays(nn.RNNBase):
         zero = flat.new_zeros(2, flat.shape[0], self.hidden_size)
         weights = [getattr(self, name) for name in self._flat_weights_names]  # torch's list misses functional_call's
         train = torch.is_grad_enabled()  # not dropout's mode: cuDNN has no gradient of what it computed for use alone
-        if there is None:
-            return self._torch((flat,), zero, weights, True, 1, 0.0, train, True, True)
-        lengths = there.flatten(0, -2).sum(-1).cpu()
-        packed = pack_padded_sequence(flat, lengths, batch_first=True, enforce_sorted=False)
-        out = self._torch(packed[:2], zero, weights, True, 1, 0.0, train, True)
+        with warnings.catch_warnings():  # adapted weights are no single block; cuDNN copies them, and says so at every call
+            warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
+            if there is None:
+                return self._torch((flat,), zero, weights, True, 1, 0.0, train, True, True)
+            lengths = there.flatten(0, -2).sum(-1).cpu()
+            packed = pack_padded_sequence(flat, lengths, batch_first=True, enforce_sorted=False)
+            out = self._torch(packed[:2], zero, weights, True, 1, 0.0, train, True)
         return pad_packed_sequence(PackedSequence(out, *packed[1:]), batch_first=True, total_length=flat.shape[1])[0]
 
     def _written_out(self, input: Tensor, there: Tensor | None) -> Tensor:

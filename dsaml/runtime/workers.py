@@ -1,4 +1,4 @@
-"""How processes end: with the one that started them, or after the step that they are in."""
+"""How many processes work side by side, and how they end: with the one that started them, or after the step that they are in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+MEMORY_EACH = 2e9  # bytes that a process may need which trains or scores at the demo's size
+
 _watching: set[int] = set()  # ids of this process, so that a forked child begins anew
+
+
+def side_by_side(device: str = "cpu") -> int:
+    """Processes of one thread that train and score at once: one for each core and each 2 GB of memory; one alone on a GPU."""
+    if device != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 4e9
+    return max(1, min(cores, int(memory / MEMORY_EACH)))
 
 
 def end_with_parent(parent: int) -> None:

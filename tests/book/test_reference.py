@@ -54,14 +54,13 @@ def test_every_run_is_shown_and_the_books_own_first(tmp_path):
     assert reference.choose("none", tmp_path / "nowhere", tmp_path / "nowhere", tmp_path / "shown") == [tmp_path / "shown/none"]
 
 
-def test_a_score_outside_of_what_another_seed_could_give_is_red(tmp_path):
+@pytest.mark.parametrize(("arousal", "valence", "outside", "red"), [(0.55, 0.43, 0, 0), (0.70, 0.43, 1, 0), (0.70, 0.9, 2, 1)])
+def test_more_scores_outside_than_chance_leaves_are_red(tmp_path, arousal, valence, outside, red):
     _write(tmp_path / "run", reference.LIVE, RUN, 3)
-    _write(tmp_path / "mine", reference.LIVE, {"arousal": [0.55], "valence": [0.43]}, 1)
+    _write(tmp_path / "mine", reference.LIVE, {"arousal": [arousal], "valence": [valence]}, 1)
     said = reference.comparison(tmp_path / "mine", tmp_path / "run")
-    assert "2 of 2 scores lie where another" in said and "outside" not in said
-    _write(tmp_path / "mine", reference.LIVE, {"arousal": [0.70], "valence": [0.43]}, 1)
-    said = reference.comparison(tmp_path / "mine", tmp_path / "run")
-    assert "**1 of 2 scores lie outside.**" in said and said.count("color:#b00020") == 2
+    assert f"{2 - outside} of 2 scores lie where" in said and "up to 1 outside" in said
+    assert said.count("**outside**") == outside and said.count("color:#b00020") == red
 
 
 def test_without_results_it_says_what_is_missing(tmp_path):

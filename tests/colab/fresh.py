@@ -45,7 +45,7 @@ HOSTED = [  # what Colab had with torch 2.9, as far as dsaml meets it; typer, so
     "seaborn==0.13.2", "gym==0.25.2", "requests", "cloudpickle", "tqdm", "joblib", "filelock", "rich", "ipykernel<7", "ipython<9",
     "setuptools<81", "wheel",
 ]  # fmt: skip
-SECONDS = {"01": 60, "02": 60, "03": 300, "04": 60, "05": 60, "06": 120}  # after the set-up, at most
+SECONDS = {"01": 60, "02": 60, "03": 300, "04": 60, "05": 60, "06": 120, "07": 60}  # after the set-up, at most
 KILLED_AT = (0.15, 0.4, 0.65, 0.9)  # of the time that a set-up takes
 
 
@@ -98,7 +98,7 @@ def _said(notebook: Any) -> str:
     """What was printed to stderr; of a bar only its last state."""
     texts = [o.text for c in notebook.cells for o in c.get("outputs", []) if o.output_type == "stream" and o.name == "stderr"]
     lines = [line.rsplit("\r", 1)[-1].strip() for text in texts for line in text.splitlines()]
-    return " | ".join(line for line in lines if line and "it/s]" not in line and "%|" not in line)
+    return " | ".join(line for line in lines if line and "/s]" not in line and "%|" not in line)
 
 
 def execute(source: Path, machine: Machine, clone: Path) -> dict[str, Any]:

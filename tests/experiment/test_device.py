@@ -54,7 +54,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def profile(adapt: str = "all"):
-    model = dataclasses.replace(DEMO.model, dim=8, heads=2, layers=1, feed_forward=8, positions="relative-key", max_positions=60)
+    model = dataclasses.replace(
+        DEMO.model, dim=8, heads=2, layers=1, feed_forward=8, positions="relative-key", max_positions=60,
+        dropout=0.0,  # every device draws its own
+    )
     plain = dataclasses.replace(DEMO.supervised, steps=2, batch_size=2)
     meta = dataclasses.replace(
         DEMO.meta, steps=2, tasks_per_step=2, tasks_at_once=1, query_songs=2, inner_steps=2, adapt=adapt, train_adapter=True
@@ -68,9 +71,10 @@ def on(device: str) -> Iterator[str]:
         yield device
 
 
-def close(one: dict, other: dict, tolerance: float = 2e-3) -> None:
-    """Rows of scores that agree: kernels round in other ways."""
+def close(one: dict, other: dict, device: str) -> None:
+    """Rows of scores that agree: a GPU's kernels round in other ways, and Adam's first steps follow a gradient's sign."""
     assert set(one) == set(other) and one
+    tolerance = 2e-3 if device == DEVICE else 2e-2
     for name, row in one.items():
         for d in DIMENSIONS:
             for metric in METRICS:
@@ -87,7 +91,7 @@ def test_a_table_under_both_protocols(device: str, corpus: Path, small: None, tm
         found[where] = read_result(results / "tables-synthetic.json")
         assert found[where]["provenance"]["device"] == describe(where)
     for block in ("table1", "table4", "table4-prefix"):
-        close(*(found[where]["blocks"][block]["rows"] for where in ("cpu", device)))
+        close(*(found[where]["blocks"][block]["rows"] for where in ("cpu", device)), device)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -107,7 +111,7 @@ def test_train_and_evaluate(device: str, corpus: Path, small: None, tmp_path: Pa
                 rows[where, protocol] = read_result(out)["rows"]
                 assert read_result(out)["provenance"]["device"] == describe(where)
     for protocol in ("cross-song", "prefix", "dmer"):
-        close(rows["cpu", protocol], rows[device, protocol])
+        close(rows["cpu", protocol], rows[device, protocol], device)
 
 
 def test_what_is_left_behind_is_noticed(corpus: Path, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

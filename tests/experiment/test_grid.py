@@ -5,12 +5,18 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from typer.testing import CliRunner
 
+from dsaml.audio.features import FeatureCache
+from dsaml.audio.mel_encoder import MelEncoder
+from dsaml.audio.song import Song
 from dsaml.cli.main import app
-from dsaml.config import DEMO
+from dsaml.config import DEMO, AudioConfig
 from dsaml.errors import DsamlError
+from dsaml.experiment.cluster import compute_features
 from dsaml.experiment.grid import GridRun, as_rows, is_done, read_grid, run_grid
 from dsaml.experiment.results import provenance, write_result
 
@@ -100,6 +106,25 @@ def test_a_dask_cluster_survives_the_loss_of_a_worker(tmp_path):
         thread.join(10)
     assert killed == [victim] and failed == {}
     assert all(is_done(run, tmp_path / "out") for run in runs)
+
+
+def test_features_on_a_cluster_are_computed_once_and_an_error_names_the_file(tmp_path):
+    """Workers put them into the common folder; what is there already, from here or from a stopped call, is left."""
+    distributed = pytest.importorskip("distributed")
+    rng, songs = np.random.default_rng(0), {}
+    for name in "abcdef":
+        soundfile.write(tmp_path / f"{name}.wav", rng.normal(0, 0.1, 17 * 8000), 8000)
+        songs[name] = Song(name, tmp_path / f"{name}.wav"), 4
+    cache = FeatureCache(tmp_path / "features", AudioConfig(sample_rate=8000), MelEncoder(8, AudioConfig(sample_rate=8000)))
+    assert cache.make(*songs["c"])
+    calls: list[tuple[int, int]] = []
+    with distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        assert compute_features(cache, songs, address, lambda done, total: calls.append((done, total))) == 5
+        assert compute_features(cache, songs, address) == 0 and cache.compute(songs) == 0
+        with pytest.raises(DsamlError, match=r"nowhere\.wav"):
+            compute_features(cache, {"x": (Song("x", tmp_path / "nowhere.wav"), 4)}, address)
+    assert calls == [(k, 6) for k in range(1, 7)]
 
 
 def test_a_scheduler_that_is_not_there_is_one_sentence(tmp_path):
