@@ -83,10 +83,12 @@ class Baseline(nn.Module, ABC):
         self.config, self.dropout = config, nn.Dropout(config.dropout)
 
     @abstractmethod
-    def sequence(self, features: Tensor) -> Tensor:
-        """([K,] B, T, features) -> ([K,] B, T, 2)."""
+    def sequence(self, features: Tensor, there: Tensor | None) -> Tensor:
+        """([K,] B, T, features) -> ([K,] B, T, 2); ``there`` as in :meth:`forward`."""
 
-    def forward(self, x: Tensor, global_embedding: Tensor | None = None, stage: str = "audio") -> Output:
+    def forward(
+        self, x: Tensor, global_embedding: Tensor | None = None, stage: str = "audio", there: Tensor | None = None
+    ) -> Output:
         """Arousal and valence of each step.
 
         Parameters
@@ -94,6 +96,8 @@ class Baseline(nn.Module, ABC):
         x : Tensor
             Log-mel slices (B, T, time, mel), or raw slices (B, T, samples) for "dnn" and "mcrnn". One more leading dimension
             for K tasks with their own weights.
+        there : Tensor, shape ([K,] B, T), optional
+            False from a song's end on, as in :meth:`dsaml.model.dsaml.DSAML.forward`.
 
         Raises
         ------
@@ -105,7 +109,7 @@ class Baseline(nn.Module, ABC):
         if got != want or x.dim() < len(want) + 2:
             raise DsamlError(f"{self.config.name} wants slices of {want}, got {got}")
         features = self.local_features(x)
-        return Output(self.sequence(features), None, None, features)
+        return Output(self.sequence(features, there), None, None, features)
 
     def local_features(self, x: Tensor) -> Tensor:
         """([K,] B, T, ...) -> ([K,] B, T, features): what knows one slice at a time."""
@@ -152,9 +156,11 @@ class CRNN(Baseline):
         self.hidden = nn.ModuleList(Linear(2 * units, units) for _ in range(2))
         self.outputs = nn.ModuleList(Linear(units, 2) for _ in range(2))
 
-    def sequence(self, features: Tensor) -> Tensor:
+    def sequence(self, features: Tensor, there: Tensor | None) -> Tensor:
         branches = zip(self.branches, self.hidden, self.outputs, strict=True)
-        columns = [output(self.dropout(hidden(recurrent(features)))).amax(-1) for recurrent, hidden, output in branches]
+        columns = [
+            output(self.dropout(hidden(recurrent(features, there)))).amax(-1) for recurrent, hidden, output in branches
+        ]
         return torch.stack(columns, -1)  # each the maximum of two
 
 
@@ -186,8 +192,8 @@ class DNN(Baseline):
         self.recurrent = BiGRU(units, units)
         self.output = Linear(2 * units, 4)
 
-    def sequence(self, features: Tensor) -> Tensor:
-        hidden = self.dropout(self.recurrent(features))
+    def sequence(self, features: Tensor, there: Tensor | None) -> Tensor:
+        hidden = self.dropout(self.recurrent(features, there))
         return self.output(hidden).unflatten(-1, (2, 2)).amax(-1)  # of each dimension the maximum of two
 
 
@@ -225,14 +231,16 @@ class MCRNN(Baseline):
         self.first, self.second = BiLSTM(units, units), BiLSTM(2 * units, units)
         self.output = Linear(2 * units, 2)
 
-    def sequence(self, features: Tensor) -> Tensor:
-        return self.output(self.dropout(self.second(self.dropout(self.first(features)))))
+    def sequence(self, features: Tensor, there: Tensor | None) -> Tensor:
+        return self.output(self.dropout(self.second(self.dropout(self.first(features, there)), there)))
 
-    def forward(self, x: Tensor, global_embedding: Tensor | None = None, stage: str = "audio") -> Output:
+    def forward(
+        self, x: Tensor, global_embedding: Tensor | None = None, stage: str = "audio", there: Tensor | None = None
+    ) -> Output:
         if self.training:
             gain = 10 ** ((torch.rand(*x.shape[:-2], 1, 1, device=x.device) - 0.5) * 12 / 20)  # +- 6 dB
             x = x * (gain * (torch.randint(0, 2, gain.shape, device=x.device) * 2 - 1))  # ([K,] B, T, samples)
-        return super().forward(x, global_embedding, stage)
+        return super().forward(x, global_embedding, stage, there)
 
 
 class DAMFFSlices(Slices):
@@ -277,8 +285,8 @@ class DAMFF(Baseline):
         self.recurrent = BiLSTM(units, units // 2)
         self.output = Linear(units // 2 * 2, 2)
 
-    def sequence(self, features: Tensor) -> Tensor:
-        return self.output(self.dropout(self.recurrent(features)))
+    def sequence(self, features: Tensor, there: Tensor | None) -> Tensor:
+        return self.output(self.dropout(self.recurrent(features, there)))
 
 
 BASELINES: dict[str, type[Baseline]] = {"crnn": CRNN, "dnn": DNN, "mcrnn": MCRNN, "damff": DAMFF}

@@ -21,6 +21,7 @@ PCC_EPS = 1e-8  # in the denominator of PCC, as in the released code
 STEP_SECONDS = 0.5  # between two labels (2 Hz)
 LABEL_START = 15.0  # s; earlier labels are unstable and not used, as in the paper
 CLIP_STEPS = 60  # labels of a 45 s clip: 15 to 45 s at 2 Hz
+FEWEST_STEPS = 10  # labels (5 s) that training and the protocols ask of a song; a shorter one has no curve to score
 
 
 @dataclass(frozen=True)
@@ -201,15 +202,23 @@ def get_profile(name: str) -> Profile:
         If there is no such profile.
     """
     known, encoders = ("|".join(map(re.escape, names)) for names in (PROFILES, ENCODERS))
-    parts = re.fullmatch(rf"({known})(?:-({encoders}))?(-released)?(?:-([1-9]\d{{0,8}})-steps)?", name)
+    more = r"(?:-([1-9]\d{0,8})-steps)?(?:-([1-9]\d{0,4})-and-([1-9]\d{0,4})-songs)?"
+    parts = re.fullmatch(rf"({known})(?:-({encoders}))?(-released)?{more}", name)
     if parts is None:
         raise DsamlError(f"profile '{name}' does not exist; choose one of: {', '.join(PROFILES)}")
-    base, encoder, variant, steps = parts.groups()
-    return adjusted(PROFILES[base], encoder, "released" if variant else "paper", int(steps) if steps else None)
+    base, encoder, variant, steps, support, query = parts.groups()
+    songs = (int(support), int(query)) if support else None
+    return adjusted(PROFILES[base], encoder, "released" if variant else "paper", int(steps) if steps else None, songs)
 
 
-def adjusted(profile: Profile, encoder: str | None = None, variant: str = "paper", steps: int | None = None) -> Profile:
-    """One of ``PROFILES`` with what the command line may change; its name, which stands in every stamp, says what that is.
+def adjusted(
+    profile: Profile,
+    encoder: str | None = None,
+    variant: str = "paper",
+    steps: int | None = None,
+    songs: tuple[int, int] | None = None,
+) -> Profile:
+    """One of ``PROFILES`` with what may be changed about it; its name, which stands in every stamp, says what that is.
 
     Parameters
     ----------
@@ -220,6 +229,8 @@ def adjusted(profile: Profile, encoder: str | None = None, variant: str = "paper
         "released": the model is that of the authors' code (:func:`released`).
     steps : int, optional
         Outer steps of every training, in place of the profile's own: a few of them try everything out.
+    songs : tuple of int, optional
+        Support and query songs of a task in meta-training.
     """
     name, changes = profile.name, {}
     if encoder not in (None, profile.encoder):
@@ -230,4 +241,7 @@ def adjusted(profile: Profile, encoder: str | None = None, variant: str = "paper
         name, changes = f"{name}-{steps}-steps", changes | {"baseline_steps": steps}
         trainings = {key: getattr(profile, key) for key in ("warm_start", "supervised", "meta")}
         changes |= {key: dataclasses.replace(own, steps=steps) for key, own in trainings.items() if own}
+    if songs is not None and songs != (profile.meta.support_songs, profile.meta.query_songs):
+        name, meta = f"{name}-{songs[0]}-and-{songs[1]}-songs", changes.get("meta", profile.meta)
+        changes |= {"meta": dataclasses.replace(meta, support_songs=songs[0], query_songs=songs[1])}
     return dataclasses.replace(profile, name=name, **changes)

@@ -37,6 +37,13 @@ StepsOption = Annotated[
     int | None,
     typer.Option("--steps", help="Outer steps of every training, not the profile's; a few try it out.", min=1),
 ]
+SupportSongsOption = Annotated[
+    int | None, typer.Option("--support-songs", help="Of a task in meta-training; by default the profile's.", min=1)
+]
+QuerySongsOption = Annotated[
+    int | None,
+    typer.Option("--query-songs", help="Of a task; by default the profile's, or as many as every annotator has.", min=1),
+]
 DeviceOption = Annotated[
     str, typer.Option("--device", help="Where to compute: cpu, cuda, mps; auto: cuda where there is a GPU, else cpu.")
 ]

@@ -21,9 +21,11 @@ from dsaml.cli.common import (
     ImagebindOption,
     Mode,
     ProfileOption,
+    QuerySongsOption,
     RootOption,
     SchedulerOption,
     StepsOption,
+    SupportSongsOption,
     VariantOption,
     chosen_profile,
     console,
@@ -55,6 +57,8 @@ def train(
     encoder: EncoderOption = None,
     variant: VariantOption = "paper",
     steps: StepsOption = None,
+    support_songs: SupportSongsOption = None,
+    query_songs: QuerySongsOption = None,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on from the last checkpoint, or start anew.")
     ] = True,
@@ -87,7 +91,8 @@ def train(
         typer.echo(f"{out}: best validation CCC {light.about['validation_ccc']:.3f}")
         return
     options = TrainingOptions(resume=resume, save_every=save_every, logs=logs, device=device, precision=precision)
-    best = workflow.train(dataset, root, out, settings, mode, seed, cache, imagebind, options, accept or ())
+    asked = (support_songs, query_songs)
+    best = workflow.train(dataset, root, out, settings, mode, seed, cache, imagebind, options, accept or (), asked)
     typer.echo(f"{out}: best validation CCC {best:.3f}")
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 
 from dsaml.audio.song import Song
-from dsaml.config import LABEL_START
+from dsaml.config import CLIP_STEPS, FEWEST_STEPS, LABEL_START
 from dsaml.data.annotations import Annotation
 from dsaml.data.findings import Exclusion, Findings
 from dsaml.errors import DsamlError
@@ -47,6 +47,10 @@ class Dataset:
         Noise-free true curves, known only for simulated listeners ("all" = the population's).
     label_start : float
         Seconds from a song's start to its first label.
+    clip_steps : int
+        Labels that training and the protocols take of a song, from its first one on; a shorter song gives those that it has.
+    prefix_steps : int
+        Labels at the start of a song that the prefix protocol gives away: 30 s as in the released code, less where songs are short.
     """
 
     name: str
@@ -59,6 +63,8 @@ class Dataset:
     exclusions: tuple[Exclusion, ...] = ()
     oracle: Mapping[str, Mapping[str, Annotation]] = field(default_factory=dict)
     label_start: float = LABEL_START
+    clip_steps: int = CLIP_STEPS
+    prefix_steps: int = CLIP_STEPS
 
 
 LOADERS = {
@@ -118,3 +124,27 @@ def songs_with_steps(dataset: Dataset) -> dict[str, tuple[Song, int]]:
     if not songs:
         raise DsamlError(f"{dataset.root}: no song has both audio and labels; 'check' lists what is missing")
     return songs
+
+
+def without_short(data: Dataset, fewest: int = FEWEST_STEPS) -> tuple[Dataset, int, int]:
+    """The data set without songs and tracks of fewer than ``fewest`` labels, and without people who have not two songs left.
+
+    Returns
+    -------
+    data : Dataset
+        The one that was given, where nothing is short.
+    songs, tracks : int
+        How many were short.
+    """
+    mean = {song: label for song, label in data.mean.items() if len(label) >= fewest}
+    tracks = {who: {s: t for s, t in own.items() if len(t) >= fewest} for who, own in data.tracks.items()}
+    short = sum(map(len, data.tracks.values())) - sum(map(len, tracks.values()))
+    if len(mean) == len(data.mean) and not short:
+        return data, 0, 0
+    songs = {part: tuple(s for s in ids if s in mean) for part, ids in data.split.songs.items()}
+    people = {
+        part: tuple(who for who in ids if len(set(songs[part]) & tracks.get(who, {}).keys()) > 1)
+        for part, ids in data.split.annotators.items()
+    }
+    left = replace(data, mean=mean, tracks=tracks, split=Split(songs, people))
+    return left, len(data.mean) - len(mean), short

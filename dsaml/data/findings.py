@@ -166,7 +166,7 @@ class Findings:
             if len(same) != 1:
                 many = f"{len(same)} audio files of this name; none is used"
                 self.exclude(f"song {name}", many if same else "no audio; its labels are kept")
-            songs[name] = Song(name, same[0] if len(same) == 1 else None, len(label) == CLIP_STEPS)
+            songs[name] = Song(name, same[0] if len(same) == 1 else None, len(label) <= CLIP_STEPS)
         for name in sorted(strangers, key=by_number):
             self.exclude(f"song {name}", "audio but no labels")
         return songs

@@ -20,6 +20,7 @@ from dsaml.io import read_json
 KEYS = ("song_id", "annotator_id")
 SLOWEST = 1.0  # s between two labels at most: 1 Hz
 LATEST = 86_400  # s; a day
+PREFIX = 20  # labels that the prefix protocol gives away: 10 s
 SETTINGS = 'it holds {"label_start": seconds}, a number from 0 on'
 MIN_SONGS = {"train": 2, "validation": 2, "test": 2}  # one for support, one for query
 
@@ -94,8 +95,9 @@ def load(root: Path, *, found: Findings | None = None) -> Dataset:
             why = f"the part {part} makes no task: no annotator has {MIN_SONGS[part]} of its {len(parts[part])} songs"
             found.notice(split_file if split_file.exists() else path, why)
     return Dataset(
-        "folder", True, root, songs, mean, kept, Split(parts, annotators), tuple(found.exclusions), label_start=start
-    )
+        "folder", True, root, songs, mean, kept, Split(parts, annotators), tuple(found.exclusions), label_start=start,
+        prefix_steps=PREFIX,
+    )  # fmt: skip
 
 
 def _label_start(found: Findings) -> float:

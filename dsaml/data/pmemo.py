@@ -16,6 +16,7 @@ from dsaml.data.splits import committed
 
 SHORTEST, LONGEST = 25.0, 65.0  # s; shorter songs are dropped, longer ones are the test set
 FIRST = 15.5  # s; frameTime of the first label
+CLIP = 20  # labels of a clip, as in the released code: every song that is long enough has them
 AROUSAL, VALENCE = "Arousal(mean)", "Valence(mean)"
 
 
@@ -90,8 +91,9 @@ def load(root: Path, *, found: Findings | None = None) -> Dataset:
     require(table)
     parts = committed("pmemo", mean, lambda i: duration[i] > LONGEST)
     return Dataset(
-        "pmemo", True, root, songs, mean, {}, Split(parts, dict.fromkeys(parts, ())), tuple(found.exclusions)
-    )
+        "pmemo", True, root, songs, mean, {}, Split(parts, dict.fromkeys(parts, ())), tuple(found.exclusions),
+        clip_steps=CLIP, prefix_steps=CLIP,
+    )  # fmt: skip
 
 
 def _jumps(track: Track) -> np.ndarray:

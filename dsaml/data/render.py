@@ -15,9 +15,11 @@ from dsaml.audio.song import AUDIO_SUFFIXES
 from dsaml.data.findings import Findings
 from dsaml.data.vgmidi import folder, read_pieces
 from dsaml.errors import DsamlError, require_file
+from dsaml.io import read_json, write_json
 
 RATE = 44_100  # Hz
 SOUND_FONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")  # where Debian's package fluid-soundfont-gm has it
+ABOUT = "rendered.json"  # beside the audio: program and sound font
 LACKING = (
     "fluidsynth: not installed; install it and a sound font (Debian, Ubuntu: apt-get install fluidsynth fluid-soundfont-gm; macOS: "
     "brew install fluid-synth), or render the files in midi/ with any other program"
@@ -53,9 +55,26 @@ def render(
                 _render_one(program, sound_font, piece.midi, target / f"{piece.id}.flac")
                 made += 1
             progress(done, len(pieces))
+        if made:
+            write_json(target / ABOUT, {"program": _version(program), "sound_font": sound_font.name})
     except OSError as error:
         raise DsamlError(f"{target}: cannot be written ({error.strerror}); make room or copy the data set") from error
     return made
+
+
+def rendered_with(root: Path) -> str:
+    """What the audio of a data set was rendered with, for stamps; "as it came" where nothing says so."""
+    path = folder(root) / "audio" / ABOUT
+    if not path.is_file():
+        return "as it came"
+    about = read_json(path, "rendering", "render again with 'python -m dsaml render'")
+    return f"rendered with {about.get('program')}, {about.get('sound_font')}"
+
+
+def _version(program: str) -> str:
+    """First line of what FluidSynth says of itself."""
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.splitlines()
+    return next((line for line in said if "version" in line.lower()), "FluidSynth")
 
 
 def _render_one(program: str, sound_font: Path, midi: Path, target: Path) -> None:

@@ -27,6 +27,7 @@ SOURCE = "VGMIDI, Ferreira and Whitehead, ISMIR 2019, https://github.com/lucasnf
 FILES = ("vgmidi_raw_1.json", "vgmidi_raw_2.json")
 UNIT = 4  # quarter notes that one value stands for
 FEWEST = 4  # labels from 15 s on; a piece with fewer is left out
+PREFIX = 30  # labels at 2 Hz that the prefix protocol gives away: 15 s, since pieces are short
 SLOWEST = 6.0  # s between two labels at most, where they are brought to 2 Hz
 MIN_SONGS = {"train": 2, "validation": 2, "test": 2}  # one for support, one for query: nobody rated more
 TEST, VALIDATION = 4, 8  # one piece in 4 is for test, one in 8 for validation
@@ -113,7 +114,8 @@ def load(root: Path, *, found: Findings | None = None, name: str = "vgmidi") -> 
     parts = read_split(listed)["songs"] if listed.is_file() else split_pieces(names, SEEDS[name])
     kept, annotators = select_annotators(found, tracks, parts, _people(found, tracks, parts), MIN_SONGS)
     there = {part: tuple(i for i in ids if i in mean) for part, ids in parts.items()}
-    return Dataset(name, True, root, songs, mean, kept, Split(there, annotators), tuple(found.exclusions))
+    split = Split(there, annotators)
+    return Dataset(name, True, root, songs, mean, kept, split, tuple(found.exclusions), prefix_steps=PREFIX)
 
 
 def load_second(root: Path, *, found: Findings | None = None) -> Dataset:

@@ -40,9 +40,6 @@ FLOORS: dict[str, Floor] = {
     SUPPORT_LAST: lambda training, question: question.support[-1],
 }
 
-PREFIX_STEPS = {"deam": 60, "synthetic": 60, "stress": 60, "vgmidi": 30, "vgmidi-2": 30, "pmemo": 20, "folder": 20}
-"""Labels at 2 Hz that the prefix protocol gives away: 30 s as in the released code; 15 or 10 s where songs are short."""
-
 NAMES = {
     "constant": (CONSTANT, "constant (mean of all training labels)"),
     "zero": (ZERO, "zero"),
@@ -117,7 +114,7 @@ def score_floors(dataset: Dataset, part: str = "test") -> dict[str, Any]:
         raise DsamlError(f"split '{part}' is not known; choose one of: {', '.join(PARTS)}")
     if not dataset.split.songs[part]:
         raise DsamlError(f"{dataset.root}: no {part} song has labels; see 'python -m dsaml check'")
-    answers, steps, songs = floor_answers(dataset), PREFIX_STEPS[dataset.name], dataset.split.songs[part]
+    answers, steps, songs = floor_answers(dataset), dataset.prefix_steps, dataset.split.songs[part]
     mean, listed = [dataset.mean[song] for song in songs], set(songs)
     tracks = [dataset.tracks[who] for who in dataset.split.annotators[part]]
     own = [[track for song, track in mine.items() if song in listed] for mine in tracks]

@@ -55,13 +55,13 @@ PROTOCOLS = {
             "cross-song",
             "each test annotator's own",
             f"one other test song of the annotator; {SUPPORTS} choices, averaged",
-            "the first 60 labels of each other test song of the annotator",
+            "the first 60 labels of each other test song of the annotator, or as many as it has",
         ),
         Protocol(
             "prefix",
             "each test annotator's own",
-            "the first 60 labels of the same song",
-            "the rest of the song; songs of 60 labels have none and are left out",
+            "the first labels of the same song: 60, or fewer where the data set's songs are short",
+            "the rest of the song; songs without one are left out",
             "arousal's windows begin one step late",
         ),
     )
@@ -78,10 +78,15 @@ def dmer_questions(store: SongStore) -> list[Question]:
 
 
 def prefix_questions(store: SongStore) -> list[Question]:
-    """What follows the first clip of each test song that is longer, asked of every test annotator."""
-    split, tracks = store.dataset.split, store.dataset.tracks
+    """What follows the first labels (:func:`prefix_steps`) of each test song that is longer, asked of every test annotator."""
+    split, tracks, steps = store.dataset.split, store.dataset.tracks, prefix_steps(store)
     own = [tracks.get(who, {}).get(song) for who in split.annotators["test"] for song in split.songs["test"]]
-    return [about_rest(track, store.steps) for track in own if track is not None and len(track) > store.steps]
+    return [about_rest(track, steps) for track in own if track is not None and len(track) > steps]
+
+
+def prefix_steps(store: SongStore) -> int:
+    """Labels of a song that the prefix protocol gives away: the data set's, and no more than a clip has."""
+    return min(store.dataset.prefix_steps, store.steps)
 
 
 def cross_song_questions(store: SongStore, tasks: list[Task]) -> list[Question]:
@@ -106,14 +111,16 @@ def fixed_rows(store: SongStore, protocol: str) -> list[pd.DataFrame]:
     return [scores_table(questions, map(answers[name], questions), name, UNTRAINED) for name in known]
 
 
-def _curve(model: Module, weights: Mapping[str, Tensor], song: Features, stage: str, released: bool) -> np.ndarray:
+def _curve(
+    model: Module, weights: Mapping[str, Tensor], song: Features, store: SongStore, released: bool
+) -> np.ndarray:
     """A whole song's curve (T, 2), by the model with other weights; computed where the model is."""
-    song = song.to(next(model.parameters()).device)
+    song, stage = song.to(next(model.parameters()).device), store.stage
 
     def forward(x: Tensor, global_embedding: Tensor) -> Tensor:
         return functional_call(model, dict(weights), (x.float(), global_embedding, stage)).prediction
 
-    return predict_song(forward, song, released=released).cpu().numpy()
+    return predict_song(forward, song, released=released, clip=store.steps).cpu().numpy()
 
 
 def dmer(
@@ -122,7 +129,7 @@ def dmer(
     """Traditional DMER: averaged labels of the test songs, whole songs; ``released`` with the released code's windows."""
     questions = dmer_questions(store)
     with mode(model, "eval"):
-        curves = [_curve(model, {}, features[question.song], "audio", released) for question in questions]
+        curves = [_curve(model, {}, features[question.song], store, released) for question in questions]
     return scores_table(questions, curves, method, seed)
 
 
@@ -136,7 +143,7 @@ def prefix(
     *,
     released: bool = False,
 ) -> pd.DataFrame:
-    """PDMER as the released code measures it: adapt to the first 30 s of a song, predict the rest of the same song."""
+    """PDMER as the released code measures it: adapt to the start of a song (in DEAM 30 s of it), predict its rest."""
     questions, curves = prefix_questions(store), []
     songs = {question.song: features[question.song] for question in questions}
     if config.adapt != "all":  # what adaptation leaves alone is computed once per song
@@ -145,13 +152,14 @@ def prefix(
             for song, whole in songs.items():
                 whole = whole.to(next(model.parameters()).device)
                 songs[song] = Features(model.local_features(whole.log_mel[None])[0], whole.global_embedding)
+    given = store.clips_of(prefix_steps(store))
     for part in chunks(questions, config.tasks_at_once):
-        support = store.batch([question.annotator for question in part], [[question.song] for question in part])
+        support = given.batch([question.annotator for question in part], [[question.song] for question in part])
         weights = adapt(model, support, config, inner=engine(config.engine))
         with mode(model, config.test_mode):
             for number, question in enumerate(part):
                 own = {name: weight[number] for name, weight in weights.items()}
-                curves.append(_curve(model, own, songs[question.song], store.stage, released)[question.first :])
+                curves.append(_curve(model, own, songs[question.song], store, released)[question.first :])
     return scores_table(questions, curves, method, seed)
 
 

@@ -31,6 +31,7 @@ from dsaml.arena.prototypes import Prototypes
 from dsaml.arena.uncertainty import calibrate, uncertainty
 from dsaml.arena.world import Asked, World, make_worlds
 from dsaml.config import DIMENSIONS, METRICS
+from dsaml.data.base import without_short
 from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap, metrics, protocols
 from dsaml.experiment.progress import training_bar
@@ -71,6 +72,26 @@ ROWS: tuple[Row, ...] = (
 def label(row: Row) -> str:
     """How a row is called in the result file."""
     return f"{row[1]} | {row[0]}"
+
+
+def full_clips(experiment: Experiment) -> Experiment:
+    """The experiment without songs that are shorter than a clip, which the arena's methods do not take; their number is logged."""
+    data, songs, _ = without_short(experiment.dataset, experiment.store.steps)
+    if songs:
+        log.warning("%d songs of fewer than %d labels are left out of the arena", songs, experiment.store.steps)
+    return dataclasses.replace(experiment, dataset=data)
+
+
+def fitting_config(experiment: Experiment) -> ArenaConfig:
+    """The arena's budget, with as many query songs in a task as half of the training listeners have, and no more than usual."""
+    data, config = experiment.dataset, ArenaConfig()
+    listed = set(data.split.songs["train"])
+    counts = sorted(len(listed & data.tracks.get(who, {}).keys()) for who in data.split.annotators["train"])
+    most = counts[len(counts) // 2] - config.training.support_songs if counts else 1
+    if most >= config.training.query_songs:
+        return config
+    log.warning("tasks of %d support and %d query songs", config.training.support_songs, max(1, most))
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, query_songs=max(1, most)))
 
 
 @dataclass(frozen=True)
@@ -257,8 +278,8 @@ def run_arena(
         best row (by validation) and the others; each row's adaptation time, bytes and choices (``about``);
         ``gap_closed``.
     """
-    workers = workers or experiment.workers
-    arena, began, rows = Arena(experiment, config or ArenaConfig()), time.perf_counter(), list(rows)
+    experiment, workers = full_clips(experiment), workers or experiment.workers
+    arena, began, rows = Arena(experiment, config or fitting_config(experiment)), time.perf_counter(), list(rows)
     if any(heard != SMALL for heard, _ in rows):
         train_all(experiment, {(DMER_MODEL, seed) for seed in seeds}, workers)
     for heard in {heard for heard, _ in rows}:

@@ -17,8 +17,9 @@ import torch
 
 from dsaml.audio.encoders import make_encoder
 from dsaml.audio.features import FeatureCache, Features
-from dsaml.config import Profile
+from dsaml.config import FEWEST_STEPS, STEP_SECONDS, Profile, adjusted
 from dsaml.data import Dataset, Split, load_dataset
+from dsaml.data.base import without_short
 from dsaml.data.checks import check
 from dsaml.data.checks.training import stop_on_errors
 from dsaml.data.synthetic import corpus as synthetic
@@ -32,6 +33,9 @@ from dsaml.runtime.workers import side_by_side
 
 log = logging.getLogger(__name__)
 
+TaskSongs = tuple[int | None, int | None]
+"""Support and query songs of a task that somebody asks for; None is the largest possible."""
+
 EMBEDDED = {"synthetic": ("corpus", TWO_SIGNS), "stress": ("stress", STRESS)}
 """The data sets that are made here: their folder in the cache, and their configuration."""
 
@@ -43,8 +47,11 @@ def prepare(
     root: Path | None = None,
     imagebind: Path | None = None,
     device: str = "cpu",
+    task_songs: TaskSongs | None = None,
 ) -> Experiment:
     """A data set with its features; without ``root`` an embedded one. Labels begin where the data set's do.
+
+    Songs and tracks that are too short are left out (:func:`dsaml.data.base.without_short`), which is logged.
 
     Parameters
     ----------
@@ -57,15 +64,23 @@ def prepare(
         ImageBind's weights, where the profile needs them.
     device : str
         Where ImageBind runs, and where models are trained and scored; as torch names it.
+    task_songs : tuple, optional
+        See :func:`with_task_songs`; None leaves the profile as it is.
 
     Raises
     ------
     DsamlError
-        If the encoder lacks its weights, or the data set or its audio is unusable.
+        If the encoder lacks its weights, or the data set or its audio is unusable; or see :func:`with_task_songs`.
     """
     started, encoder = time.perf_counter(), make_encoder(profile, imagebind, device=device)
     data = only_with_audio(load_dataset(dataset, root or embedded_corpus(dataset, cache)))
+    data, short, tracks = without_short(data)
+    if short or tracks:
+        seconds = FEWEST_STEPS * STEP_SECONDS
+        log.warning("%d songs and %d tracks of fewer than %d labels (%g s) are left out", short, tracks, FEWEST_STEPS, seconds)
     profile = with_label_start(profile, data)
+    if task_songs is not None:
+        profile = with_task_songs(profile, data, task_songs)
     songs = {s: (data.songs[s], len(data.mean[s])) for ids in data.split.songs.values() for s in ids}
     with counter("features") as progress:
         store = FeatureCache(cache / "features", profile.audio, encoder)
@@ -73,6 +88,39 @@ def prepare(
     log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
     name = f"{content_digest(data, features)[:8]}-{code_digest('dsaml.experiment.run')[:8]}"
     return Experiment(profile, data, features, cache / "runs" / name, TrainingOptions(resume=True, device=device))
+
+
+def with_task_songs(profile: Profile, data: Dataset, songs: TaskSongs) -> Profile:
+    """The profile with tasks as large as every training annotator has songs for, and no larger than the profile's own.
+
+    Parameters
+    ----------
+    songs : tuple of (int or None)
+        Support and query songs of a task as somebody asks for them; None: the profile's support songs, and as many query songs as
+        there can be.
+
+    Raises
+    ------
+    DsamlError
+        If an annotator has not as many.
+    """
+    listed = set(data.split.songs["train"])
+    counts = {who: len(listed & data.tracks.get(who, {}).keys()) for who in data.split.annotators["train"]}
+    if not counts:
+        return profile
+    who = min(counts, key=lambda one: counts[one])
+    support = songs[0] or profile.meta.support_songs
+    query = songs[1] or max(1, min(profile.meta.query_songs, counts[who] - support))
+    if support + query > counts[who]:
+        raise DsamlError(
+            f"{data.root}: tasks of {support} support and {query} query songs want {support + query} songs of everybody, but "
+            f"training annotator {who} has {counts[who]}; ask for fewer with --support-songs and --query-songs"
+        )
+    if (support, query) != (profile.meta.support_songs, profile.meta.query_songs):
+        log.warning(
+            "tasks of %d support and %d query songs (training annotators have from %d songs on)", support, query, counts[who]
+        )
+    return adjusted(profile, songs=(support, query))
 
 
 def with_label_start(profile: Profile, data: Dataset) -> Profile:

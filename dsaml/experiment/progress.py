@@ -1,14 +1,31 @@
-"""Progress bars as the callbacks that the package's functions take. Nothing is drawn where nobody looks."""
+"""Progress bars as the callbacks that the package's functions take; where nobody looks, a line of the log now and then."""
 
 from __future__ import annotations
 
+import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tqdm import tqdm
 
 from dsaml.learn.loop import History
+
+log = logging.getLogger(__name__)
+EVERY = 60.0  # s between two lines of the log
+
+
+class _Lines:
+    """Says where long work stands, where no bar is drawn; work that is soon done says nothing."""
+
+    def __init__(self, what: str, unit: str):
+        self.what, self.unit, self.last = what, unit, time.monotonic()
+
+    def __call__(self, done: int, total: int, more: str = "") -> None:
+        if time.monotonic() - self.last >= EVERY and not watched():
+            self.last = time.monotonic()
+            log.info("%s: %d of %d %ss%s", self.what, done, total, self.unit, more)
 
 
 def watched() -> bool:
@@ -20,11 +37,13 @@ def watched() -> bool:
 @contextmanager
 def counter(what: str, unit: str = "song") -> Iterator[Callable[[int, int], None]]:
     """A bar for long work on many things: call it with (done, in all)."""
+    lines = _Lines(what, unit)
     with tqdm(desc=what, unit=unit, mininterval=1.0, leave=False, disable=not watched()) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
+            lines(done, total)
 
         yield progress
 
@@ -36,6 +55,7 @@ def training_bar(what: str, per_step: int, unit: str) -> Iterator[Callable[[int,
     It appears with the first step, so that a finished run, which is only read, draws none.
     """
     bar: list[tqdm] = []
+    lines = _Lines(what, "step")
 
     def progress(step: int, total: int, history: History) -> None:
         if not bar:
@@ -53,6 +73,7 @@ def training_bar(what: str, per_step: int, unit: str) -> Iterator[Callable[[int,
             }
         bar[0].set_postfix(scores, refresh=False)
         bar[0].update(step * per_step - bar[0].n)
+        lines(step, total, "".join(f", {name} {value}" for name, value in scores.items()))
 
     try:
         yield progress

@@ -167,7 +167,7 @@ def reproduce(
     if what != "stress":
         if dataset not in EMBEDDED:
             check_data(dataset, root, profile, "dmer" if what in ("table1", "table3") else None, cache, accept)
-        experiment = prepare(profile, cache, dataset, root, imagebind, device)
+        experiment = prepare(profile, cache, dataset, root, imagebind, device, task_songs=(None, None))
         wanted = ["table1", "table2", "table3", "table4"] if what == "all" else [what]
         if not experiment.dataset.tracks:  # labels of single annotators are not in every data set
             wanted = [name for name in wanted if name in ("table1", "table3")]

@@ -19,7 +19,7 @@ from dsaml.evaluate.oracles import best_spread
 from dsaml.evaluate.selection import select_inner
 from dsaml.experiment import recipes
 from dsaml.experiment.model_files import load_model, save_model
-from dsaml.experiment.prepare import check_data, prepare
+from dsaml.experiment.prepare import TaskSongs, check_data, prepare
 from dsaml.experiment.released import load_released, read_released
 from dsaml.experiment.results import provenance, write_result
 from dsaml.learn.batches import SongStore
@@ -42,6 +42,7 @@ def train(
     imagebind: Path | None,
     options: TrainingOptions | None = None,
     accept: Iterable[str] = (),
+    task_songs: TaskSongs = (None, None),
 ) -> float:
     """Train (or finish training) a model and export it; returns its best validation CCC.
 
@@ -51,7 +52,8 @@ def train(
     ------
     DsamlError
         If ``check`` finds an error of a kind that is not in ``accept``, anything would stop training (told before its first
-        step), or training stops (see :func:`dsaml.learn.loop.fit`).
+        step), or training stops (see :func:`dsaml.learn.loop.fit`). ``task_songs``: see
+        :func:`dsaml.experiment.prepare.with_task_songs`.
     """
     started, options = time.perf_counter(), options or TrainingOptions(resume=True)
     if out.suffix != ".safetensors":
@@ -60,7 +62,8 @@ def train(
     check_data(dataset, root, profile, mode, cache, accept)
     with processes(chosen) as device:
         options = dataclasses.replace(options, device=device)
-        experiment = prepare(profile, cache, dataset, root, imagebind, device)
+        wanted = task_songs if mode == "pdmer" else None
+        experiment = prepare(profile, cache, dataset, root, imagebind, device, task_songs=wanted)
         experiment, profile = dataclasses.replace(experiment, options=options), experiment.profile
         model, history = experiment.model(MODELS[mode], seed)
         if ranks()[0] == 0:
@@ -153,9 +156,8 @@ def _check_people(store: SongStore, protocol: str, root: Path) -> None:
             f"{root}: no validation annotator rated two songs, so no inner loop can be chosen; change the split"
         )
     if protocol == "prefix" and not protocols.prefix_questions(store):
-        raise DsamlError(
-            f"{root}: no test song is longer than {store.steps} labels, so none has a rest; use cross-song"
-        )
+        steps = protocols.prefix_steps(store)
+        raise DsamlError(f"{root}: no test song is longer than {steps} labels, so none has a rest; use cross-song")
 
 
 def import_released(checkpoint: Path, out: Path, encoder: str) -> Profile:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from dsaml.audio.features import Features
-from dsaml.config import CLIP_STEPS
 from dsaml.data.annotations import MEAN, Annotation
 from dsaml.data.base import Dataset
 from dsaml.errors import DsamlError
@@ -22,17 +21,21 @@ from dsaml.model.dsaml import DSAML
 class SongStore:
     """Features and labels of a data set's songs, ready to be stacked.
 
+    A song that is shorter than a clip is padded: its last slice and its last label are repeated, so that batch statistics see
+    nothing that is in no song, and :attr:`Batch.there` says where it has ended. Where every song fills a clip there is no mask.
+
     Parameters
     ----------
     dataset : Dataset
     features : mapping of song id to Features
         Log-mel slices (T, t, m) and global embeddings (1 or T, D).
-    steps : int
-        Steps taken from each song, from its first label on; 60 is a clip.
+    steps : int, optional
+        Steps taken from each song, from its first label on; by default the data set's clip, 60 in most.
     """
 
-    def __init__(self, dataset: Dataset, features: Mapping[str, Features], steps: int = CLIP_STEPS):
-        self.dataset, self.steps, self.stage = dataset, steps, "audio"
+    def __init__(self, dataset: Dataset, features: Mapping[str, Features], steps: int | None = None):
+        self.dataset, self.steps, self.stage = dataset, steps or dataset.clip_steps, "audio"
+        self.pads = _some_are_short(dataset, self.steps)
         self._features = features  # a song is looked up when it is asked for: a mapping may read it from a file then
         self._wide = any(len(f.global_embedding) > 1 for f in features.values())  # full songs have one vector per step
 
@@ -40,6 +43,12 @@ class SongStore:
         """The same store with every song's tensors changed, now."""
         store = copy.copy(self)
         store._features = {song: Features(*change(*self.inputs(song))) for song in self._features}
+        return store
+
+    def clips_of(self, steps: int) -> SongStore:
+        """The same store with shorter clips."""
+        store = copy.copy(self)
+        store.steps, store.pads = steps, _some_are_short(self.dataset, steps)
         return store
 
     def to(self, device: str | torch.device) -> SongStore:
@@ -69,27 +78,33 @@ class SongStore:
         return source[song]
 
     def inputs(self, song: str) -> tuple[Tensor, Tensor]:
-        """What the model takes at ``stage`` (T, ...), and the global embedding (1 or T, D)."""
+        """What the model takes at ``stage`` (T, ...), and the global embedding (1 or T, D); not padded."""
         x, embedding = self._features[song].log_mel, self._features[song].global_embedding
         return x[: self.steps], (embedding.expand(len(x), -1) if self._wide else embedding)[: self.steps]
 
-    def _labels(self, annotator: str, song: str) -> np.ndarray:
-        values = self.track(annotator, song).values[: self.steps]
-        if len(values) < self.steps:
-            raise DsamlError(
-                f"{self.dataset.root}: song {song} has {len(values)} labels, fewer than {self.steps} steps"
-            )
-        return values
+    def _padded(self, x: Tensor) -> Tensor:
+        """(T, ...) -> (steps, ...): the last one is repeated."""
+        return x if len(x) == self.steps else torch.cat((x, x[-1:].expand(self.steps - len(x), *x.shape[1:])))
 
     def batch(self, annotators: Sequence[str], songs: Sequence[Sequence[str]]) -> Batch:
         """One row of songs per annotator; all rows of the same length. Tensors are (K, B, ...)."""
-        labels = [[self._labels(who, song) for song in row] for who, row in zip(annotators, songs, strict=True)]
-        flat, shape = [song for row in songs for song in row], (len(songs), len(songs[0]))
-        inputs, embeddings = zip(*(self.inputs(song) for song in flat), strict=True)
+        pairs = [(who, song) for who, row in zip(annotators, songs, strict=True) for song in row]
+        labels = [self.track(who, song).values[: self.steps] for who, song in pairs]
+        shape = (len(songs), len(songs[0]))
+        heard = [self.inputs(song) for _, song in pairs]
+        inputs, embeddings = [x for x, _ in heard], [embedding for _, embedding in heard]
+        there = None
+        if self.pads:
+            lengths = torch.tensor([[min(map(len, both))] for both in zip(labels, inputs, strict=True)])
+            there = (torch.arange(self.steps) < lengths).unflatten(0, shape).to(inputs[0].device)
+            inputs = [self._padded(x) for x in inputs]
+            embeddings = [self._padded(e) if len(e) > 1 else e for e in embeddings]
+            labels = [np.concatenate((own, own[-1:].repeat(self.steps - len(own), 0))) for own in labels]
         x = torch.stack(inputs).unflatten(0, shape)
         x = x.float() if x.dtype == torch.float16 else x  # raw audio is kept in half precision
         embedding = torch.stack(embeddings).unflatten(0, shape)
-        return Batch(x, embedding, torch.tensor(np.array(labels), dtype=torch.float32).to(x.device), self.stage)
+        target = torch.tensor(np.array(labels), dtype=torch.float32).unflatten(0, shape).to(x.device)
+        return Batch(x, embedding, target, self.stage, there)
 
     def support(self, tasks: Sequence[Task]) -> Batch:
         """Support sets of a batch of tasks."""
@@ -98,3 +113,8 @@ class SongStore:
     def query(self, tasks: Sequence[Task]) -> Batch:
         """Query sets of a batch of tasks."""
         return self.batch([t.annotator for t in tasks], [t.query for t in tasks])
+
+
+def _some_are_short(dataset: Dataset, steps: int) -> bool:
+    every = (dataset.mean, *dataset.tracks.values())
+    return any(len(track) < steps for own in every for track in own.values())

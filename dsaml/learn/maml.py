@@ -37,6 +37,7 @@ class Batch:
     global_embedding: Tensor  # (K, B, 1 or T, D)
     target: Tensor  # (K, B, T, 2), arousal and valence
     stage: str = "audio"  # how far x has come: "audio" is log-mel slices, "local" z_l, "context" z'
+    there: Tensor | None = None  # (K, B, T), False where a shorter song is padded; None: all songs are of one length
 
     def __len__(self) -> int:
         """K."""
@@ -44,7 +45,8 @@ class Batch:
 
     def __getitem__(self, tasks: int | slice) -> Batch:
         """Some of the tasks; a single one without the leading dimension."""
-        return Batch(self.x[tasks], self.global_embedding[tasks], self.target[tasks], self.stage)
+        there = None if self.there is None else self.there[tasks]
+        return Batch(self.x[tasks], self.global_embedding[tasks], self.target[tasks], self.stage, there)
 
 
 @contextmanager
@@ -72,7 +74,8 @@ def precompute(model: DSAML, batch: Batch, adapt: str) -> Batch:
     if stage == "audio" and first != "audio":  # base weights, so no tasks dimension
         x, stage = model.local_features(x.flatten(0, 1)).unflatten(0, x.shape[:2]), "local"
     if stage == "local" and first == "context":
-        output = model(x.flatten(0, 1), batch.global_embedding.flatten(0, 1), "local")
+        there = None if batch.there is None else batch.there.flatten(0, 1)
+        output = model(x.flatten(0, 1), batch.global_embedding.flatten(0, 1), "local", there)
         x, stage = output.context.unflatten(0, x.shape[:2]), "context"
     if stage != first:
         raise DsamlError(f"adapt '{adapt}' starts from '{first}', but the batch holds '{stage}' features")
@@ -82,10 +85,11 @@ def precompute(model: DSAML, batch: Batch, adapt: str) -> Batch:
 def forward_tasks(model: nn.Module, weights: Weights, batch: Batch) -> Output:
     """Forward pass of all tasks with their own weights; ``batch`` comes from :func:`precompute`."""
     if len(batch) > 1:
-        return functional_call(model, weights, (batch.x, batch.global_embedding, batch.stage))
+        return functional_call(model, weights, (batch.x, batch.global_embedding, batch.stage, batch.there))
     only = {name: weight.squeeze(0) for name, weight in weights.items()}  # one task: torch's own layers are faster
     only |= {name: buffer.clone() for name, buffer in model.named_buffers()}  # the base model's statistics stay its own
-    output = functional_call(model, only, (batch.x[0], batch.global_embedding[0], batch.stage))
+    first = batch[0]
+    output = functional_call(model, only, (first.x, first.global_embedding, first.stage, first.there))
     return Output(*(None if part is None else part.unsqueeze(0) for part in vars(output).values()))
 
 
@@ -114,7 +118,8 @@ def inner_update(
         if not second_order:
             return _descend_at_once(model, weights, support, config, steps)
         for _ in range(steps):
-            loss = total_loss(forward_tasks(model, weights, support), support.target, config.loss, model.config)
+            output = forward_tasks(model, weights, support)
+            loss = total_loss(output, support.target, config.loss, model.config, support.there)
             gradients = torch.autograd.grad(loss.sum(), tuple(weights.values()), create_graph=True)
             weights = {
                 name: torch.sub(weight, gradient, alpha=config.inner_lr)
@@ -136,7 +141,8 @@ def _descend_at_once(model: DSAML, weights: Weights, support: Batch, config: Met
     for leaf in leaves.values():
         leaf.register_post_accumulate_grad_hook(move)
     for _ in range(steps):
-        loss = total_loss(forward_tasks(model, leaves, support), support.target, config.loss, model.config)
+        output = forward_tasks(model, leaves, support)
+        loss = total_loss(output, support.target, config.loss, model.config, support.there)
         loss.sum().backward(inputs=list(leaves.values()))
     return weights
 
@@ -156,14 +162,15 @@ def meta_loss(
         if support.stage != FIRST_STAGE[config.adapt]:  # what adaptation leaves alone: all songs in one pass
             songs, x = support.x.shape[1], torch.cat((support.x, query.x), 1)
             embedding = torch.cat((support.global_embedding, query.global_embedding), 1)
-            every = precompute(model, Batch(x, embedding, query.target, query.stage), config.adapt)
+            there = None if support.there is None else torch.cat((support.there, query.there), 1)
+            every = precompute(model, Batch(x, embedding, query.target, query.stage, there), config.adapt)
             support = replace(support, x=every.x[:, :songs], stage=every.stage)
             query = replace(query, x=every.x[:, songs:], stage=every.stage)
         if not config.second_order:
             support = replace(support, x=support.x.detach())
         weights = stack(model, config.adapt, len(support))
         weights = inner(model, weights, support, config, config.inner_steps, config.second_order)
-        return total_loss(forward_tasks(model, weights, query), query.target, config.loss, model.config)
+        return total_loss(forward_tasks(model, weights, query), query.target, config.loss, model.config, query.there)
 
 
 def adapt(

@@ -18,7 +18,7 @@ from dsaml.learn.batch_statistics import BatchStatistics
 from dsaml.learn.batches import SongStore
 from dsaml.learn.loop import History, TrainingOptions, fit
 from dsaml.learn.losses import sequence_scores, total_loss
-from dsaml.learn.maml import InnerUpdate, adapt, meta_loss, mode, predict
+from dsaml.learn.maml import Batch, InnerUpdate, adapt, meta_loss, mode, predict
 from dsaml.learn.tasks import Task, TaskSampler
 from dsaml.model.dsaml import DSAML
 from dsaml.runtime.distributed import share
@@ -76,6 +76,7 @@ def train_supervised(
             raise DsamlError(f"{dataset.root}: no labels of single annotators; train on averaged ones")
     with _inputs(model, audio, config.train_adapter) as store:
         held_out = store.batch([MEAN], [split.songs["validation"]])[0]
+        labels = labels_of(held_out)
         tasks = [] if adaptation is None else validation_tasks(audio, adaptation)
         truth = query_labels(audio, tasks)
 
@@ -83,13 +84,14 @@ def train_supervised(
             order = np.random.default_rng([options.seed, step]).permutation(len(pairs))
             people, songs = zip(*(pairs[i] for i in order[: config.batch_size]), strict=True)
             batch = store.batch(people, [[song] for song in songs])  # one song in each row
-            output = model(batch.x.squeeze(1), batch.global_embedding.squeeze(1), store.stage)
-            yield total_loss(output, batch.target.squeeze(1), config.loss, model.config)
+            there = None if batch.there is None else batch.there.squeeze(1)
+            output = model(batch.x.squeeze(1), batch.global_embedding.squeeze(1), store.stage, there)
+            yield total_loss(output, batch.target.squeeze(1), config.loss, model.config, there)
 
         def validate() -> float:
             with torch.no_grad(), mode(model, "eval"):
-                output = model(held_out.x, held_out.global_embedding, store.stage)
-            return mean_ccc([output.prediction], [held_out.target])
+                output = model(held_out.x, held_out.global_embedding, store.stage, held_out.there)
+            return mean_ccc([output.prediction.cpu()], [labels])
 
         def validate_adapted() -> float:
             ready = audio if adaptation.adapt == "all" else store.local(model)
@@ -137,7 +139,7 @@ def train_maml(
     held_out = validation_tasks(store, config)
     if not held_out:
         raise DsamlError(
-            f"{dataset.root}: no validation annotator rated two songs of {store.steps} steps; change the split"
+            f"{dataset.root}: no validation annotator rated two songs, one for support and one for query; change the split"
         )
     with _inputs(model, store, config.train_adapter) as store:
         truth = query_labels(store, held_out)
@@ -179,22 +181,24 @@ def validation_tasks(store: SongStore, config: MetaConfig) -> list[Task]:
 
 
 def cross_song_tasks(store: SongStore, part: str, supports: int, songs_per_support: int = 1) -> list[Task]:
-    """Every annotator of a part, with evenly spread support songs of that part; query is all their other songs.
+    """Every annotator of a part, with evenly spread support songs of that part, each choice once; query is all their other songs.
 
-    Songs count with their first ``store.steps`` labels; shorter ones and annotators without a query song are left out.
+    Songs count with their first ``store.steps`` labels, shorter ones with all; annotators without a query song are left out.
     """
     dataset = store.dataset
     tasks: list[Task] = []
     for who in dataset.split.annotators[part]:
         tracks = dataset.tracks.get(who, {})
-        songs = [s for s in dataset.split.songs[part] if s in tracks and len(tracks[s]) >= store.steps]
+        songs = [s for s in dataset.split.songs[part] if s in tracks]
         if len(songs) <= songs_per_support:
             continue
         offset = len(tasks)  # so that not everybody gets the same songs
         for k in range(supports):
             first = (offset + k * len(songs) // supports) % len(songs)
             chosen = tuple(songs[(first + j) % len(songs)] for j in range(songs_per_support))
-            tasks.append(Task(who, chosen, tuple(s for s in songs if s not in chosen)))
+            task = Task(who, chosen, tuple(s for s in songs if s not in chosen))
+            if task not in tasks[offset:]:  # of two songs there are two choices, however many are asked for
+                tasks.append(task)
     return tasks
 
 
@@ -233,10 +237,21 @@ def predict_along(
 
 
 def query_labels(store: SongStore, tasks: list[Task]) -> list[Tensor]:
-    """The labels that :func:`predict_tasks` should have predicted."""
-    return [store.query([task]).target[0].cpu() for task in tasks]
+    """The labels that :func:`predict_tasks` should have predicted, one (B, T, 2) per task; NaN where a song has ended."""
+    return [labels_of(store.query([task])[0]) for task in tasks]
+
+
+def labels_of(songs: Batch) -> Tensor:
+    """Labels (B, T, 2) of one task's songs, on the CPU; NaN where a song has ended."""
+    target = songs.target if songs.there is None else songs.target.masked_fill(~songs.there.unsqueeze(-1), torch.nan)
+    return target.cpu()
 
 
 def mean_ccc(predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> float:
-    """CCC per song, averaged over all songs and both dimensions; lists of (B, T, 2), B may differ."""
-    return torch.cat([sequence_scores(p, t)[0] for p, t in zip(predictions, targets, strict=True)]).mean().item()
+    """CCC per song, averaged over all songs and both dimensions; lists of (B, T, 2), B may differ, targets may end in NaN."""
+
+    def each(prediction: Tensor, target: Tensor) -> Tensor:
+        there = ~target[..., 0].isnan()
+        return sequence_scores(prediction, target, None if there.all() else there)[0]
+
+    return torch.cat([each(p, t) for p, t in zip(predictions, targets, strict=True)]).mean().item()

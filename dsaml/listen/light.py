@@ -23,7 +23,7 @@ from dsaml.audio.recording import load_waveform
 from dsaml.audio.slices import log_mel_minutes
 from dsaml.config import AudioConfig, Profile
 from dsaml.errors import DsamlError, require_file
-from dsaml.experiment.arena import SMALL, Arena
+from dsaml.experiment.arena import SMALL, Arena, fitting_config, full_clips
 from dsaml.experiment.model_files import read_profile, read_settings
 from dsaml.experiment.prepare import check_data, prepare
 from dsaml.experiment.results import provenance
@@ -222,7 +222,8 @@ class LightModel:
 
 def train_light(experiment: Experiment, seed: int) -> LightModel:
     """Meta-train the model on a data set with annotators' tracks; its variance is calibrated on validation listeners."""
-    began, arena, row = time.perf_counter(), Arena(experiment), (SMALL, LowRank.name)
+    began, experiment = time.perf_counter(), full_clips(experiment)
+    arena, row = Arena(experiment, fitting_config(experiment)), (SMALL, LowRank.name)
     method, about = arena.train(row, seed)
     worlds = arena.worlds(SMALL, seed, ("train", "validation"))
     every = cross_song_tasks(experiment.store, "validation", len(worlds["validation"].songs))

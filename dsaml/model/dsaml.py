@@ -148,7 +148,7 @@ class DualScaleAttention(nn.Module):
         self.config = config
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.layers))
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def forward(self, z: Tensor, there: Tensor | None = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """z (..., B, T, D) -> z' (..., B, T, D), local and global maps (..., B, layers, heads, T, T)."""
         config, steps = self.config, z.shape[-2]
         if config.positions == "sinusoidal":
@@ -156,6 +156,9 @@ class DualScaleAttention(nn.Module):
         scales = {"local": config.context_local} if config.local_attention else {}
         scales |= {"global": config.context_global} if config.global_attention else {}
         outside = torch.stack([~band_mask(steps, n, z.device) for n in scales.values()]).unsqueeze(1)  # (S, 1, T, T)
+        if there is not None:  # no step of a song looks at what comes after its end
+            padding = ~there[..., None, None, None, :] & ~band_mask(steps, 0, z.device)  # padding has itself to look at
+            outside = outside | padding  # (..., B, S, 1, T, T)
         bias = z.new_zeros(outside.shape).masked_fill(outside, -torch.inf)
         x, layers = (
             z.unsqueeze(-3),
@@ -179,8 +182,8 @@ class SequencePredictor(nn.Module):
         self.hidden, self.output = Linear(2 * units, units), Linear(units, 2)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, context: Tensor) -> Tensor:
-        return self.output(self.dropout(self.hidden(self.lstm(context))))
+    def forward(self, context: Tensor, there: Tensor | None = None) -> Tensor:
+        return self.output(self.dropout(self.hidden(self.lstm(context, there))))
 
 
 class DSAML(nn.Module):
@@ -211,7 +214,9 @@ class DSAML(nn.Module):
         z = (local + global_embedding).sigmoid()
         return z if self.fusion is None else self.fusion(z)
 
-    def forward(self, x: Tensor, global_embedding: Tensor | None = None, stage: str = "audio") -> Output:
+    def forward(
+        self, x: Tensor, global_embedding: Tensor | None = None, stage: str = "audio", there: Tensor | None = None
+    ) -> Output:
         """Predict arousal and valence for each step.
 
         Parameters
@@ -221,6 +226,8 @@ class DSAML(nn.Module):
             later stages on a caller goes on who has computed the earlier ones.
         global_embedding : Tensor, shape (B, 1, D) or (B, T, D)
             z_g; not used from stage "context" on.
+        there : Tensor, shape (B, T), optional
+            False from a song's end on, where songs of different lengths are padded; what is predicted there means nothing.
 
         Raises
         ------
@@ -228,7 +235,7 @@ class DSAML(nn.Module):
             If a shape does not fit the configuration.
         """
         if stage == "context":
-            return Output(self.predictor(x), None, None, x)
+            return Output(self.predictor(x, there), None, None, x)
         want, got = tuple(self.config.slice_shape), tuple(x.shape[-2:])
         if stage == "audio" and got != want:
             raise DsamlError(f"log-mel slices are {got}, the model wants {want}")
@@ -238,5 +245,5 @@ class DSAML(nn.Module):
                 f"the global embedding has width {width}, the model wants {self.config.dim}; use one encoder"
             )
         local = self.local_features(x) if stage == "audio" else x
-        context, attention_local, attention_global = self.attention(self.fuse(local, global_embedding))
-        return Output(self.predictor(context), attention_local, attention_global, context)
+        context, attention_local, attention_global = self.attention(self.fuse(local, global_embedding), there)
+        return Output(self.predictor(context, there), attention_local, attention_global, context)

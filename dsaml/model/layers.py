@@ -8,12 +8,13 @@ are torch's own layers, and activations have no ``tasks`` dimension.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from dsaml.runtime import fast_linear
 
@@ -86,6 +87,8 @@ class _BothWays(nn.RNNBase):
 
     With ordinary weights this is torch's fused layer. With stacked weights the recurrence is written out: both directions of
     all tasks advance together, one batched matrix product per time step. It has second derivatives, which cuDNN's does not.
+
+    Where sequences of a batch end early, each direction reads its own steps alone: the backward one begins at the sequence's end.
     """
 
     weight_ih_l0: Tensor
@@ -97,28 +100,33 @@ class _BothWays(nn.RNNBase):
     bias_hh_l0: Tensor
     bias_hh_l0_reverse: Tensor
     _torch: Callable[..., Tensor]  # the fused layer
-    _advance: Callable[[Tensor, Tensor, Tensor], list[Tensor]]  # the recurrence
+    _advance: Callable[[Tensor, Tensor, Tensor, Sequence[Tensor | None]], list[Tensor]]  # the recurrence
 
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__(input_size, hidden_size, batch_first=True, bidirectional=True)  # type: ignore[call-arg, arg-type]
 
-    def forward(self, input: Tensor) -> Tensor:
-        """(..., T, input_size) -> (..., T, 2 * hidden_size)."""
+    def forward(self, input: Tensor, there: Tensor | None = None) -> Tensor:
+        """(..., T, input_size) -> (..., T, 2 * hidden_size); ``there`` (..., T) is False where a sequence has ended."""
         stacked = self.weight_hh_l0.dim() == 3
-        return (self._written_out(input) if stacked else self._fused(input)).view(
+        return (self._written_out(input, there) if stacked else self._fused(input, there)).view(
             *input.shape[:-1], 2 * self.hidden_size
         )
 
-    def _fused(self, input: Tensor) -> Tensor:
+    def _fused(self, input: Tensor, there: Tensor | None) -> Tensor:
         flat = input.flatten(0, -3)  # (rows, T, in)
         zero = flat.new_zeros(2, flat.shape[0], self.hidden_size)
         weights = [getattr(self, name) for name in self._flat_weights_names]  # torch's list misses functional_call's
         train = torch.is_grad_enabled()  # not dropout's mode: cuDNN has no gradient of what it computed for use alone
         with warnings.catch_warnings():  # adapted weights are no single block; cuDNN copies them, and says so at every call
             warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
-            return self._torch(flat, zero, weights, True, 1, 0.0, train, True, True)
+            if there is None:
+                return self._torch((flat,), zero, weights, True, 1, 0.0, train, True, True)
+            lengths = there.flatten(0, -2).sum(-1).cpu()
+            packed = pack_padded_sequence(flat, lengths, batch_first=True, enforce_sorted=False)
+            out = self._torch(packed[:2], zero, weights, True, 1, 0.0, train, True)
+        return pad_packed_sequence(PackedSequence(out, *packed[1:]), batch_first=True, total_length=flat.shape[1])[0]
 
-    def _written_out(self, input: Tensor) -> Tensor:
+    def _written_out(self, input: Tensor, there: Tensor | None) -> Tensor:
         w_in = torch.stack((self.weight_ih_l0, self.weight_ih_l0_reverse), 1).flatten(0, 1)  # (tasks * 2, G, in)
         w_hidden = torch.stack((self.weight_hh_l0, self.weight_hh_l0_reverse), 1).flatten(0, 1).mT
         b_in = torch.stack((self.bias_ih_l0, self.bias_ih_l0_reverse), 1)  # (tasks, 2, G)
@@ -127,7 +135,10 @@ class _BothWays(nn.RNNBase):
         flat = input.flatten(1, -3)  # (tasks, rows, T, in)
         both = torch.stack((flat, flat.flip(2)), 1).flatten(0, 1)  # (tasks * 2, rows, T, in): the second runs backwards
         gates = torch.bmm(both.flatten(1, 2), w_in.mT).unflatten(1, flat.shape[1:3])  # (tasks * 2, rows, T, G)
-        states = self._advance(gates, w_hidden, bias)  # T x (tasks * 2, rows, hidden)
+        kept: Sequence[Tensor | None] = [None] * gates.shape[2]
+        if there is not None:  # (tasks * 2, rows, 1) for each step: no state comes out of what is not there
+            kept = torch.stack((there, there.flip(-1)), 1).flatten(0, 1).flatten(1, -2).unsqueeze(-1).unbind(2)
+        states = self._advance(gates, w_hidden, bias, kept)  # T x (tasks * 2, rows, hidden)
         out = torch.stack(states, 2).unflatten(0, (-1, 2))  # (tasks, 2, rows, T, hidden)
         return torch.cat((out[:, 0], out[:, 1].flip(2)), -1)  # (tasks, rows, T, 2 * hidden)
 
@@ -135,17 +146,22 @@ class _BothWays(nn.RNNBase):
 class BiLSTM(_BothWays, nn.LSTM):
     """Long short-term memory, both ways: (..., T, input_size) -> (..., T, 2 * hidden_size)."""
 
-    def _torch(self, input: Tensor, zero: Tensor, *settings: Any) -> Tensor:
-        return torch.lstm(input, (zero, zero), *settings)[0]
+    def _torch(self, inputs: Any, zero: Tensor, *settings: Any) -> Tensor:
+        kernel: Callable[..., Any] = torch.lstm
+        return kernel(*inputs, (zero, zero), *settings)[0]
 
-    def _advance(self, gates: Tensor, w_hidden: Tensor, bias: Tensor) -> list[Tensor]:
+    def _advance(
+        self, gates: Tensor, w_hidden: Tensor, bias: Tensor, kept: Sequence[Tensor | None]
+    ) -> list[Tensor]:
         gates = gates + bias.sum(0).unsqueeze(1)  # (tasks * 2, rows, T, 4H)
         hidden = cell = gates.new_zeros(*gates.shape[:2], self.hidden_size)
         states = []
-        for gate in gates.unbind(2):
+        for gate, keep in zip(gates.unbind(2), kept, strict=True):
             i, f, g, o = torch.baddbmm(gate, hidden, w_hidden).chunk(4, -1)
             cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
             hidden = o.sigmoid() * cell.tanh()
+            if keep is not None:
+                cell, hidden = cell * keep, hidden * keep
             states.append(hidden)
         return states
 
@@ -153,18 +169,23 @@ class BiLSTM(_BothWays, nn.LSTM):
 class BiGRU(_BothWays, nn.GRU):
     """Gated recurrent units, both ways: (..., T, input_size) -> (..., T, 2 * hidden_size)."""
 
-    def _torch(self, input: Tensor, zero: Tensor, *settings: Any) -> Tensor:
-        return torch.gru(input, zero, *settings)[0]
+    def _torch(self, inputs: Any, zero: Tensor, *settings: Any) -> Tensor:
+        kernel: Callable[..., Any] = torch.gru
+        return kernel(*inputs, zero, *settings)[0]
 
-    def _advance(self, gates: Tensor, w_hidden: Tensor, bias: Tensor) -> list[Tensor]:
+    def _advance(
+        self, gates: Tensor, w_hidden: Tensor, bias: Tensor, kept: Sequence[Tensor | None]
+    ) -> list[Tensor]:
         size = 2 * self.hidden_size
         gates = gates + bias[0].unsqueeze(1)
         hidden = gates.new_zeros(*gates.shape[:2], self.hidden_size)
         states = []
-        for gate, new in zip(gates[..., :size].unbind(2), gates[..., size:].unbind(2), strict=True):
+        for gate, new, keep in zip(gates[..., :size].unbind(2), gates[..., size:].unbind(2), kept, strict=True):
             inside = torch.baddbmm(bias[1], hidden, w_hidden)  # (tasks * 2, rows, 3H)
-            reset, keep = (gate + inside[..., :size]).sigmoid().chunk(2, -1)
+            reset, update = (gate + inside[..., :size]).sigmoid().chunk(2, -1)
             new = torch.addcmul(new, reset, inside[..., size:]).tanh()
-            hidden = torch.lerp(new, hidden, keep)
+            hidden = torch.lerp(new, hidden, update)
+            if keep is not None:
+                hidden = hidden * keep
             states.append(hidden)
         return states

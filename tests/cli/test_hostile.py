@@ -890,14 +890,6 @@ def test_what_the_system_refuses_is_one_sentence(error, says, tmp_path, monkeypa
     assert left.value.code == 1 and says in said and len(said.splitlines()) == 1
 
 
-def test_short_songs_are_named_where_training_meets_them(store):
-    song = store.dataset.split.songs["train"][0]
-    label = store.dataset.mean[song]
-    store.dataset.mean[song] = Annotation(song, "all", label.times[:5], label.values[:5])
-    with pytest.raises(DsamlError, match=f"song {song} has 5 labels, fewer than 12 steps"):
-        store.batch(["all"], [list(store.dataset.split.songs["train"])])
-
-
 def test_a_damaged_feature_file_is_computed_again(data_sets, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     line = ["features", "--dataset", "deam", "--root", str(data_sets / "DEAM"), "--cache", "cache"]
@@ -962,7 +954,7 @@ def test_what_was_found_in_audio_is_remembered_by_content(data_sets, tmp_path, m
 
 def test_check_tells_what_would_stop_training_and_stays_ok(data_sets):
     report = check("folder", data_sets / "mine", mode="dmer")
-    assert report.ok and any("fewer than the 60 labels of a clip: song example" in text for text in report.obstacles)
+    assert report.ok and any("no song with audio and labels in the part" in text for text in report.obstacles)
     text = "\n".join(report.lines())
     assert "stops training (dmer)" in text and "OK: 0 errors, 3 notices; training (dmer) would stop" in text
     assert json.loads(report.to_json())["training"]["obstacles"] == report.obstacles
@@ -977,7 +969,7 @@ def test_obstacles_count_annotators_songs_and_constant_labels(store):
         tracks={w: {s: long(a) for s, a in own.items()} for w, own in store.dataset.tracks.items()},
     )
     assert obstacles(dataset, DEMO, "dmer") == obstacles(dataset, DEMO, "pdmer") == []
-    need = dataclasses.replace(DEMO, meta=dataclasses.replace(DEMO.meta, query_songs=15))
+    need = dataclasses.replace(DEMO, meta=dataclasses.replace(DEMO.meta, support_songs=15))
     assert re.match("2 of 2 training annotators have fewer than the 16 songs", obstacles(dataset, need, "pdmer")[0])
     few = dataclasses.replace(
         dataset, split=Split(dataset.split.songs, {"train": (), "validation": (), "test": ("test-0",)})
@@ -993,8 +985,8 @@ def test_obstacles_count_annotators_songs_and_constant_labels(store):
     )
     silent = dataclasses.replace(dataset, songs=store.dataset.songs)
     assert len(obstacles(silent, DEMO, "dmer")) == 3  # no part has a song with audio
-    short = dataclasses.replace(dataset, mean=store.dataset.mean)
-    assert "12 of 12 songs of the part train have fewer than the 60 labels" in obstacles(short, DEMO, "dmer")[0]
+    short = {s: Annotation(s, "all", a.times[:9], a.values[:9]) for s, a in dataset.mean.items()}
+    assert len(obstacles(dataclasses.replace(dataset, mean=short), DEMO, "dmer")) == 3  # no part has a song of 10 labels
 
 
 def long(track: Annotation) -> Annotation:

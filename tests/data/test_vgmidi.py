@@ -16,7 +16,7 @@ from dsaml.data.checks import check
 from dsaml.data.fetch import fetch
 from dsaml.data.findings import Findings
 from dsaml.data.midi import seconds_at
-from dsaml.data.render import render
+from dsaml.data.render import render, rendered_with
 from dsaml.data.splits import SPLITS, read_split
 from dsaml.errors import DsamlError
 from dsaml.evaluate.floors import score_floors
@@ -189,14 +189,15 @@ def test_rendering_goes_on_where_it_was(tmp_path, monkeypatch):
     assert done.exit_code == 0 and "3 pieces rendered" in done.output
     sound, rate = sf.read(root / "audio/1-piece0.flac", dtype="int16")
     assert rate == 44100 and set(sound) == {2}  # both channels' mean
-    names = {"1-piece0.flac", "1-piece1.flac", "2-piece0.flac", "2-piece1.wav"}
+    names = {"1-piece0.flac", "1-piece1.flac", "2-piece0.flac", "2-piece1.wav", "rendered.json"}
     assert {path.name for path in (root / "audio").iterdir()} == names
     assert render(root, font) == 0
     (root / "audio/1-piece0.flac").unlink()
     (programs / "fluidsynth").write_text("#!/bin/sh\necho 'bad font' >&2\nexit 3\n")
     with pytest.raises(DsamlError, match=r"fluidsynth failed \(bad font\)"):
         render(root, font)
-    assert len(list((root / "audio").iterdir())) == 3
+    assert len(list((root / "audio").iterdir())) == 4
+    assert rendered_with(root).endswith("font.sf2") and rendered_with(tmp_path) == "as it came"
 
 
 @real

@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from dsaml.config import CLIP_STEPS, DIMENSIONS, Profile
+from dsaml.config import DIMENSIONS, Profile
 from dsaml.data.annotations import FLAT, Annotation
-from dsaml.data.base import PARTS, Dataset
+from dsaml.data.base import PARTS, Dataset, without_short
 from dsaml.data.findings import KINDS, Problem
 from dsaml.errors import DsamlError
 
 
 def obstacles(dataset: Dataset, profile: Profile, mode: str) -> list[str]:
-    """Why a data set cannot be trained on, with counts; empty if it can.
+    """Why a data set cannot be trained on, with counts; empty if it can. Very short songs are left out, as in training.
 
     Parameters
     ----------
     dataset : Dataset
     profile : Profile
-        Its tasks ask for a number of songs.
+        Its tasks ask for a number of support songs; query songs are as many as there can be, one at least.
     mode : {"dmer", "pdmer"}
         Averaged labels, or annotator tasks.
     """
+    dataset, _, _ = without_short(dataset)
     parts = {
         part: [s for s in ids if s in dataset.mean and dataset.songs[s].audio is not None]
         for part, ids in dataset.split.songs.items()
     }
     reasons = [f"no song with audio and labels in the part {part}" for part in PARTS if not parts[part]]
-    for part in ("train", "validation"):
-        reasons += _short(f"the part {part}", {s: dataset.mean[s] for s in parts[part]})
     reasons += _constant("the averaged labels", [dataset.mean[s] for s in parts["train"]])
     if mode == "dmer":
         return reasons
@@ -43,40 +42,27 @@ def obstacles(dataset: Dataset, profile: Profile, mode: str) -> list[str]:
     every = f"{sum(map(len, people.values()))} annotators in all"
     if not own:
         reasons.append(f"no annotator in the part train ({every}; three are needed, one for each part)")
-    need = profile.meta.support_songs + profile.meta.query_songs
+    need = profile.meta.support_songs + 1
     if few := {who: len(tracks) for who, tracks in own.items() if len(tracks) < need}:
         who, count = min(few.items(), key=lambda item: item[1])
         reasons.append(
             f"{len(few)} of {len(own)} training annotators have fewer than the {need} songs of a task "
-            f"({profile.meta.support_songs} support + {profile.meta.query_songs} query; profile {profile.name}): "
+            f"({profile.meta.support_songs} support + 1 query; profile {profile.name}): "
             f"{who} has {count}"
         )
-    for who, tracks in own.items():
-        reasons += _short(f"annotator {who}", tracks)
     reasons += _constant("the training annotators' labels", [t for tracks in own.values() for t in tracks.values()])
     held_out = set(parts["validation"])
     usable = [
         who
         for who in people["validation"]
-        if sum(s in held_out and len(t) >= CLIP_STEPS for s, t in dataset.tracks.get(who, {}).items()) > 1
+        if len(held_out & dataset.tracks.get(who, {}).keys()) > 1
     ]
     if not usable:
         reasons.append(
-            f"no annotator in the part validation rated two of its {len(held_out)} songs for {CLIP_STEPS} labels "
+            f"no annotator in the part validation rated two of its {len(held_out)} songs "
             f"({len(people['validation'])} annotators there, {every})"
         )
     return reasons
-
-
-def _short(where: str, tracks: Mapping[str, Annotation]) -> list[str]:
-    short = {song: len(track) for song, track in tracks.items() if len(track) < CLIP_STEPS}
-    if not short:
-        return []
-    song, count = min(short.items(), key=lambda item: item[1])
-    return [
-        f"{len(short)} of {len(tracks)} songs of {where} have fewer than the {CLIP_STEPS} labels of a clip: "
-        f"song {song} has {count}"
-    ]
 
 
 def _constant(what: str, labels: Sequence[Annotation]) -> list[str]:

@@ -1,0 +1,41 @@
+"""The command listeners: models for people who differ in level, on real labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsaml.cli.common import CacheOption, DatasetOption, ProfileOption, console
+from dsaml.cli.outputs import check_folder, check_results
+
+app = typer.Typer()
+
+
+@app.command()
+def listeners(
+    dataset: DatasetOption,
+    root: Annotated[
+        Path | None, typer.Option("--root", help="The data set's own folder; an embedded corpus needs none.")
+    ] = None,
+    profile: ProfileOption = "demo",
+    seeds: Annotated[int, typer.Option("--seeds", help="Of the arena's methods: 0, 1, …", min=1, max=1000)] = 3,
+    arena: Annotated[
+        bool, typer.Option("--arena/--no-arena", help="Also train the arena's methods; the rest is in closed form.")
+    ] = True,
+    results: Annotated[
+        Path | None, typer.Option("--results", help="Folder of the result file; results/PROFILE by default.")
+    ] = None,
+    cache: CacheOption = Path("cache"),
+) -> None:
+    """What serves real people: level and shape heads, shrinkage, a prefix state, beside floors, with intervals."""
+    from dsaml.config import get_profile
+    from dsaml.experiment.listeners import run_listeners, terminal_tables
+    from dsaml.experiment.prepare import prepare
+
+    settings, folder = get_profile(profile), results or Path("results") / profile
+    check_results(folder)
+    check_folder(cache)
+    payload = run_listeners(prepare(settings, cache, dataset, root), folder, range(seeds), arena)
+    console.print(*terminal_tables(payload))

@@ -1,0 +1,111 @@
+"""Songs of any length, people with two songs each: they train and are scored through the commands' own functions."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+
+from dsaml.config import DEMO, adjusted
+from dsaml.data import load_dataset
+from dsaml.errors import DsamlError
+from dsaml.experiment import workflow
+from dsaml.experiment.listeners import run_listeners
+from dsaml.experiment.prepare import prepare
+from dsaml.experiment.results import read_result
+
+PMEMO = Path(__file__).parents[3] / "shared" / "data" / "PMEmo2019"
+RATE = 8000
+
+
+def sound(path: Path, seconds: float, pitch: float) -> None:
+    clock = np.arange(round(RATE * seconds)) / RATE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sf.write(path, 0.3 * np.sin(2 * np.pi * pitch * clock) * (0.6 + 0.4 * np.sin(clock / 3)), RATE)
+
+
+@pytest.mark.skipif(not PMEMO.is_dir(), reason="PMEmo's labels (../shared/data) are not here")
+def test_pmemo_trains_and_scores_from_its_real_labels(tmp_path):
+    """Its real labels, most of them shorter than 60; the audio in its layout is generated."""
+    every = load_dataset("pmemo", PMEMO)
+    parts = every.split.songs
+    short = sorted(parts["train"], key=lambda song: len(every.mean[song]))[:6]
+    chosen = [*short, *parts["validation"][:2], *parts["test"][:2]]
+    root = tmp_path / "PMEmo2019"
+    (root / "annotations").mkdir(parents=True)
+    for name in ("metadata.csv", "annotations/dynamic_annotations.csv"):
+        table = pd.read_csv(PMEMO / name, dtype=str)
+        table[table.musicId.isin(chosen)].to_csv(root / name, index=False)
+    lengths = pd.read_csv(PMEMO / "metadata.csv", dtype={"musicId": str}).set_index("musicId").duration
+    for k, song in enumerate(chosen):
+        sound(root / "chorus" / f"{song}.wav", float(lengths[song]), 200 + 40 * k)
+    data = load_dataset("pmemo", root)
+    assert data.clip_steps == 20 and min(len(data.mean[s]) for s in short) < 60
+    model, result, cache = tmp_path / "m.safetensors", tmp_path / "r.json", tmp_path / "cache"
+    workflow.train("pmemo", root, model, adjusted(DEMO, steps=2), "dmer", 0, cache, None)
+    done = workflow.evaluate(model, "pmemo", root, result, cache, None, "dmer")
+    assert np.isfinite(done["rows"]["m"]["arousal"]["ccc"]["mean"]) and result.is_file()
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory) -> Path:
+    """Twelve songs of 20 to 40 labels at 2 Hz, six people with two songs each."""
+    root, rng, rows = tmp_path_factory.mktemp("mine"), np.random.default_rng(0), []
+    for k in range(12):
+        seconds = 25 + k % 3 * 5
+        sound(root / f"s{k:02d}.wav", seconds + 1, 200 + 30 * k)
+        for who in (f"p{k // 4}-0", f"p{k // 4}-1") if k % 4 < 2 else (f"p{k // 4}-2", f"p{k // 4}-3"):
+            curve = rng.normal(0, 0.3, 2) + 0.4 * np.sin(np.arange(15, seconds, 0.5)[:, None] / rng.uniform(2, 6, 2))
+            rows += [(f"s{k:02d}", who, t, *v.clip(-1, 1)) for t, v in zip(np.arange(15, seconds, 0.5), curve, strict=True)]
+    frame = pd.DataFrame(rows, columns=["song_id", "annotator_id", "time_s", "arousal", "valence"])
+    frame.to_csv(root / "annotations.csv", index=False)
+    names = [f"s{k:02d}" for k in range(12)]
+    songs = {"train": names[:4], "validation": names[4:8], "test": names[8:]}
+    people = {part: [f"p{n}-{k}" for k in range(4)] for n, part in enumerate(songs)}
+    pd.Series({"songs": songs, "annotators": people}).to_json(root / "splits.json")
+    return root
+
+
+def test_people_with_two_songs_make_tasks_of_one_and_one(mine, tmp_path, caplog):
+    model, cache = tmp_path / "m.safetensors", tmp_path / "cache"
+    few = adjusted(DEMO, steps=2)
+    with pytest.raises(DsamlError, match="tasks of 1 support and 3 query songs want 4 songs"):
+        workflow.train("folder", mine, model, few, "pdmer", 0, cache, None, task_songs=(None, 3))
+    assert not (cache / "features").exists()  # told before anything was computed
+    with caplog.at_level("WARNING"):
+        workflow.train("folder", mine, model, few, "pdmer", 0, cache, None)
+    assert "tasks of 1 support and 1 query songs" in caplog.text
+    for protocol in ("cross-song", "prefix", "dmer"):
+        done = workflow.evaluate(model, "folder", mine, tmp_path / f"{protocol}.json", cache, None, protocol)
+        assert np.isfinite(done["rows"]["m"]["valence"]["rmse"]["mean"])
+
+
+def test_a_song_of_a_few_labels_is_left_out_with_a_count(mine, tmp_path, caplog):
+    root = tmp_path / "mine"
+    shutil.copytree(mine, root)
+    table = pd.read_csv(root / "annotations.csv")
+    table[(table.song_id != "s00") | (table.time_s < 18)].to_csv(root / "annotations.csv", index=False)
+    with caplog.at_level("WARNING"):
+        workflow.train("folder", root, tmp_path / "m.safetensors", adjusted(DEMO, steps=1), "dmer", 0, tmp_path / "c", None)
+    assert "1 songs and" in caplog.text and "of fewer than 10 labels (5 s) are left out" in caplog.text
+
+
+def test_real_listeners_are_scored_against_floors(mine, tmp_path):
+    """The whole way on twelve songs: the file has every row, with paired differences, and says what was to be shown."""
+    done = run_listeners(prepare(DEMO, tmp_path / "cache", "folder", mine), tmp_path, arena=False)
+    kept = read_result(tmp_path / "listeners-folder.json")
+    assert kept["goals"] == json.loads(json.dumps(done["goals"])) and kept["audio"] == "as it came"
+    assert kept["protocols"]["cross-song"]["people"] == 4 and kept["protocols"]["averaged"]["songs"] == 4
+    for block in kept["protocols"].values():
+        for name, cells in block["rows"].items():
+            for cell in cells.values():
+                assert ("rmse_above" in cell) == (name != block["reference"])
+                assert cell["rmse"]["low"] <= cell["rmse"]["mean"] <= cell["rmse"]["high"]
+    first, second = (kept["protocols"]["prefix"]["rows"][row]["arousal"] for row in ("last support value", "two heads"))
+    assert first["ccc"]["mean"] == 0 and second["rmse_above"]["mean"] == pytest.approx(
+        second["rmse"]["mean"] - first["rmse"]["mean"], abs=2e-5
+    )
+    assert all(len(goal["met"]) == 2 for goal in kept["goals"])
