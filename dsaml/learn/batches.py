@@ -95,7 +95,7 @@ class SongStore:
         inputs, embeddings = [x for x, _ in heard], [embedding for _, embedding in heard]
         there = None
         if self.pads:
-            lengths = torch.tensor([[min(map(len, both))] for both in zip(labels, inputs, strict=True)])
+            lengths = torch.tensor([[min(len(y), len(x))] for y, x in zip(labels, inputs, strict=True)])
             there = (torch.arange(self.steps) < lengths).unflatten(0, shape).to(inputs[0].device)
             inputs = [self._padded(x) for x in inputs]
             embeddings = [self._padded(e) if len(e) > 1 else e for e in embeddings]
