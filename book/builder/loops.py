@@ -36,7 +36,7 @@ class TwoWeights(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.tensor(weight))
 
-    def forward(self, x: Tensor, global_embedding: Tensor, stage: str) -> Output:
+    def forward(self, x: Tensor, global_embedding: Tensor, stage: str, there: Tensor | None = None) -> Output:
         """DSAML's call."""
         weight = self.weight.reshape(*self.weight.shape[:-1], 1, 1, 2)
         return Output(x * weight, None, None, x)

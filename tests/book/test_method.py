@@ -117,7 +117,8 @@ def test_two_meta_steps_of_the_listings_are_the_packages(page, store, task) -> N
     history = train_maml(theirs, store, config, TrainingOptions(progress=keep))
     theirs.load_state_dict(after)
     assert losses == pytest.approx(history.loss, rel=1e-6)  # summed in single precision
-    assert not any(torch.equal(value, after[name]) for name, value in start.state_dict().items())
+    still = {name for name, value in start.state_dict().items() if torch.equal(value, after[name])}
+    assert still <= {f"adapter.block{k}.conv.bias" for k in (1, 2)}  # which normalisation by the batch takes away again
     torch.testing.assert_close(mine.state_dict(), after, rtol=1e-6, atol=1e-8)
 
     personal = page.adapt(mine, songs(task.annotator, task.support), own)
