@@ -14,7 +14,7 @@ class LowRank(Personalizer):
 
     For each dimension a listener's curve is tanh(base + basis w). The learned noise counts for correlated frames. The posterior of
     w is normal, by one Cholesky factorization. The variance of a prediction is what is left of its spread (delta method), a share
-    of |w|^2, since the directions themselves are known with an error, and a constant.
+    of ``|w|^2``, since the directions themselves are known with an error, and a constant.
     """
 
     name, source = "low-rank Bayesian listener", "Bayesian linear regression (Bishop 2006, 3.3), meta-trained"

@@ -43,7 +43,7 @@ NOBODY, SHIFTED, PERSONAL = (
 
 
 @dataclass
-class Song:
+class AnnotatedSong:
     """A song's curves on one grid; NaN where a person said nothing."""
 
     name: str
@@ -65,7 +65,7 @@ def named(path: Path, only: str | None = None) -> tuple[str, str]:
     return f"{who}{(found['copy'] or '').replace(' ', '')}", found["song"]
 
 
-def read_songs(files: Iterable[Path], only: str | None = None) -> dict[str, Song]:
+def read_songs(files: Iterable[Path], only: str | None = None) -> dict[str, AnnotatedSong]:
     """The curves of all files by song, brought to 2 Hz.
 
     Raises
@@ -93,13 +93,13 @@ def read_songs(files: Iterable[Path], only: str | None = None) -> dict[str, Song
             who: np.stack([np.interp(times, c.time_s, c[d], left=np.nan, right=np.nan) for d in DIMENSIONS], 1)
             for who, c in sorted(curves.items())
         }
-        songs[name] = Song(name, times, people)
+        songs[name] = AnnotatedSong(name, times, people)
         for who in people:
             songs[name].rest[who] = spread_of(np.array([values for other, values in people.items() if other != who]))[0]
     return songs
 
 
-def with_model(songs: Mapping[str, Song], model: LightModel, audio: Mapping[str, Path]) -> tuple[str, np.ndarray]:
+def with_model(songs: Mapping[str, AnnotatedSong], model: LightModel, audio: Mapping[str, Path]) -> tuple[str, np.ndarray]:
     """Give songs the terms of a light model; gives what it was trained on, and its noise (2,).
 
     Raises
@@ -118,7 +118,7 @@ def with_model(songs: Mapping[str, Song], model: LightModel, audio: Mapping[str,
     return str(told["origin"]), np.array(told["noise"], float)
 
 
-def _known(song: Song, who: str) -> tuple[Terms, np.ndarray]:
+def _known(song: AnnotatedSong, who: str) -> tuple[Terms, np.ndarray]:
     assert song.terms is not None
     return song.terms, song.people[who]
 
@@ -129,7 +129,7 @@ def _fit(known: Sequence[tuple[Terms, np.ndarray]], noise: np.ndarray) -> np.nda
     return adapt(every, noise, np.concatenate([curve for _, curve in known]))
 
 
-def predictions(songs: Mapping[str, Song], noise: np.ndarray | None) -> tuple[str, list[dict[str, Any]]]:
+def predictions(songs: Mapping[str, AnnotatedSong], noise: np.ndarray | None) -> tuple[str, list[dict[str, Any]]]:
     """What comes near each person's curves, and how near.
 
     Where somebody drew several songs, each one is asked for, given the person's others; else the second half of the one song,
@@ -191,7 +191,7 @@ def _picture(figure: Figure) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
-def make_page(songs: Mapping[str, Song], noise: np.ndarray | None = None, origin: str | None = None) -> str:
+def make_page(songs: Mapping[str, AnnotatedSong], noise: np.ndarray | None = None, origin: str | None = None) -> str:
     """The page: everything inside, nothing fetched."""
     shown = []
     for song in songs.values():
@@ -242,7 +242,7 @@ def _range(values: np.ndarray) -> str:
 
 def collect(
     files: Sequence[Path], out: Path, model: LightModel | None = None, audio: Sequence[Path] = ()
-) -> dict[str, Song]:
+) -> dict[str, AnnotatedSong]:
     """Write the page of a class.
 
     Parameters
