@@ -201,7 +201,7 @@ def test_a_file_is_opened_or_refused_in_a_sentence(browser: Any, folder: Path, t
 
 
 def test_the_player_shows_songs_listeners_and_what_the_model_was_given(browser: Any, folder: Path) -> None:
-    reader = Reader(browser, folder, viewport={"width": 1200, "height": 900})
+    reader = reader_of(browser, folder, viewport={"width": 1200, "height": 900})
     player = reader.page.locator("#dsaml-player")
     checked = player.locator("[data-curve]:checked").evaluate_all("boxes => boxes.map((box) => box.dataset.curve)")
     assert checked == ["average", "own low", "own high"]

@@ -104,7 +104,7 @@ def kept(server: Server, link: str) -> list[dict[str, Any]]:
 
 def lead(person: Person) -> None:
     """Draw on the chart of arousal with the mouse: from the middle up to the top, as long as the song lasts."""
-    page, pad = person.page, person.page.locator(".dp-pad")
+    page, pad = person.page, person.page.locator(".dp-pad .dp-field")
     pad.scroll_into_view_if_needed()
     page.get_by_role("button", name="Play and draw").click()
     box = pad.bounding_box()
@@ -270,8 +270,8 @@ def test_a_class_on_phones_and_the_lecturers_page(browser: Any, lesson: Server) 
         phone.step(2)
         for label in ("arousal over time", "valence over time"):
             phone.page.get_by_label(label).check()
-            box = phone.page.locator(".dp-pad").bounding_box()
-            phone.page.locator(".dp-pad").tap(position={"x": 2, "y": box["height"] * (0.2 + 0.3 * k)})
+            field = phone.page.locator(".dp-pad .dp-field")
+            field.tap(position={"x": 2, "y": field.bounding_box()["height"] * (0.2 + 0.3 * k)}, force=True)
             phone.page.get_by_role("button", name="Play and draw").tap()
             phone.page.get_by_role("button", name="Play and draw").wait_for()
         phone.fits()

@@ -61,7 +61,7 @@ document.addEventListener("DOMContentLoaded", () => {
       list.push({ label: `model for you, from song ${names(others())}`, ...predicted(others()), color: "var(--dp-model)", dash: "14 3" });
     }
     const dims = drawn(mine[song.id]);
-    if (dims.length && song.listeners) {
+    if (dims.length && Object.keys(song.listeners ?? {}).length) {
       const who = nearest(mine[song.id], song.listeners, dims);
       list.push({ label: `nearest listener: ${who}`, values: song.listeners[who], color: "var(--dp-near)", dash: "" });
     }
