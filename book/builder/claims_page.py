@@ -90,11 +90,15 @@ def _judged(file: Path, document: Mapping[str, Any], dataset: str, figures: Path
         again = f"`python -m dsaml reproduce all --dataset {dataset}` writes it anew"
         return f"*{file.parent.name}/{file.name} judges another list of claims: {again}.*"
     header = ("", "claim", "the paper's evidence", "here: the difference that decides", "verdict", "python -m dsaml …")
+    wanted = [found for found in judged if dataset == OWN_SECTION[0] or found["verdict"] != "not run"]
     rows = [
         [c.id, c.text, c.evidence, _deciding(found), _verdict(found), f"`{c.command.split('dsaml ')[1]}`"]
         for c, found in zip(claims.CLAIMS, judged, strict=True)
+        if found in wanted
     ]
     parts = [f"{reference.title(document, file.parent.name)}.", markdown.table(header, rows, numbers=False)]
+    if left := [found["id"] for found in judged if found not in wanted]:
+        parts.append(f"Not computed on this data set: {', '.join(left)}.")
     if of_ccc := [c for c in judged if any(name not in UNITS for _, name, _ in _differences(c))]:
         alt = "Paired CCC differences with 95 % intervals under each claim, arousal on the left, valence on the right."
         parts += [
