@@ -5,14 +5,13 @@ training seeds, the book's build trains one seed and a part of the rows. So tabl
 the reference run, unless this machine has results with as many training seeds of its own. It comes with the package, so that a
 notebook on a machine without results shows it too.
 
-``python -m book.builder.reference results/demo`` makes what ``python -m dsaml reproduce all`` wrote the reference run.
+``python -m dsaml reproduce all --update`` makes what it wrote the reference run.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import numpy as np
 from scipy import stats
 
 from book.builder import markdown
-from dsaml.colab import READ, REFERENCE
+from dsaml.colab import READ
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
 from dsaml.experiment.results import read_result, stamp_line
@@ -166,12 +165,3 @@ def comparison(results: Path, reference: Path) -> str:
     return "\n\n".join(
         [said, table, f"<small>This build: {stamp_line(own)}</small>", f"<small>Reference: {stamp_line(run)}</small>"]
     )
-
-
-if __name__ == "__main__":
-    try:
-        folder = Path(*sys.argv[1:])
-        kept = keep(folder, REFERENCE / folder.name)
-    except DsamlError as error:
-        sys.exit(f"error: {error}")
-    print(f"{len(kept)} files, {sum(file.stat().st_size for file in kept) / 1e6:.1f} MB in {kept[0].parent}")

@@ -31,6 +31,7 @@ from dsaml.cli.common import (
     console,
 )
 from dsaml.cli.outputs import check_folder, check_output, check_results, holds_model, holds_result
+from dsaml.cli.repository import in_repository
 from dsaml.errors import DsamlError
 
 app = typer.Typer()
@@ -152,6 +153,9 @@ def reproduce(
     steps: StepsOption = None,
     device: DeviceOption = "auto",
     accept: AcceptOption = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Then make the results the repository's reference run of this name.")
+    ] = False,
 ) -> None:
     """From data to the paper's tables and the claims, with several seeds; stopped, it goes on where it was.
 
@@ -160,11 +164,13 @@ def reproduce(
 
     On 2 cores and the embedded corpus: all about 90 minutes, stress 13; book, estimated, 25. The paper's size wants a GPU.
     """
+    from dsaml import colab
     from dsaml.experiment import workflow
     from dsaml.experiment.reproduce import reproduce as run_reproduce
     from dsaml.experiment.reproduce import results_folder
     from dsaml.runtime.devices import choose_device
 
+    keep = in_repository("book.builder.reference").keep if update else None
     settings, where = chosen_profile(profile, encoder, variant, steps), choose_device(device)
     folder = results or results_folder(settings, dataset, root)
     check_results(folder)
@@ -172,6 +178,9 @@ def reproduce(
     done = run_reproduce(what, settings, dataset, root, range(seeds), folder, cache, imagebind, accept or (), where)
     for title, rows in done.items():
         console.print(workflow.terminal_table(rows, title))
+    if keep:
+        kept = keep(folder, colab.REFERENCE / folder.name)
+        typer.echo(f"the reference run: {len(kept)} files in {kept[0].parent}")
 
 
 @app.command()

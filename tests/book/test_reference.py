@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from book.builder import reference
+from dsaml.cli.main import app
 from dsaml.errors import DsamlError
 from dsaml.experiment.results import read_result, write_result
 
@@ -74,3 +76,20 @@ def test_the_interval_of_one_more_seed_covers_one_more_seed():
     assert 0.94 < np.mean(inside) < 0.96
     with pytest.raises(DsamlError, match="one training seed"):
         reference.expected([0.5])
+
+
+def test_reproduce_makes_its_results_the_reference_run_where_it_is_asked(tmp_path, monkeypatch):
+    """And leaves the one that is there where something is missing."""
+    monkeypatch.setattr("dsaml.experiment.reproduce.reproduce", lambda *_: {})
+    monkeypatch.setattr("dsaml.colab.REFERENCE", tmp_path / "reference")
+    monkeypatch.setenv("COLUMNS", "200")
+    command = ["reproduce", "all", "--results", str(tmp_path / "demo"), "--cache", str(tmp_path / "cache")]
+    _write(tmp_path / "demo", reference.LIVE, RUN, 3)
+    done = CliRunner().invoke(app, [*command, "--update"])
+    assert isinstance(done.exception, DsamlError) and not (tmp_path / "reference").exists()
+    for name in reference.READ:
+        _write(tmp_path / "demo", f"{name}.json", RUN, 3)
+    assert CliRunner().invoke(app, command).exit_code == 0 and not (tmp_path / "reference").exists()
+    done = CliRunner().invoke(app, [*command, "--update"])
+    assert done.exit_code == 0 and "files in" in done.output
+    assert read_result(tmp_path / "reference/demo" / reference.LIVE) == read_result(tmp_path / "demo" / reference.LIVE)
