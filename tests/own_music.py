@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import soundfile as sf
 import torch
 
@@ -14,6 +15,7 @@ from dsaml.arena.low_rank import LowRank
 from dsaml.config import DEMO
 from dsaml.listen.familiar import Familiar
 from dsaml.listen.light import LightModel
+from dsaml.listen.personal import DEMO_MODEL
 
 INPUTS = 128  # 64 bands, mean and deviation
 STAMP = {"dataset": "synthetic", "profile": "demo", "real": False}
@@ -27,6 +29,15 @@ def light_model(about: dict = STAMP) -> LightModel:
     scale = torch.stack((torch.full((INPUTS,), -6.0), torch.ones(INPUTS)))
     familiar = Familiar.of(torch.tensor([0.0, 3.0])[:, None, None].expand(2, 5, INPUTS))
     return LightModel(method, scale, DEMO, about, "the model", familiar=familiar)
+
+
+def at_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the demo's model, untrained, and an empty album."""
+    monkeypatch.chdir(folder)
+    DEMO_MODEL.parent.mkdir()
+    light_model().save(DEMO_MODEL)
+    (folder / "album").mkdir()
+    return folder
 
 
 def write_song(path: Path, seconds: float = 30, pace: float = 1.5, rate: int = 22_050) -> Path:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dsaml.cli.common import CacheOption, DatasetOption, ProfileOption, console
+from dsaml.cli.common import CacheOption, DatasetOption, OwnRootOption, ProfileOption, ResultsOption, console
 from dsaml.cli.outputs import check_folder, check_results
 
 app = typer.Typer()
@@ -16,14 +16,10 @@ app = typer.Typer()
 @app.command()
 def arena(
     dataset: DatasetOption = "synthetic",
-    root: Annotated[
-        Path | None, typer.Option("--root", help="The data set's own folder; an embedded corpus needs none.")
-    ] = None,
+    root: OwnRootOption = None,
     profile: ProfileOption = "demo",
     seeds: Annotated[int, typer.Option("--seeds", help="Training seeds 0, 1, …", min=1, max=1000)] = 3,
-    results: Annotated[
-        Path | None, typer.Option("--results", help="Folder of the result file; results/PROFILE by default.")
-    ] = None,
+    results: ResultsOption = None,
     cache: CacheOption = Path("cache"),
 ) -> None:
     """Is MAML the way? Fourteen ways to personalize from one song, with the same features, tasks, budget and selection.

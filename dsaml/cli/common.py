@@ -20,6 +20,12 @@ Mode = Literal["dmer", "pdmer"]  # averaged labels, or annotator tasks
 SEEDS: dict[str, Any] = {"min": 0, "max": LARGEST_SEED}
 DatasetOption = Annotated[DatasetName, typer.Option("--dataset", help="Which data set lies under --root.")]
 RootOption = Annotated[Path, typer.Option("--root", help="The data set's own folder.")]
+OwnRootOption = Annotated[
+    Path | None, typer.Option("--root", help="The data set's own folder; an embedded corpus needs none.")
+]
+ResultsOption = Annotated[
+    Path | None, typer.Option("--results", help="Folder of the result file; results/PROFILE by default.")
+]
 ProfileOption = Annotated[str, typer.Option("--profile", help="Sizes and settings: demo (minutes) or paper.")]
 EncoderOption = Annotated[
     EncoderName | None,

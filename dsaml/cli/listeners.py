@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dsaml.cli.common import CacheOption, DatasetOption, ProfileOption, console
+from dsaml.cli.common import CacheOption, DatasetOption, OwnRootOption, ProfileOption, ResultsOption, console
 from dsaml.cli.outputs import check_folder, check_results
 
 app = typer.Typer()
@@ -16,17 +16,13 @@ app = typer.Typer()
 @app.command()
 def listeners(
     dataset: DatasetOption,
-    root: Annotated[
-        Path | None, typer.Option("--root", help="The data set's own folder; an embedded corpus needs none.")
-    ] = None,
+    root: OwnRootOption = None,
     profile: ProfileOption = "demo",
     seeds: Annotated[int, typer.Option("--seeds", help="Of the arena's methods: 0, 1, …", min=1, max=1000)] = 3,
     arena: Annotated[
         bool, typer.Option("--arena/--no-arena", help="Also train the arena's methods; the rest is in closed form.")
     ] = True,
-    results: Annotated[
-        Path | None, typer.Option("--results", help="Folder of the result file; results/PROFILE by default.")
-    ] = None,
+    results: ResultsOption = None,
     cache: CacheOption = Path("cache"),
 ) -> None:
     """What serves real people: level and shape heads, shrinkage, a prefix state, beside floors, with intervals."""

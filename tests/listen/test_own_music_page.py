@@ -10,13 +10,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
-from own_music import light_model, write_curve, write_song
+from own_music import at_home, write_curve, write_song
 from typer.testing import CliRunner
 
 import dsaml
 from dsaml.audio.recording import decode, encode
 from dsaml.cli.main import app
-from dsaml.listen.personal import DEMO_MODEL
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "book/own_music.md").read_text(encoding="utf-8")
@@ -34,10 +33,7 @@ IN_PAGE = commands("\n".join(re.findall(r"^```bash\n(.*?)^```$", PAGE, re.S | re
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two songs, an album, the model; whoever is asked to draw draws at once."""
-    monkeypatch.chdir(tmp_path)
-    DEMO_MODEL.parent.mkdir()
-    light_model().save(DEMO_MODEL)
-    (tmp_path / "album").mkdir()
+    at_home(tmp_path, monkeypatch)
     for name, pace in (("song", 1.5), ("another", 2.0), ("album/x", 3.0)):
         waveform, rate = decode(write_song(tmp_path / f"{name}.wav", 12, pace))
         encode(tmp_path / f"{name}.mp3", waveform, rate)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
-from own_music import light_model, write_curve, write_song
+from own_music import at_home, write_curve, write_song
 from typer.testing import CliRunner, Result
 
 import dsaml
@@ -20,7 +20,6 @@ from dsaml.cli.main import app
 from dsaml.errors import DsamlError
 from dsaml.listen.curves import LEGEND, quadrant
 from dsaml.listen.front import inline
-from dsaml.listen.personal import DEMO_MODEL
 
 SAYS = "trained on synthetic songs and listeners"
 
@@ -28,10 +27,7 @@ SAYS = "trained on synthetic songs and listeners"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two songs in a folder, one beside it, and the demo's model, untrained."""
-    monkeypatch.chdir(tmp_path)
-    DEMO_MODEL.parent.mkdir()
-    light_model().save(DEMO_MODEL)
-    (tmp_path / "album").mkdir()
+    at_home(tmp_path, monkeypatch)
     write_song(tmp_path / "album/a.wav", 12)
     write_song(tmp_path / "album/b.flac", 9, pace=3)
     (tmp_path / "album/cover.jpg").write_bytes(b"no song")
