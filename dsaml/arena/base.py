@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,9 @@ from torch import Tensor, nn
 
 from dsaml.config import MetaConfig
 from dsaml.learn.losses import score_loss
+
+if TYPE_CHECKING:
+    from dsaml.arena.world import Asked
 
 State = dict[str, Tensor]
 """What is kept of K listeners: tensors with a leading K."""
@@ -122,6 +125,9 @@ class Personalizer(nn.Module, ABC):
 
     def prepare(self, h: Tensor, y: Tensor) -> None:
         """Learn in closed form, after training: ``h`` (songs, T, H), ``y`` (listeners, songs, T, 2) with NaN. Most need nothing."""
+
+    def settle(self, asked: Sequence[Asked]) -> None:
+        """Learn from the tasks of listeners whom training has not met how much of them to believe. Most believe what they see."""
 
     @abstractmethod
     def adapt(self, h: Tensor, y: Tensor) -> State:

@@ -94,6 +94,7 @@ def fit(
     method.eval()
     with torch.no_grad():
         method.prepare(method.encode(train.x), train.y)
+        method.settle(held_out)
     choose(method, held_out)
     return history
 

@@ -225,6 +225,8 @@ def _scored(arena: Arena, row: Row, seed: int, tuned: Tuned = EMPTY) -> tuple[pd
     (method, about), store = arena.train(row, seed, tuned), arena.experiment.store
     validation = arena.worlds(row[0], seed, ("train", "validation"))["validation"]
     chosen, settings = {}, {}
+    if hasattr(method, "belief"):
+        about["belief"] = method.belief.tolist()
     for evidence, (songs, labels) in EVIDENCE.items():
         held_out = validation.batches(cross_song_tasks(store, "validation", VALIDATION_SUPPORTS, songs))
         tried = choose(method, held_out, labels)

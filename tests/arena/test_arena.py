@@ -158,6 +158,25 @@ def test_the_low_rank_posterior_is_bayesian_linear_regression():
     assert method.size(state) == 160
 
 
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_the_low_rank_listener_believes_what_comes_back(comes_back):
+    """Listeners whose level is their own in each song anew, or the same in all; validation tasks tell which it is."""
+    here, method, rng = world(60), make(LowRank.name), np.random.default_rng(0)
+    level = torch.tensor(rng.normal(size=(60, 1 if comes_back else 10, 1, 2)), dtype=torch.float32)
+    with torch.no_grad():
+        there = dataclasses.replace(here, y=(method.average(method.encode(here.x)) + level).tanh())
+        asked = there.batches(some_tasks(there))
+        method.settle(asked)
+    assert (method.belief >= 0.5).all() if comes_back else (method.belief <= 0.1).all()
+
+
+def test_a_low_rank_listener_who_believes_nothing_adapts_nothing():
+    here, method = world(), make(LowRank.name)
+    x, y, query, _ = here.task_tensors(some_tasks(here))
+    method.belief.zero_()
+    assert torch.equal(answer(method, x, y, query).mean, method.average(method.encode(query)).tanh().detach())
+
+
 def test_maml_takes_the_gradient_steps_of_learn2learn():
     """Two steps on one listener's support set, against the library that the field knows."""
     l2l = pytest.importorskip("learn2learn")
