@@ -1,4 +1,5 @@
-"""The models for real people on the chapter "What can one sample tell?": tables from ``dsaml/reference/listeners-*.json``."""
+"""The models for real people on the chapter "What can one sample tell?": tables from ``dsaml/reference/listeners-*.json`` and, of
+the arena's methods, ``arena-vgmidi*.json``."""
 
 from __future__ import annotations
 
@@ -7,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from book.builder import markdown
+from dsaml.arena.low_rank import LowRank
 from dsaml.config import DIMENSIONS
+from dsaml.experiment.arena import SMALL, label
+from dsaml.experiment.listeners import harmless
 from dsaml.experiment.results import read_result, stamp_line
 
 SPLITS = ("vgmidi", "vgmidi-2")
@@ -16,8 +20,9 @@ ASKED = {
     "averaged": "the averaged label of pieces that nobody in training rated",
     "cross-song": "a person's curve of one piece, another of theirs being known",
     "prefix": "the second half of a person's curve, its first half being known",
-    "arena": "as cross-song, by the arena's methods on log-mel statistics, of pieces that fill a clip; three training seeds",
 }
+SHIPPED = label((SMALL, LowRank.name))
+"""What ``personalize`` uses unless it is told otherwise."""
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -49,10 +54,25 @@ def _block(name: str, document: Mapping[str, Any]) -> str:
     return f"{_rows(block)}\n\nAsked: {ASKED[name]} ({size}). Intervals: 95 %, paired, people, pieces and seeds crossed."
 
 
-def _goals(documents: Sequence[Mapping[str, Any]]) -> str:
+def _arena(payload: Mapping[str, Any]) -> str:
+    """The arena's rows on real people: what they do to RMSE is what matters there."""
     rows = []
-    for split, document in zip(SPLITS, documents, strict=True):
-        for goal in document["goals"]:
+    for name, cells in payload["rows"].items():
+        above = payload["rmse_above"].get(name)
+        line = [payload["method"].get(name, name), payload["heard"].get(name, "")]
+        for d in DIMENSIONS:
+            line += [number(cells[d]["rmse"]["mean"]), _interval(above[d]) if above else "", number(cells[d]["ccc"]["mean"])]
+        rows.append(line)
+    columns = [f"{d}: {column}" for d in DIMENSIONS for column in ("RMSE", "RMSE above *no adaptation*", "CCC")]
+    said = "Asked: as above, of pieces that fill a clip. *No adaptation* hears the same features. Intervals: 95 %, people, pieces"
+    return f"{markdown.table(['row', 'hears', *columns], rows)}\n\n{said} and training seeds crossed."
+
+
+def _goals(documents: Sequence[Mapping[str, Any]], arenas: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for split, document, arena in zip(SPLITS, documents, arenas, strict=True):
+        shipped = harmless(f"cross-song, what personalize uses ({LowRank.name})", arena["rmse_above"][SHIPPED])
+        for goal in [*document["goals"], shipped]:
             pairs = [" / ".join(number(value) for value in goal[key]) for key in ("limit", "seen")]
             met = " / ".join("yes" if met else "no" for met in goal["met"])
             rows.append([split, goal["what"], f"{goal['goal']} {pairs[0]}", pairs[1], met])
@@ -61,10 +81,13 @@ def _goals(documents: Sequence[Mapping[str, Any]]) -> str:
 
 def text(name: str, reference: Path) -> str:
     """One block: "goals", "stamps", or a protocol of the first split ("averaged", "cross-song", "prefix", "arena")."""
-    documents = [read_result(reference / f"listeners-{split}.json") for split in SPLITS]
+    documents, arenas = ([read_result(reference / f"{kind}-{split}.json") for split in SPLITS] for kind in ("listeners", "arena"))
     if name == "goals":
-        return _goals(documents)
+        return _goals(documents, arenas)
+    if name == "arena":
+        return _arena(arenas[0])
     if name == "stamps":
         lines = [f"{stamp_line(d)} · labels real, audio {d['audio']}" for d in documents]
+        lines += [f"the arena: {stamp_line(d)} · labels real" for d in arenas]
         return "\n\n".join(f"<small>{line}</small>" for line in lines)
     return _block(name, documents[0])

@@ -34,5 +34,6 @@ def arena(
     settings, folder = get_profile(profile), results or Path("results") / profile
     check_results(folder)
     check_folder(cache)
-    payload = run_arena(prepare(settings, cache, dataset, root), range(seeds), folder)
+    experiment = prepare(settings, cache, dataset, root, task_songs=(None, None))
+    payload = run_arena(experiment, range(seeds), folder)
     console.print(terminal_table(payload))

@@ -196,7 +196,7 @@ def personalize(
     By default the model that make book leaves, whose listener is found in closed form. A model of train --mode pdmer takes the
     gradient steps of MAML.
     """
-    from dsaml.listen.origin import origin
+    from dsaml.listen.origin import belief, origin
     from dsaml.listen.personal import load
     from dsaml.runtime.devices import choose_device
 
@@ -215,4 +215,6 @@ def personalize(
         )
     else:
         typer.echo("how well it does on other songs one song cannot tell; with two or more it is measured")
+    if said := belief(done):
+        typer.echo(said)
     typer.echo(origin(done))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -18,14 +17,13 @@ def listeners(
     dataset: DatasetOption,
     root: OwnRootOption = None,
     profile: ProfileOption = "demo",
-    seeds: Annotated[int, typer.Option("--seeds", help="Of the arena's methods: 0, 1, …", min=1, max=1000)] = 3,
-    arena: Annotated[
-        bool, typer.Option("--arena/--no-arena", help="Also train the arena's methods; the rest is in closed form.")
-    ] = True,
     results: ResultsOption = None,
     cache: CacheOption = Path("cache"),
 ) -> None:
-    """What serves real people: level and shape heads, shrinkage, a prefix state, beside floors, with intervals."""
+    """What serves real people: level and shape heads, shrinkage, a prefix state, beside floors, with intervals.
+
+    All of it is in closed form; the methods that are trained are compared by arena, on the same data sets.
+    """
     from dsaml.config import get_profile
     from dsaml.experiment.listeners import run_listeners, terminal_tables
     from dsaml.experiment.prepare import prepare
@@ -33,5 +31,5 @@ def listeners(
     settings, folder = get_profile(profile), results or Path("results") / profile
     check_results(folder)
     check_folder(cache)
-    payload = run_listeners(prepare(settings, cache, dataset, root), folder, range(seeds), arena)
+    payload = run_listeners(prepare(settings, cache, dataset, root), folder)
     console.print(*terminal_tables(payload))

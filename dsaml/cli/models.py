@@ -81,6 +81,7 @@ def train(
     from dsaml.experiment import workflow
     from dsaml.learn.loop import TrainingOptions
     from dsaml.listen.light import train_on
+    from dsaml.listen.origin import belief
 
     settings = chosen_profile(profile, encoder, variant, steps)
     check_output(out, holds_model, (root, imagebind), force=force)
@@ -90,6 +91,8 @@ def train(
         light = train_on(dataset, root, settings, seed, cache, accept or ())
         light.save(out)
         typer.echo(f"{out}: best validation CCC {light.about['validation_ccc']:.3f}")
+        if said := belief(light.about):
+            typer.echo(said)
         return
     options = TrainingOptions(resume=resume, save_every=save_every, logs=logs, device=device, precision=precision)
     asked = (support_songs, query_songs)

@@ -207,10 +207,10 @@ def _what_became_of(seeds: Sequence[int]) -> str:
 
 
 def _paired_scores(
-    crossed: CrossedScores, method: str, other: str, dimension: str
+    crossed: CrossedScores, method: str, other: str, dimension: str, metric: str
 ) -> tuple[np.ndarray, np.ndarray | None, str]:
     """What :func:`interval` takes for ``method - other``, and what becomes of the seeds."""
-    mine, theirs = (crossed.of(name, dimension, "ccc") for name in (method, other))
+    mine, theirs = (crossed.of(name, dimension, metric) for name in (method, other))
     trained = [seeds for seeds in (crossed.seeds(method), crossed.seeds(other)) if seeds]
     if len(set(trained)) < 2:  # the same seeds, or a row without training: it is the same under each seed
         return mine - theirs, None, _what_became_of(trained[0] if trained else ())
@@ -219,8 +219,8 @@ def _paired_scores(
     return mine, theirs, "unpaired"
 
 
-def compare(crossed: CrossedScores, method: str, others: Sequence[str]) -> dict[str, Any]:
-    """Paired differences in CCC, ``method - other``, with intervals, effect sizes and Holm-corrected p-values.
+def compare(crossed: CrossedScores, method: str, others: Sequence[str], metric: str = "ccc") -> dict[str, Any]:
+    """Paired differences in a metric, ``method - other``, with intervals, effect sizes and Holm-corrected p-values.
 
     Returns
     -------
@@ -228,7 +228,7 @@ def compare(crossed: CrossedScores, method: str, others: Sequence[str]) -> dict[
         ``{other: {dimension: {mean, low, high, p, p_floor, p_holm, seeds, dz, annotators_better}}}``.
         ``p_floor`` is the least that ``p`` can be; Holm corrects over all comparisons of the call; ``dz`` is the mean over
         annotators divided by their standard deviation (NaN without one); ``annotators_better`` is the share of annotators for whom
-        ``method`` is better.
+        ``method`` has more of the metric.
 
     Raises
     ------
@@ -238,7 +238,7 @@ def compare(crossed: CrossedScores, method: str, others: Sequence[str]) -> dict[
     result: dict[str, Any] = {other: {} for other in others}
     for other in others:
         for d in DIMENSIONS:
-            first, second, seeds = _paired_scores(crossed, method, other, d)
+            first, second, seeds = _paired_scores(crossed, method, other, d, metric)
             pooled = _mean(first, 0) if second is None else _mean(first, 0) - _mean(second, 0)
             persons = _mean(pooled, 1)
             persons = persons[~np.isnan(persons)]

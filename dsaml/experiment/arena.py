@@ -27,6 +27,7 @@ from dsaml.arena.in_context import InContext
 from dsaml.arena.inputs import DsamlBackbone, adapter_features, dsaml_features, log_mel_statistics
 from dsaml.arena.low_rank import LowRank
 from dsaml.arena.methods import METHODS
+from dsaml.arena.nothing import Nothing
 from dsaml.arena.prototypes import Prototypes
 from dsaml.arena.uncertainty import calibrate, uncertainty
 from dsaml.arena.world import Asked, World, make_worlds
@@ -40,6 +41,7 @@ from dsaml.experiment.results import provenance, write_result
 from dsaml.experiment.run import Experiment, parallel, train_all, use_one_core
 from dsaml.experiment.scoring import score_all, train_for
 from dsaml.io import seal, unseal, write_bytes_atomically
+from dsaml.learn.batches import SongStore
 from dsaml.learn.loop import TrainingOptions
 from dsaml.learn.training import cross_song_tasks
 from dsaml.runtime.closure import code_digest
@@ -72,6 +74,15 @@ ROWS: tuple[Row, ...] = (
 def label(row: Row) -> str:
     """How a row is called in the result file."""
     return f"{row[1]} | {row[0]}"
+
+
+def evidence_for(store: SongStore, wanted: Mapping[str, tuple[int, int]] = EVIDENCE) -> dict[str, tuple[int, int]]:
+    """What of ``wanted`` validation and test listeners rated enough songs for."""
+    return {
+        name: (songs, labels)
+        for name, (songs, labels) in wanted.items()
+        if all(cross_song_tasks(store, part, 1, songs) for part in ("validation", "test"))
+    }
 
 
 def full_clips(experiment: Experiment) -> Experiment:
@@ -216,7 +227,7 @@ def scores_of(answers: Sequence[Prediction], asked: Sequence[Asked], method: str
 
 
 def _scored(arena: Arena, row: Row, seed: int, tuned: Tuned = EMPTY) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Scores of a row on the test part, for all of ``EVIDENCE``; settings and calibration come from validation, before."""
+    """Scores of a row on the test part, for ``EVIDENCE``; settings and calibration come from validation, before."""
     use_one_core()
     path = arena.file(row, seed, "json", tuned)
     if path.is_file():
@@ -227,7 +238,8 @@ def _scored(arena: Arena, row: Row, seed: int, tuned: Tuned = EMPTY) -> tuple[pd
     chosen, settings = {}, {}
     if hasattr(method, "belief"):
         about["belief"] = method.belief.tolist()
-    for evidence, (songs, labels) in EVIDENCE.items():
+    known = evidence_for(store)
+    for evidence, (songs, labels) in known.items():
         held_out = validation.batches(cross_song_tasks(store, "validation", VALIDATION_SUPPORTS, songs))
         tried = choose(method, held_out, labels)
         settings[evidence] = method.settings
@@ -238,7 +250,7 @@ def _scored(arena: Arena, row: Row, seed: int, tuned: Tuned = EMPTY) -> tuple[pd
                 every = cross_song_tasks(store, "validation", len(validation.songs))  # each song in turn is the support
                 calibrate(method, validation.batches(every))
     test, tables = arena.worlds(row[0], seed, ("test",))["test"], []  # here for the first time
-    for evidence, (songs, labels) in EVIDENCE.items():
+    for evidence, (songs, labels) in known.items():
         method.settings = settings[evidence]
         asked = test.batches(cross_song_tasks(store, "test", protocols.SUPPORTS, songs))
         answers = ask(method, asked, labels)
@@ -261,6 +273,17 @@ def _cost(method: Personalizer, asked: Asked) -> dict[str, float]:
     return {"adapt_ms": 1000 * float(np.median(seconds)), "bytes": method.size(state)}
 
 
+def _rmse_above(scores: pd.DataFrame, rows: Sequence[Row]) -> dict[str, Any]:
+    """What each row's RMSE has above that of no adaptation with the same features, paired; Holm corrects over all of them."""
+    crossed, out = bootstrap.CrossedScores(scores), {}
+    for heard, name in rows:
+        floor = (heard, Nothing.name)
+        if name != Nothing.name and floor in rows:
+            out[label((heard, name))] = bootstrap.compare(crossed, label((heard, name)), [label(floor)], "rmse")[label(floor)]
+    bootstrap.correct([cell for cells in out.values() for cell in cells.values()])
+    return out
+
+
 def run_arena(
     experiment: Experiment,
     seeds: Sequence[int],
@@ -276,9 +299,9 @@ def run_arena(
     Returns
     -------
     dict
-        For each of ``EVIDENCE`` every row's means and intervals (``evidence``); for one song the paired differences between the
-        best row (by validation) and the others; each row's adaptation time, bytes and choices (``about``);
-        ``gap_closed``.
+        For each of ``EVIDENCE`` that listeners rated enough songs for, every row's means and intervals (``evidence``); for one song
+        the paired differences between the best row (by validation) and the others, and each row's RMSE above no adaptation with the
+        same features (``rmse_above``); each row's adaptation time, bytes and choices (``about``); ``gap_closed``.
     """
     experiment, workers = full_clips(experiment), workers or experiment.workers
     arena, began, rows = Arena(experiment, config or fitting_config(experiment)), time.perf_counter(), list(rows)
@@ -310,6 +333,7 @@ def run_arena(
     payload = bootstrap.summarize_against(scores, best)
     names = [label(row) for row in rows]
     payload |= {
+        "rmse_above": _rmse_above(scores, rows),
         "best": best,
         "published": MAML_ANNOTATOR,
         "gap_closed": {name: bootstrap.gap_closed(payload["rows"], name) for name in [*names, MAML_ANNOTATOR]},

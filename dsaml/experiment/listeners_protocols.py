@@ -14,10 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dsaml.arena.fit import ask, choose
 from dsaml.arena.inputs import slice_statistics
-from dsaml.arena.low_rank import LowRank
-from dsaml.arena.nothing import Nothing, OffsetAndGain, Shift
 from dsaml.audio.recording import load_waveform
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
@@ -25,7 +22,6 @@ from dsaml.evaluate import bootstrap, metrics
 from dsaml.evaluate.floors import CONSTANT, SUPPORT_LAST, SUPPORT_MEAN, training_mean
 from dsaml.evaluate.oracles import spread
 from dsaml.evaluate.scores import UNTRAINED
-from dsaml.experiment.arena import SMALL, VALIDATION_SUPPORTS, Arena, fitting_config, full_clips
 from dsaml.experiment.progress import counter
 from dsaml.experiment.run import Experiment
 from dsaml.learn.training import cross_song_tasks
@@ -49,8 +45,6 @@ SHIFTED, OFFSET, ALL = (
 )
 LAST = "two heads + last deviation"
 STATE, STATE_GAINED = "two heads, prefix state", "two heads, prefix state, gain for CCC"
-ARENA = (Nothing.name, Shift.name, OffsetAndGain.name, LowRank.name)
-"""Of the arena: the floors, and what ``personalize`` uses."""
 SUPPORTS = 5  # support songs of each listener, as in :mod:`dsaml.evaluate.protocols`; each choice counts once
 Table = pd.DataFrame
 
@@ -276,27 +270,3 @@ def prefix(room: Room, heads: TwoHeads, others: Mapping[str, TwoHeads]) -> tuple
         for name, say in answers.items()
     ]
     return pd.concat(tables), {"gain": gain.tolist(), "decay": list(state.decay), "weights": state.weights.tolist()}
-
-
-def arena_rows(room: Room, seeds: Sequence[int]) -> Table:
-    """Methods of the arena on log-mel statistics, trained and chosen as there, on songs that fill a clip."""
-    experiment = full_clips(room.experiment)
-    arena, store, tables = Arena(experiment, fitting_config(experiment)), experiment.store, []
-    steps = store.steps
-    for seed in seeds:
-        worlds = arena.worlds(SMALL, seed, ("train", "validation"))
-        held_out = worlds["validation"].batches(cross_song_tasks(store, "validation", VALIDATION_SUPPORTS))
-        methods = {name: arena.train((SMALL, name), seed)[0] for name in ARENA}
-        for method in methods.values():
-            choose(method, held_out)
-        test = arena.worlds(SMALL, seed, ("test",))["test"]  # here for the first time
-        asked = test.batches(cross_song_tasks(store, "test", SUPPORTS))
-        for name, method in methods.items():
-            rows, curves = [], []
-            for prediction, part in zip(ask(method, asked), asked, strict=True):
-                for task, own in zip(part.tasks, prediction.mean.numpy(), strict=True):
-                    rows += [(task.annotator, s, store.track(task.annotator, s).values[:steps]) for s in task.query]
-                    curves += list(own)
-            tables.append(score_rows(rows, curves, name, seed))
-        log.info("arena, seed %d", seed)
-    return pd.concat(tables)

@@ -232,7 +232,8 @@ def train_light(experiment: Experiment, seed: int) -> LightModel:
     best = max(score for _, score in about["validation"])
     scale = torch.stack((worlds["train"].mean, worlds["train"].deviation))
     familiar = Familiar.of(worlds["train"].x)
-    return LightModel(method, scale, experiment.profile, stamp | {"validation_ccc": best}, "the model", familiar=familiar)
+    stamp |= {"validation_ccc": best, "belief": method.belief.tolist()}
+    return LightModel(method, scale, experiment.profile, stamp, "the model", familiar=familiar)
 
 
 def train_on(

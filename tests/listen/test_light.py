@@ -253,6 +253,19 @@ def test_own_music_from_the_command_line(folder, monkeypatch, model):
     assert "never heard real music" in run.output
 
 
+def test_a_model_that_believes_nothing_of_one_song_says_so(folder, monkeypatch, model):
+    monkeypatch.chdir(folder)
+    model.method.belief[0] = 0.0
+    still = dataclasses.replace(model, about={"real": True, "dataset": "vgmidi", "belief": model.method.belief.tolist()})
+    still.save("base.safetensors")
+    pair = ["--song", "0.wav", "--curve", "0.csv", "--checkpoint", "base.safetensors"]
+    run = CliRunner().invoke(app, ["personalize", *pair, "--out", "mine.safetensors"])
+    assert run.exit_code == 0, run.output
+    assert "in arousal one song of a person told nothing of the next" in run.output.replace("\n", " ")
+    nobody, mine = (dsaml.load(f"{name}.safetensors").predict("1.wav") for name in ("base", "mine"))
+    assert nobody.arousal.equals(mine.arousal) and not nobody.valence.equals(mine.valence)
+
+
 def test_both_names_of_the_demo_model_are_one():
     assert common.DEMO_MODEL == DEMO_MODEL
 
