@@ -82,13 +82,42 @@ def in_words(payload: Mapping[str, Any]) -> dict[str, str]:
 def ways_to_train(payload: Mapping[str, Any]) -> pd.DataFrame:
     """What the search of each row found: the settings that are best on validation listeners, and the worst and best score there."""
     lines = []
-    for name, tried in payload.get("searched", {}).items():
+    for name, tried in payload["searched"].items():
         scores = [score for _, score in tried]
         settings = tried[scores.index(max(scores))][0]
         told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in settings.items())
         line = {"method": payload["method"][name], "hears": payload["heard"][name], "tries": len(tried)}
         lines.append(line | {"worst": f"{min(scores):.3f}", "best": f"{max(scores):.3f}", "with": told})
     return pd.DataFrame(lines)
+
+
+def harm(payload: Mapping[str, Any]) -> dict[str, str]:
+    """In words which rows make RMSE worse than no adaptation (the whole interval above 0), and which better.
+
+    ``worse``, ``better``, ``undecided``; a row counts as worse or better where either dimension is, and then names the dimension.
+    """
+    found: dict[str, list[str]] = {"worse": [], "better": [], "undecided": []}
+    for row, cells in payload["rmse_above"].items():
+        worse = [d for d in DIMENSIONS if cells[d]["low"] > 0]
+        better = [d for d in DIMENSIONS if cells[d]["high"] < 0]
+        for key, dimensions in (("worse", worse), ("better", better)):
+            if dimensions:
+                found[key].append(f"{payload['method'][row]} on {payload['heard'][row]} ({' and '.join(dimensions)})")
+        if not worse and not better:
+            found["undecided"].append(f"{payload['method'][row]} on {payload['heard'][row]}")
+    return {key: "; ".join(rows) or "none" for key, rows in found.items()}
+
+
+def beliefs(payloads: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Of each row that scales its prior, by how much in each of several runs; means over training seeds."""
+    lines: dict[str, dict[str, str]] = {}
+    for run, payload in payloads.items():
+        for row, about in payload["about"].items():
+            if all("belief" in told for told in about.values()):
+                means = np.mean([told["belief"] for told in about.values()], 0)
+                line = lines.setdefault(row, {"hears": payload["heard"][row]})
+                line[f"{run}: arousal / valence"] = " / ".join(f"{mean:.2f}" for mean in means)
+    return pd.DataFrame(lines.values()).fillna("")
 
 
 def uncertainty_of(payload: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

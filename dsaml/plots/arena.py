@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dsaml.config import DIMENSIONS
@@ -31,21 +32,42 @@ def arena(
     lines : mapping of row to words
         Rows that are drawn as vertical lines: floors and ceilings.
     """
-    methods, kinds = list(dict.fromkeys(method.values())), list(dict.fromkeys(heard.values()))
-    figure, axes = panels(0.5 * len(methods) + 1.4)
+    figure, axes = panels(0.5 * len(set(method.values())) + 1.4)
     for axis, d in zip(axes, DIMENSIONS, strict=True):
         for k, (row, words) in enumerate(lines.items()):
             axis.axvline(
                 rows[row][d]["ccc"]["mean"], color="0.35", ls=("-", "--", ":", "-.")[k % 4], lw=1.2, label=words
             )
-        for row, name in method.items():
-            kind = kinds.index(heard[row])
-            place, cell = methods.index(name) + 0.25 * (kind - (len(kinds) - 1) / 2), rows[row][d]["ccc"]
-            axis.plot([cell["low"], cell["high"]], [place, place], color=PALETTE[kind], lw=2)
-            new = name == methods[-1]  # has every kind of features
-            axis.plot(cell["mean"], place, MARKERS[kind], color=PALETTE[kind], label=heard[row] if new else None)
+        _intervals(axis, {row: rows[row][d]["ccc"] for row in method}, heard, method)
         axis.set_xlabel("CCC within songs")
-        axis.grid(axis="x", color="0.9")
+    return _with_names(figure, axes, method)
+
+
+def above(cells: Mapping[str, Any], heard: Mapping[str, str], method: Mapping[str, str]) -> Figure:
+    """RMSE above that of no adaptation, paired, with interval (``{row: {dimension: cell}}``): what lies right of 0 does harm."""
+    method = {row: name for row, name in method.items() if row in cells}
+    figure, axes = panels(0.5 * len(set(method.values())) + 1.4)
+    for axis, d in zip(axes, DIMENSIONS, strict=True):
+        axis.axvline(0, color="0.35", lw=1.2, label="no adaptation, same features")
+        _intervals(axis, {row: cells[row][d] for row in method}, heard, method)
+        axis.set_xlabel("RMSE above no adaptation")
+    return _with_names(figure, axes, method)
+
+
+def _intervals(axis: Axes, cells: Mapping[str, Any], heard: Mapping[str, str], method: Mapping[str, str]) -> None:
+    """A mean with interval for every row: methods below each other, one colour for each kind of features."""
+    methods, kinds, named = list(dict.fromkeys(method.values())), list(dict.fromkeys(heard.values())), set()
+    for row, name in method.items():
+        kind = kinds.index(heard[row])
+        place, cell = methods.index(name) + 0.25 * (kind - (len(kinds) - 1) / 2), cells[row]
+        axis.plot([cell["low"], cell["high"]], [place, place], color=PALETTE[kind], lw=2)
+        axis.plot(cell["mean"], place, MARKERS[kind], color=PALETTE[kind], label=None if kind in named else heard[row])
+        named.add(kind)
+    axis.grid(axis="x", color="0.9")
+
+
+def _with_names(figure: Figure, axes: Sequence[Axes], method: Mapping[str, str]) -> Figure:
+    methods = list(dict.fromkeys(method.values()))
     axes[0].set_yticks(range(len(methods)), methods)
     axes[0].invert_yaxis()
     legend_below(figure, axes[0], columns=3)

@@ -2,7 +2,7 @@
 
 from dsaml.config import DIMENSIONS
 from dsaml.experiment.arena import FROZEN, SMALL
-from dsaml.experiment.arena_words import uncertainty_of, verdicts, ways_to_train
+from dsaml.experiment.arena_words import beliefs, harm, uncertainty_of, verdicts, ways_to_train
 
 
 def told(validation: float, covered: float | None = None, rank: float = 0.0) -> dict:
@@ -48,3 +48,20 @@ def test_uncertainty_is_the_mean_of_the_training_seeds():
 def test_the_best_way_to_train_is_told_with_the_worst():
     line = ways_to_train(PAYLOAD).iloc[0]
     assert (line["with"], line.worst, line.best, line.tries) == ("learning rate 0.3", "0.200", "0.400", 2)
+
+
+def test_harm_is_an_interval_that_lies_above_zero():
+    def cells(arousal: tuple[float, float], valence: tuple[float, float]) -> dict:
+        return {d: {"low": low, "high": high} for d, (low, high) in zip(DIMENSIONS, (arousal, valence), strict=True)}
+
+    above = {"A | x": cells((0.1, 0.2), (-0.1, 0.1)), "B | x": cells((-0.2, -0.1), (0.01, 0.1)), "B | z": cells((-1, 1), (-1, 1))}
+    found = harm(PAYLOAD | {"rmse_above": above})
+    assert found["worse"] == f"A on {SMALL} (arousal); B on {SMALL} (valence)"
+    assert (found["better"], found["undecided"]) == (f"B on {SMALL} (arousal)", f"B on {FROZEN}")
+    assert harm(PAYLOAD | {"rmse_above": {}})["worse"] == "none"
+
+
+def test_beliefs_are_those_of_rows_that_have_one():
+    about = {"A | x": {"0": {"belief": [1.0, 0.5]}, "1": {"belief": [0.0, 0.5]}}, "B | x": {"0": {}}}
+    found = beliefs({"here": PAYLOAD | {"about": about}})
+    assert found.to_dict("records") == [{"hears": SMALL, "here: arousal / valence": "0.50 / 0.50"}]
