@@ -217,7 +217,28 @@ def _service(engine: Measured) -> str:
     return markdown.table(header, [[name, *map(number, row.values())] for name, row in service(engine).items()])
 
 
+def _colab(measured: Measured) -> str:
+    """Seconds of every notebook in fresh environments: the set-up, and all other cells."""
+    versions, limits = measured["seconds"], measured["limits"]
+
+    def cell(row: Mapping[str, float] | None) -> str:
+        return f"{number(row['setup'])} + {number(row['cells'])}" if row else "not measured"
+
+    rows = [
+        [name, *(cell(ran.get(name)) for ran in versions.values()), f"{limit}"]
+        for name, limit in sorted(limits.items())
+    ]
+    killed = [number(ran["killed"]["setup"]) if "killed" in ran else "not measured" for ran in versions.values()]
+    rows.append(["a set-up killed four times, then run to its end", *killed, ""])
+    header = ["notebook", *(f"Python {version}: set-up + cells (s)" for version in versions), "cells at most"]
+    loads = [row["beside"] for ran in versions.values() for row in ran.values() if "beside" in row]
+    cores = measured["machine"]["cores"]
+    said = f"On {cores} cores, with {min(loads):g} to {max(loads):g} other processes that wanted one."
+    return f"{markdown.table(header, rows)}\n\n{said}"
+
+
 TABLES = {
+    "colab": ("colab", _colab),
     "released": ("released", _released),
     "alone": ("released", _alone),
     "shortcuts": ("released", _shortcuts),
@@ -248,7 +269,8 @@ def text(name: str, data: Path, figures: Path) -> str:
     file = data / f"{measurement}.json"
     if not file.is_file():
         option = {"engine": "", "released": " --recipe released"}.get(measurement, f" --{measurement}")
-        return f"*Not measured yet: run `python -m dsaml bench{option}`.*"
+        command = "make colab" if measurement == "colab" else f"python -m dsaml bench{option}"
+        return f"*Not measured yet: run `{command}`.*"
     measured = json.loads(file.read_text(encoding="utf-8"))
     if name != "growth":
         return make(measured)

@@ -103,7 +103,7 @@ def _said(notebook: Any) -> str:
 
 def execute(source: Path, machine: Machine, clone: Path) -> dict[str, Any]:
     """Run a notebook on a machine; what came out, in numbers and words."""
-    before, started = machine.kept(), time.perf_counter()
+    before, started, beside = machine.kept(), time.perf_counter(), os.getloadavg()[0]
     notebook = nbformat.read(source, as_version=4)
     for cell in notebook.cells:
         if "setup" in cell.metadata.get("tags", []):
@@ -136,6 +136,7 @@ def execute(source: Path, machine: Machine, clone: Path) -> dict[str, Any]:
         "all": round(time.perf_counter() - started, 1),
         "figures": shown.count("<img src="),
         "players": shown.count("<audio"),
+        "beside": round(beside, 1),
         "wrong": wrong,
     }
 
@@ -194,6 +195,13 @@ def line(python: str, row: dict[str, Any]) -> str:
     return f"{python:5} {row['notebook']:28} set-up {row['setup']:6.1f} s  {cells}  {row['wrong'] or 'ok'}"
 
 
+def save(path: Path, seconds: dict[str, dict[str, Any]]) -> None:
+    """Put what ended well into the file, beside what earlier calls measured."""
+    known = json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.is_file() else {}
+    merged = {version: known.get(version, {}) | seconds.get(version, {}) for version in sorted({*known, *seconds})}
+    write_json(path, {"machine": common.machine(), "limits": SECONDS, "seconds": merged})
+
+
 def main() -> int:
     """Run what is asked for; 1 if anything is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -201,7 +209,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="number of a notebook; all, and the killed set-up, by default")
     parser.add_argument("--load", type=int, default=0, help="processes that keep cores busy beside it")
     parser.add_argument("--folder", type=Path, help="where environments are kept; a temporary folder by default")
-    parser.add_argument("--save", type=Path, help="JSON of the seconds, which the book shows: data/bench/colab.json")
+    parser.add_argument("--save", type=Path, help="JSON of the seconds of what ends well; the book shows data/bench/colab.json")
     given = parser.parse_args()
     folder = (given.folder or Path(tempfile.mkdtemp(prefix="dsaml-colab-"))).resolve()
     clone = folder / "clone"
@@ -219,14 +227,17 @@ def main() -> int:
                 if not given.only or source.name[:2] in given.only:
                     row = execute(source, Machine.new(folder / f"{version}-{source.stem}", there), clone)
                     wrong, usual = wrong or bool(row["wrong"]), row["setup"]
-                    seconds[version][source.name[:2]] = {"setup": row["setup"], "cells": row["cells"]}
+                    if not row["wrong"]:
+                        seconds[version][source.name[:2]] = {key: row[key] for key in ("setup", "cells", "beside")}
                     print(line(version, row), flush=True)
             if not given.only:
                 row = interrupted(Machine.new(folder / f"{version}-killed", there), clone, usual)
                 wrong = wrong or bool(row["wrong"])
+                if not row["wrong"]:
+                    seconds[version]["killed"] = {"setup": row["setup"]}
                 print(line(version, row), flush=True)
-    if given.save and not wrong:
-        write_json(given.save, {"machine": common.machine(), "busy": given.load, "seconds": seconds})
+    if given.save:
+        save(given.save, seconds)
     if not given.folder:
         shutil.rmtree(folder)
     return int(wrong)
