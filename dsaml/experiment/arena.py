@@ -56,6 +56,8 @@ last layer."""
 EVIDENCE = {"2 s": (1, 4), "5 s": (1, 10), "10 s": (1, 20), "30 s": (1, 60), "3 songs": (3, 60), "5 songs": (5, 60)}
 """What is known of a listener: songs, and labels of each. "30 s" is the protocol's one song."""
 ONE_SONG = "30 s"
+STEPS = 600
+"""Meta-steps of every method. On validation listeners rows gain from 400 to 600, and hardly from there to 800."""
 VALIDATION_SUPPORTS = 2  # support sets of each validation listener
 REPEATS = 20  # of the adaptation that is timed
 
@@ -95,7 +97,7 @@ def full_clips(experiment: Experiment) -> Experiment:
 
 def fitting_config(experiment: Experiment) -> ArenaConfig:
     """The arena's budget, with as many query songs in a task as half of the training listeners have, and no more than usual."""
-    data, config = experiment.dataset, ArenaConfig()
+    data, config = experiment.dataset, ArenaConfig().tuned({"steps": STEPS})
     listed = set(data.split.songs["train"])
     counts = sorted(len(listed & data.tracks.get(who, {}).keys()) for who in data.split.annotators["train"])
     most = counts[len(counts) // 2] - config.training.support_songs if counts else 1
@@ -317,15 +319,13 @@ def run_arena(
     missing = [(row, seed) for row, seed in jobs if not arena.file(row, seed, "json", tuned[row]).is_file()]
     starts = {((heard, start), seed) for (heard, name), seed in missing if (start := METHODS[name].start)}
     parallel(workers)(delayed(_trained)(arena, row, seed, tuned[row]) for row, seed in sorted(starts))
-    parts = parallel(workers)(delayed(_scored)(arena, row, seed, tuned[row]) for row, seed in jobs)
-    about: dict[str, dict[str, Any]] = {}
-    for (row, seed), (_, told) in zip(jobs, parts, strict=True):
-        about.setdefault(label(row), {})[str(seed)] = told
+    parts = dict(zip(jobs, parallel(workers)(delayed(_scored)(arena, row, seed, tuned[row]) for row, seed in jobs), strict=True))
+    about = {label(row): {str(seed): parts[row, seed][1] for seed in seeds} for row in rows}
     paper = [("pdmer", MAML_ANNOTATOR, seed) for seed in seeds]
     train_for(experiment, paper, workers)
     published = score_all(experiment, paper, workers)[0]
     fixed = pd.concat(protocols.fixed_rows(experiment.store, "cross-song"))
-    trained = pd.concat([scores for scores, _ in parts])
+    trained = pd.concat([parts[row, seed][0] for row in rows for seed in seeds])
     one_song = trained[trained.evidence == ONE_SONG].drop(columns="evidence")
     published = published[(published.protocol == "cross-song") & (published.method == MAML_ANNOTATOR)]
     scores = pd.concat([fixed, published.drop(columns="protocol"), one_song], ignore_index=True)
