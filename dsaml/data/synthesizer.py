@@ -19,11 +19,12 @@ NAME = "the package's own synthesizer"
 LONGEST = 3600.0  # s; a score that lasts longer is damaged, or no piece
 SHORTEST = 0.08  # s that a note sounds at least
 ATTACK = 0.004  # s
+TAIL = 3.0  # s of silence at the end: labels may reach into the rest of their last bar, as FluidSynth's reverberation does
 LEVEL = 0.16  # of a note at full velocity, as in the embedded corpus
 
 
 def play(midi: Path) -> np.ndarray:
-    """Play a Standard MIDI File, to the end of its longest track.
+    """Play a Standard MIDI File to the end of its longest track, and three seconds of silence.
 
     Returns
     -------
@@ -41,7 +42,7 @@ def play(midi: Path) -> np.ndarray:
         raise DsamlError(f"{midi}: holds no note; get the data set again")
     if seconds > LONGEST:
         raise DsamlError(f"{midi}: lasts {seconds / 3600:.1f} hours, more than one; get the data set again")
-    out = np.zeros(int(np.ceil(seconds * SAMPLE_RATE)), np.float32)
+    out = np.zeros(int(np.ceil((seconds + TAIL) * SAMPLE_RATE)), np.float32)
     starts, ends = score.seconds(score.notes[:, 0]), score.seconds(score.notes[:, 1])
     for start, end, key, velocity in zip(starts, ends, *score.notes[:, 2:].T, strict=True):
         length = max(end - start, SHORTEST)

@@ -7,7 +7,7 @@ import pytest
 from labels import midi
 
 from dsaml.data.midi import read_score
-from dsaml.data.synthesizer import LONGEST, play
+from dsaml.data.synthesizer import LONGEST, TAIL, play
 from dsaml.data.synthetic.sound import SAMPLE_RATE
 from dsaml.errors import DsamlError
 
@@ -75,7 +75,7 @@ def test_notes_of_all_tracks_with_every_way_to_end_one(tmp_path):
 def test_sound_has_the_length_pitch_and_loudness_of_the_notes(tmp_path):
     notes = [(96, on(57, 127)), (96, off(57)), (0, on(76, 40)), (192, off(76)), (96, b"\xff\x01\x01x")]
     sound = play(write(tmp_path / "a.mid", notes))
-    assert sound.dtype == np.float32 and len(sound) / SAMPLE_RATE == pytest.approx(5, abs=0.001)  # to the end of the track
+    assert sound.dtype == np.float32 and len(sound) / SAMPLE_RATE == pytest.approx(5 + TAIL, abs=0.001)  # to the end of the track
     assert np.abs(sound[: SAMPLE_RATE - 1]).max() == 0 and np.abs(sound[-SAMPLE_RATE + 1 :]).max() == 0  # silence where none sounds
     assert strongest(sound, 1.1, 1.5) == pytest.approx(220, rel=0.005)
     assert strongest(sound, 2.1, 3.0) == pytest.approx(659.26, rel=0.005)
