@@ -8,11 +8,12 @@ row for each rater and song, whose cells are lists. There are two tables, and a 
 - ``merp-filtered``: ``annotations_filtered.parquet`` (3,482 rows, 277 raters), the paper's. Each rater's labels are rescaled to the
   whole of [-1, 1], which takes away the offset and the range that personalization would learn, and are smoothed.
 
-Not known here: the name of the rater's column (``COLUMNS`` has the likely ones; 'check' names what it
+That cells are lists, and the names of the other columns, are as another public program reads the files; the card of the data set
+was not at hand in full. Not known here: the name of the rater's column (``COLUMNS`` has the likely ones; 'check' names what it
 misses); whether somebody who took part twice has one id (the same id and song twice counts once, as the first row has it); and to
-what moment the first value belongs. It is taken as the song's start. The authors' code cuts up to 2 s off the front of the filtered
-tracks to fit them to their audio features, so those may run up to 2 s early, and other readers of the files say that some of them
-cover only a part of their song.
+what moment the first value belongs. It is taken as the song's start. The authors' code cuts up to 2 s off the front of the
+filtered tracks to fit them to their audio features, so those may run up to 2 s early, and that other program's notes say that
+they cover only a part of their songs.
 """
 
 from __future__ import annotations
