@@ -13,7 +13,9 @@ from dsaml.config import LARGEST_SEED, Profile
 
 console = Console(markup=False, highlight=False)  # names of files are no markup
 
-DatasetName = Literal["deam", "pmemo", "vgmidi", "vgmidi-2", "folder", "synthetic", "stress"]  # dsaml.data.base.LOADERS
+DatasetName = Literal[
+    "deam", "pmemo", "vgmidi", "vgmidi-2", "merp", "merp-filtered", "live-piano", "folder", "synthetic", "stress"
+]  # dsaml.data.base.LOADERS
 EncoderName = Literal["mel", "imagebind", "imagebind-44k"]  # dsaml.config.ENCODERS
 Mode = Literal["dmer", "pdmer"]  # averaged labels, or annotator tasks
 

@@ -36,13 +36,17 @@ app = typer.Typer()
 
 @app.command()
 def fetch(
-    dataset: Annotated[DatasetName, typer.Argument(help="deam; for the others it says where they come from.")],
+    dataset: Annotated[DatasetName, typer.Argument(help="deam, vgmidi, merp; for the others it says where they come from.")],
     directory: Annotated[Path, typer.Argument(help="Folder for the archives and the data.")],
     base_url: Annotated[str | None, typer.Option("--base-url", help="Another address with the same files.")] = None,
 ) -> None:
-    """Download and unpack a data set (DEAM: more than 1 GB); run it again to continue a broken download."""
+    """Download and unpack a data set (DEAM: more than 1 GB); run it again to continue a broken download.
+
+    Shows each archive's SHA-256, the licence and whom to cite. merp needs the package huggingface_hub.
+    """
     from tqdm import tqdm
 
+    from dsaml.data.fetch import SAME, TERMS
     from dsaml.data.fetch import fetch as run_fetch
 
     with tqdm(leave=False, disable=None) as bar:
@@ -54,23 +58,30 @@ def fetch(
 
         archives = run_fetch(dataset, directory, base_url, progress)
     for path, checksum, count in archives:
-        typer.echo(f"{path}: {count} files, sha256 {checksum}")
+        typer.echo(f"{path}: {count} {'file' if count == 1 else 'files'}, sha256 {checksum}")
+    typer.echo(TERMS[SAME.get(dataset, dataset)])
 
 
 @app.command()
 def render(
     root: RootOption,
     sound_font: Annotated[
-        Path | None, typer.Option("--sound-font", help="General MIDI sound font (.sf2); by default Debian's FluidR3.")
+        Path | None,
+        typer.Option("--sound-font", help="General MIDI sound font (.sf2) for FluidSynth; by default Debian's FluidR3."),
     ] = None,
 ) -> None:
-    """Make audio of VGMIDI's MIDI files with FluidSynth, which has to be installed; goes on where it was stopped."""
-    from dsaml.data.render import SOUND_FONT
+    """Make audio of VGMIDI's MIDI files; goes on where it was stopped.
+
+    FluidSynth plays them where it is installed, else the package's own synthesizer: right in pitch, time and loudness, no piano.
+    """
+    from dsaml.data.render import INSTALL, has_fluidsynth
     from dsaml.data.render import render as run_render
     from dsaml.experiment.progress import counter
 
+    if sound_font is None and not has_fluidsynth():
+        typer.echo(f"FluidSynth is not installed: the package's own synthesizer plays; for a piano, {INSTALL}")
     with counter("rendering", "piece") as progress:
-        made = run_render(root, sound_font or SOUND_FONT, progress)
+        made = run_render(root, sound_font, progress)
     typer.echo(f"{made} pieces rendered")
 
 

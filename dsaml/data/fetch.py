@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import stat
@@ -15,21 +14,34 @@ from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
+from dsaml.data.hub import fetch_merp, sha256
 from dsaml.errors import DsamlError
 
-ARCHIVES = {"deam": ("https://cvml.unige.ch/databases/DEAM/", ("DEAM_Annotations.zip", "DEAM_audio.zip"))}
+ARCHIVES = {
+    "deam": ("https://cvml.unige.ch/databases/DEAM/", ("DEAM_Annotations.zip", "DEAM_audio.zip")),
+    "vgmidi": ("https://github.com/lucasnfe/vgmidi/archive/refs/heads/", ("master.zip",)),
+}
 """Base address and files; each archive is unpacked into the folder of its own name."""
 
-VGMIDI = (
-    "VGMIDI is a repository: 'git clone https://github.com/lucasnfe/vgmidi', and give that folder with --root. It has no licence "
-    "text, so use it for research, do not redistribute it, and cite Ferreira and Whitehead, Learning to Generate Music with "
-    "Sentiment, ISMIR 2019. 'python -m dsaml render' makes audio of its MIDI"
-)
+SAVED_AS = {"master.zip": "vgmidi-master.zip"}  # as a browser does; the folder in the archive is called so
+SAME = {"vgmidi-2": "vgmidi", "merp-filtered": "merp"}  # the same files under another name
+TERMS = {
+    "deam": "DEAM is for research; its terms are on https://cvml.unige.ch/databases/DEAM/. Cite Aljanaki, Yang and Soleymani, "
+    "Developing a benchmark for emotional analysis of music, PLoS ONE 12(3), 2017",
+    "vgmidi": "VGMIDI has no licence text: use it for research, do not redistribute it, and cite Ferreira and Whitehead, Learning "
+    "to Generate Music with Sentiment, ISMIR 2019. 'python -m dsaml render --root DIR/vgmidi-master' makes audio of its MIDI",
+    "merp": "MERP: annotations under CC BY 4.0, music under the Creative Commons licences of its artists (README.md). Cite Koh, "
+    "Cheuk, Heung, Agres and Herremans, MERP: A Music Dataset with Emotion Ratings and Raters' Profile Information, Sensors 23(1), "
+    "382, 2023",
+}
+"""Licence and citation, shown with the download."""
+
 ELSEWHERE = {
     "pmemo": "PMEmo has no direct address: get PMEmo2019 as https://github.com/HuiZhangDB/PMEmo says and give the "
     "unpacked folder with --root",
-    "vgmidi": VGMIDI,
-    "vgmidi-2": VGMIDI,
+    "live-piano": "the live piano performances have restricted access: ask for the files on https://zenodo.org/records/8375588 "
+    "(Time-Varying Emotion Perception Annotations for Live Music Performances, Queen Mary University of London; licence, citation "
+    "and newer versions stand there), and give their folder with --root",
     "folder": "a folder is your own data: 'python -m dsaml template DIR' shows its layout",
     "synthetic": "the embedded corpus is generated: 'python -m dsaml synthesize DIR'",
     "stress": "the stress test is generated: 'python -m dsaml synthesize DIR --population continuous'",
@@ -42,12 +54,6 @@ MAX_RATIO = 200  # unpacked / packed of one member; label tables reach about 10
 
 Progress = Callable[[str, int, int], None]
 """Called with (file name, bytes so far, bytes in all or 0)."""
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file, 64 hex digits."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def download(url: str, path: Path, progress: Progress = lambda name, done, total: None) -> str:
@@ -187,34 +193,48 @@ def fetch(
     Parameters
     ----------
     name : str
-        "deam"; for the others the error says where they come from.
+        "deam", "vgmidi" or "merp"; for the others the error says where they come from.
     folder : Path
         Archives and data end up here.
     base : str, optional
-        Another address that holds the same files.
+        Another address that holds the same files: of MERP, a mirror of the hub.
     progress : callable
+        Not called for MERP: the hub's client shows bars of its own.
 
     Returns
     -------
-    list of (archive, SHA-256, files)
+    list of (archive or label table, SHA-256, files that came with it)
 
     Raises
     ------
     DsamlError
         If it cannot be had from here; the message says what to do by hand.
     """
-    if name not in ARCHIVES:
-        raise DsamlError(ELSEWHERE.get(name, f"data set '{name}' is not known; choose one of: deam, pmemo"))
+    name, folder = SAME.get(name, name), Path(folder)
+    if name not in TERMS:
+        known = f"data set '{name}' is not known; choose one of: {', '.join((*TERMS, *ELSEWHERE))}"
+        raise DsamlError(ELSEWHERE.get(name, known))
+    if name == "merp":
+        return fetch_merp(folder, base and _usable(base))
     address, files = ARCHIVES[name]
-    address = (base or address).rstrip("/") + "/"
+    address, result = _usable(base or address) + "/", []
+    for file in files:
+        path = folder / SAVED_AS.get(file, file)
+        try:
+            checksum = download(address + file, path, progress)
+        except DsamlError as error:
+            clone = ", or 'git clone https://github.com/lucasnfe/vgmidi'" if name == "vgmidi" else ""
+            raise DsamlError(f"{error}{clone}") from error
+        result.append((path, checksum, unpack(path, folder, progress)))
+    return result
+
+
+def _usable(address: str) -> str:
+    """An address without its last slash, if it is one of http."""
     try:
         usable = urllib.parse.urlsplit(address).scheme in ("http", "https")
     except ValueError:  # such as http://[::1
         usable = False
     if not usable:
         raise DsamlError(f"{address}: not an http or https address; give one with --base-url")
-    folder, result = Path(folder), []
-    for file in files:
-        checksum = download(address + file, folder / file, progress)
-        result.append((folder / file, checksum, unpack(folder / file, folder, progress)))
-    return result
+    return address.rstrip("/")

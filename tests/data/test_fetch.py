@@ -1,15 +1,20 @@
 """``fetch`` against a server on this machine: resuming, refusing, and one-sentence errors."""
 
+import hashlib
 import io
+import json
 import random
+import sys
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from labels import write_vgmidi
 from typer.testing import CliRunner
 
 from dsaml.cli.main import app
+from dsaml.data import load_dataset
 from dsaml.data.fetch import download, fetch, sha256, unpack
 from dsaml.errors import DsamlError
 
@@ -113,9 +118,98 @@ def test_what_cannot_be_had_is_one_sentence(server, tmp_path):
         fetch("deam", tmp_path, "http://127.0.0.1:9")
     with pytest.raises(DsamlError, match="not an http or https address"):
         fetch("deam", tmp_path, "file:///etc")
-    for name, says in (("pmemo", "no direct address"), ("synthetic", "generated"), ("folder", "your own")):
+    says_of = {"pmemo": "no direct address", "synthetic": "generated", "folder": "your own", "live-piano": "restricted access"}
+    with pytest.raises(DsamlError, match=r"404 .*'git clone https://github\.com/lucasnfe/vgmidi"):
+        fetch("vgmidi", tmp_path, base)
+    with pytest.raises(DsamlError, match="choose one of: deam, vgmidi, merp, pmemo"):
+        fetch("emomusic", tmp_path)
+    for name, says in says_of.items():
         with pytest.raises(DsamlError, match=says):
             fetch(name, tmp_path)
+
+
+def test_fetch_vgmidi(server, tmp_path):
+    state, base = server
+    write_vgmidi(tmp_path / "labelled")
+    files = {str(f.relative_to(tmp_path)): f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
+    state["files"] = {"/master.zip": make_zip({f"vgmidi-master/{name}": content for name, content in files.items()})}
+    done = CliRunner().invoke(app, ["fetch", "vgmidi-2", str(tmp_path / "V"), "--base-url", base])
+    assert done.exit_code == 0, done.output
+    assert sha256(tmp_path / "V/vgmidi-master.zip") in done.output and f"{len(files)} files" in done.output
+    assert "no licence text" in done.output and "Ferreira and Whitehead" in done.output
+    assert len(load_dataset("vgmidi", tmp_path / "V/vgmidi-master").mean) == 32
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A hub of one repository, asked by the real client; serves ``files`` and keeps what it was asked for in ``requests``."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self):
+            state, start, headers = self.server.state, "/api/datasets/amaai-lab/MERP", {}
+            state["requests"].append((self.command, self.path, self.headers.get("Authorization")))
+            if self.path.startswith(f"{start}/revision/"):
+                names = [{"rfilename": name} for name in state["files"]]
+                body = json.dumps({"id": "amaai-lab/MERP", "sha": "0" * 40, "siblings": names, "tags": []}).encode()
+            elif self.path.startswith(f"{start}/tree/"):
+                tree = [{"type": "file", "path": n, "size": len(b), "oid": n} for n, b in state["files"].items()]
+                body = json.dumps(tree).encode()
+            else:
+                body = state["files"][self.path.partition("0" * 40 + "/")[2]]
+                headers = {"ETag": f'"{hashlib.sha1(body).hexdigest()}"', "X-Repo-Commit": "0" * 40}
+            self.send_response(200)
+            for name, value in (headers | {"Content-Length": str(len(body))}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_GET = do_HEAD
+
+        def log_message(self, *args):
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.daemon_threads = True  # the client keeps its connections open
+    http.state = {"files": {}, "requests": []}
+    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread.start()
+    yield http.state, f"http://127.0.0.1:{http.server_port}"
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+def test_fetch_merp_and_again(hub, tmp_path):
+    pytest.importorskip("huggingface_hub")
+    state, base = hub
+    table = b"PAR1" * 1000
+    state["files"] = {"annotations_raw.parquet": table, "audio/00_35.wav": b"RIFF", "README.md": b"terms", "code.py": b"no"}
+    done = CliRunner().invoke(app, ["fetch", "merp-filtered", str(tmp_path / "M"), "--base-url", base])
+    assert done.exit_code == 0, done.output
+    assert f"1 file, sha256 {hashlib.sha256(table).hexdigest()}" in done.output
+    assert "CC BY 4.0" in done.output and "Koh, Cheuk, Heung, Agres and Herremans" in done.output
+    there = {str(f.relative_to(tmp_path / "M")) for f in (tmp_path / "M").rglob("*") if ".cache" not in f.parts and f.is_file()}
+    assert there == {"annotations_raw.parquet", "audio/00_35.wav", "README.md"}
+    fetch("merp", tmp_path / "M", base)
+    got = [path for command, path, _ in state["requests"] if command == "GET" and path.endswith("raw.parquet")]
+    assert len(got) == 1 and not any(token for *_, token in state["requests"])  # whole files are not asked for again
+    state["files"] = {"README.md": b"moved"}
+    with pytest.raises(DsamlError, match=r"holds no table of labels \(.parquet\)"):
+        fetch("merp", tmp_path / "N", base)
+
+
+def test_fetch_merp_without_its_client_or_a_network_is_one_sentence(tmp_path, monkeypatch):
+    pytest.importorskip("huggingface_hub")
+    with pytest.raises(DsamlError, match=r"^http://127.0.0.1:9: MERP cannot be downloaded \(.*run this again to continue"):
+        fetch("merp", tmp_path, "http://127.0.0.1:9/")
+    with pytest.raises(DsamlError, match="not an http or https address"):
+        fetch("merp", tmp_path, "ftp://example.org")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(DsamlError, match="pip install huggingface_hub"):
+        fetch("merp", tmp_path)
 
 
 def _link() -> bytes:

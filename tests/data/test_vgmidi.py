@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 from dsaml.cli.main import app
 from dsaml.data import load_dataset, vgmidi
 from dsaml.data.checks import check
-from dsaml.data.fetch import fetch
 from dsaml.data.findings import Findings
 from dsaml.data.midi import seconds_at
 from dsaml.data.render import render, rendered_with
 from dsaml.data.splits import SPLITS, read_split
+from dsaml.data.synthesizer import NAME, TAIL
 from dsaml.errors import DsamlError
 from dsaml.evaluate.floors import score_floors
 
@@ -150,13 +150,6 @@ def test_a_clone_is_read_too(tmp_path):
     assert len(load_dataset("vgmidi", tmp_path).mean) == 32
 
 
-def test_fetch_says_where_it_is_and_whom_to_cite(tmp_path):
-    with pytest.raises(
-        DsamlError, match=r"git clone https://github.com/lucasnfe/vgmidi.*no licence text.*Ferreira and Whitehead"
-    ):
-        fetch("vgmidi", tmp_path)
-
-
 FAKE = """#!/usr/bin/env python3
 import sys, wave
 out, midi = sys.argv[sys.argv.index("-F") + 1], sys.argv[-1]
@@ -173,8 +166,8 @@ def test_rendering_goes_on_where_it_was(tmp_path, monkeypatch):
     programs.mkdir()
     font = tmp_path / "font.sf2"
     monkeypatch.setenv("PATH", str(programs))
-    with pytest.raises(DsamlError, match="fluidsynth: not installed"):
-        render(root)
+    with pytest.raises(DsamlError, match=r"fluidsynth: not installed, and only it plays .*font\.sf2"):
+        render(root, font)
     (programs / "fluidsynth").write_text(FAKE)
     (programs / "fluidsynth").chmod(0o755)
     monkeypatch.setenv(
@@ -197,7 +190,20 @@ def test_rendering_goes_on_where_it_was(tmp_path, monkeypatch):
     with pytest.raises(DsamlError, match=r"fluidsynth failed \(bad font\)"):
         render(root, font)
     assert len(list((root / "audio").iterdir())) == 4
-    assert rendered_with(root).endswith("font.sf2") and rendered_with(tmp_path) == "as it came"
+    assert rendered_with(root) == "rendered with FluidSynth, font.sf2" and rendered_with(tmp_path) == "as it came"
+    with pytest.raises(DsamlError, match=r"was begun with FluidSynth, font\.sf2, and would go on with FluidSynth, other\.sf2"):
+        render(root, font.rename(tmp_path / "other.sf2"))
+
+
+def test_without_fluidsynth_the_package_plays_and_says_so(tmp_path, monkeypatch):
+    write_vgmidi(tmp_path, pieces=2, people=1)
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    done = CliRunner().invoke(app, ["render", "--root", str(tmp_path)])
+    assert done.exit_code == 0 and done.output.startswith("FluidSynth is not installed: the package's own synthesizer plays")
+    assert "4 pieces rendered" in done.output and rendered_with(tmp_path) == f"rendered with {NAME}"
+    sound, rate = sf.read(tmp_path / "audio/1-piece0.flac")
+    assert len(sound) / rate == pytest.approx(48 + TAIL, abs=0.01) and np.abs(sound).max() > 0.01
+    assert check("vgmidi", tmp_path).ok and render(tmp_path) == 0
 
 
 @real
