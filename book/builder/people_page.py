@@ -3,7 +3,7 @@ the arena's methods, ``arena-vgmidi*.json``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,13 @@ def _arena(payload: Mapping[str, Any]) -> str:
     return f"{markdown.table(['row', 'hears', *columns], rows)}\n\n{said} and training seeds crossed."
 
 
-def _goals(documents: Sequence[Mapping[str, Any]], arenas: Sequence[Mapping[str, Any]]) -> str:
+def _goals(documents: Mapping[str, Mapping[str, Any]], arenas: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
-    for split, document, arena in zip(SPLITS, documents, arenas, strict=True):
-        shipped = harmless(f"cross-song, what personalize uses ({LowRank.name})", arena["rmse_above"][SHIPPED])
-        for goal in [*document["goals"], shipped]:
+    for split, document in documents.items():
+        goals = list(document["goals"])
+        if split in arenas:
+            goals.append(harmless(f"cross-song, what personalize uses ({LowRank.name})", arenas[split]["rmse_above"][SHIPPED]))
+        for goal in goals:
             pairs = [" / ".join(number(value) for value in goal[key]) for key in ("limit", "seen")]
             met = " / ".join("yes" if met else "no" for met in goal["met"])
             rows.append([split, goal["what"], f"{goal['goal']} {pairs[0]}", pairs[1], met])
@@ -80,14 +82,19 @@ def _goals(documents: Sequence[Mapping[str, Any]], arenas: Sequence[Mapping[str,
 
 
 def text(name: str, reference: Path) -> str:
-    """One block: "goals", "stamps", or a protocol of the first split ("averaged", "cross-song", "prefix", "arena")."""
-    documents, arenas = ([read_result(reference / f"{kind}-{split}.json") for split in SPLITS] for kind in ("listeners", "arena"))
+    """One block: "goals", "stamps", or a protocol of the first split ("averaged", "cross-song", "prefix", "arena").
+
+    The arena was run on the first split; where it was run on the second, too, the goals say what came out.
+    """
+    files = {split: reference / f"arena-{split}.json" for split in SPLITS}
+    documents = {split: read_result(reference / f"listeners-{split}.json") for split in SPLITS}
+    arenas = {split: read_result(file) for split, file in files.items() if split == SPLITS[0] or file.is_file()}
     if name == "goals":
         return _goals(documents, arenas)
     if name == "arena":
-        return _arena(arenas[0])
+        return _arena(arenas[SPLITS[0]])
     if name == "stamps":
-        lines = [f"{stamp_line(d)} · labels real, audio {d['audio']}" for d in documents]
-        lines += [f"the arena: {stamp_line(d)} · labels real" for d in arenas]
+        lines = [f"{stamp_line(d)} · labels real, audio {d['audio']}" for d in documents.values()]
+        lines += [f"the arena: {stamp_line(d)} · labels real" for d in arenas.values()]
         return "\n\n".join(f"<small>{line}</small>" for line in lines)
-    return _block(name, documents[0])
+    return _block(name, documents[SPLITS[0]])

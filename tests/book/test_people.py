@@ -48,10 +48,12 @@ def test_a_table_has_the_files_numbers(documents):
 
 @pytest.fixture(scope="module")
 def arenas():
-    return {split: read_result(REFERENCE / f"arena-{split}.json") for split in people_page.SPLITS}
+    files = {split: REFERENCE / f"arena-{split}.json" for split in people_page.SPLITS}
+    return {split: read_result(file) for split, file in files.items() if file.is_file()}
 
 
 def test_the_arena_of_real_people_is_of_them_and_holds_every_method(arenas):
+    assert people_page.SPLITS[0] in arenas
     for split, document in arenas.items():
         assert document["provenance"]["real"] and document["provenance"]["dataset"] == split
         assert {label((SMALL, name)) for name in METHODS} <= set(document["rows"])
