@@ -123,7 +123,7 @@ def features(
     ImageBind, code and weights, is under CC BY-NC-SA 4.0: non-commercial use only. It is never downloaded for you.
     """
     from dsaml.audio.encoders import make_encoder
-    from dsaml.audio.features import FeatureCache
+    from dsaml.audio.features import ONE_EMBEDDING, FeatureCache
     from dsaml.data.base import load_dataset, songs_with_steps
     from dsaml.experiment.cluster import compute_features
     from dsaml.experiment.prepare import with_label_start
@@ -134,7 +134,8 @@ def features(
     settings, device = chosen_profile(profile, encoder), choose_device(device)
     data = load_dataset(dataset, root)
     songs, settings = songs_with_steps(data), with_label_start(settings, data)
-    folder = FeatureCache(cache, settings.audio, make_encoder(settings, checkpoint, device=device), hop_seconds)
+    one, maker = ONE_EMBEDDING[settings.embeddings], make_encoder(settings, checkpoint, device=device)
+    folder = FeatureCache(cache, settings.audio, maker, hop_seconds, one)
     started = time.perf_counter()
     with counter("features") as progress:
         if scheduler:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from dsaml.audio.encoders import make_encoder
-from dsaml.audio.features import FeatureCache, Features
+from dsaml.audio.features import ONE_EMBEDDING, FeatureCache, Features
 from dsaml.config import FEWEST_STEPS, STEP_SECONDS, Profile, adjusted
 from dsaml.data import Dataset, Split, load_dataset
 from dsaml.data.base import without_short
@@ -83,7 +83,7 @@ def prepare(
         profile = with_task_songs(profile, data, task_songs)
     songs = {s: (data.songs[s], len(data.mean[s])) for ids in data.split.songs.values() for s in ids}
     with counter("features") as progress:
-        store = FeatureCache(cache / "features", profile.audio, encoder)
+        store = FeatureCache(cache / "features", profile.audio, encoder, clip=ONE_EMBEDDING[profile.embeddings])
         features = store.fill(songs, side_by_side(device), progress)
     log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
     name = f"{content_digest(data, features)[:8]}-{code_digest('dsaml.experiment.run')[:8]}"
