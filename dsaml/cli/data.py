@@ -196,6 +196,7 @@ def structure(
 ) -> None:
     """What one sample tells: how labels vary, what of a listener comes back, and what more songs would bring; needs no audio."""
     from dsaml.data import load_dataset, vgmidi
+    from dsaml.data.base import with_flat
     from dsaml.data.synthetic.population import STRESS, TWO_SIGNS
     from dsaml.evaluate import floors as trivial
     from dsaml.evaluate import structure as parts
@@ -216,7 +217,7 @@ def structure(
         data = load_dataset(dataset, root)
         if split not in data.split.songs:
             raise DsamlError(f"--split {split}: no such part; choose from: {', '.join(data.split.songs)}")
-        curves, real = parts.by_song(data.tracks, data.split.songs[split]), data.real
+        curves, real = parts.by_song(with_flat(data).tracks, data.split.songs[split]), data.real
         seconds = dict.fromkeys(curves, STEP_SECONDS)
     found = describe(curves, seconds)
     if save:
