@@ -132,6 +132,9 @@ class Profile:
     supervised: SupervisedConfig = field(default_factory=SupervisedConfig)  # the non-meta model
     meta: MetaConfig = field(default_factory=MetaConfig)
     encoder: str = "imagebind"  # global encoder, one of ENCODERS
+    embeddings: Literal["by-length", "song", "step"] = (
+        "by-length"  # one global embedding for each song, for each step, or, as released, for a song of at most 60 steps
+    )
     baseline_width: float = 1.0  # of the four baselines; 1 is as published
     baseline_steps: int = 2000  # MAML steps of the four baselines
     baseline_tasks: int = 16  # tasks in one of these steps
@@ -140,7 +143,10 @@ class Profile:
 
     def digest(self) -> str:
         """First 12 hex digits of the SHA-256 of all settings."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        settings = dataclasses.asdict(self)
+        if self.embeddings == "by-length":  # so it was when there was no choice
+            del settings["embeddings"]
+        text = json.dumps(settings, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -194,7 +200,7 @@ ENCODERS = ("mel", "imagebind", "imagebind-44k")  # the last one hears audio at 
 
 
 def get_profile(name: str) -> Profile:
-    """Look a profile up by name: one of ``PROFILES``, or what :func:`adjusted` called it ("paper-mel-3-steps").
+    """Look a profile up by name: one of ``PROFILES``, or what :func:`adjusted` called it, as "paper-mel-3-steps".
 
     Raises
     ------
@@ -202,13 +208,14 @@ def get_profile(name: str) -> Profile:
         If there is no such profile.
     """
     known, encoders = ("|".join(map(re.escape, names)) for names in (PROFILES, ENCODERS))
-    more = r"(?:-([1-9]\d{0,8})-steps)?(?:-([1-9]\d{0,4})-and-([1-9]\d{0,4})-songs)?"
+    more = r"(?:-(song|step)-embeddings)?(?:-([1-9]\d{0,8})-steps)?(?:-([1-9]\d{0,4})-and-([1-9]\d{0,4})-songs)?"
     parts = re.fullmatch(rf"({known})(?:-({encoders}))?(-released)?{more}", name)
     if parts is None:
         raise DsamlError(f"profile '{name}' does not exist; choose one of: {', '.join(PROFILES)}")
-    base, encoder, variant, steps, support, query = parts.groups()
+    base, encoder, variant, embeddings, steps, support, query = parts.groups()
     songs = (int(support), int(query)) if support else None
-    return adjusted(PROFILES[base], encoder, "released" if variant else "paper", int(steps) if steps else None, songs)
+    changed = {"variant": "released" if variant else "paper", "steps": int(steps) if steps else None, "songs": songs}
+    return adjusted(PROFILES[base], encoder, **changed, embeddings=embeddings)
 
 
 def adjusted(
@@ -217,6 +224,7 @@ def adjusted(
     variant: str = "paper",
     steps: int | None = None,
     songs: tuple[int, int] | None = None,
+    embeddings: str | None = None,
 ) -> Profile:
     """One of ``PROFILES`` with what may be changed about it; its name, which stands in every stamp, says what that is.
 
@@ -231,12 +239,16 @@ def adjusted(
         Outer steps of every training, in place of the profile's own: a few of them try everything out.
     songs : tuple of int, optional
         Support and query songs of a task in meta-training.
+    embeddings : {"song", "step"}, optional
+        What has a global embedding of its own, in place of "by-length".
     """
     name, changes = profile.name, {}
     if encoder not in (None, profile.encoder):
         name, changes = f"{name}-{encoder}", {"encoder": encoder}
     if variant == "released":
         name, changes = f"{name}-released", changes | {"model": released(profile.model)}
+    if embeddings is not None:
+        name, changes = f"{name}-{embeddings}-embeddings", changes | {"embeddings": embeddings}
     if steps is not None:
         name, changes = f"{name}-{steps}-steps", changes | {"baseline_steps": steps}
         trainings = {key: getattr(profile, key) for key in ("warm_start", "supervised", "meta")}

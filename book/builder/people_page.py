@@ -50,7 +50,8 @@ def _rows(block: Mapping[str, Any]) -> str:
 def _block(name: str, document: Mapping[str, Any]) -> str:
     block = document["protocols"][name]
     people = f"{block['people']} people, " if block["people"] else ""
-    size = f"{block['curves']} curves, {people}{block['songs']} pieces"
+    flat = f", {block['flat_curves']} of them flat and without a CCC" if block.get("flat_curves") else ""
+    size = f"{block['curves']} curves{flat}, {people}{block['songs']} pieces"
     return f"{_rows(block)}\n\nAsked: {ASKED[name]} ({size}). Intervals: 95 %, paired, people, pieces and seeds crossed."
 
 

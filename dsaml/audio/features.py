@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 VERSION = 3
 """Part of every key; raised when the same settings begin to give other features."""
+ONE_EMBEDDING = {"by-length": None, "song": True, "step": False}
+"""Whether all steps of a song share one global embedding, by ``embeddings`` of a profile; None: of a song of at most 60 steps."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def song_features(
     steps : int, optional
         Number of labels; by default as many as the audio has room for.
     clip : bool, optional
-        Whether all steps share one embedding; by default those of at most 60 steps do.
+        Whether all steps share one embedding, see ``ONE_EMBEDDING``; by default those of at most 60 steps do.
     hop_seconds : float
         For full songs: distance between two windows of the global encoder (0.5 s in the released code).
 
@@ -103,6 +105,8 @@ class FeatureCache:
     encoder : GlobalEncoder
     hop_seconds : float
         See :func:`song_features`.
+    clip : bool, optional
+        The same of every song; by default each song says it itself.
 
     Raises
     ------
@@ -110,12 +114,23 @@ class FeatureCache:
         If the distance of two windows is shorter than a label, or no finite number.
     """
 
-    def __init__(self, folder: str | Path, audio: AudioConfig, encoder: GlobalEncoder, hop_seconds: float = 2.0):
+    def __init__(
+        self,
+        folder: str | Path,
+        audio: AudioConfig,
+        encoder: GlobalEncoder,
+        hop_seconds: float = 2.0,
+        clip: bool | None = None,
+    ):
         if not audio.step_seconds <= hop_seconds < math.inf:
             raise DsamlError(
                 f"{hop_seconds} s between two windows of the encoder: give {audio.step_seconds} s or more (--hop-seconds)"
             )
         self.folder, self.audio, self.encoder, self.hop_seconds = Path(folder), audio, encoder, hop_seconds
+        self.clip = clip
+
+    def _is_clip(self, song: Song) -> bool:
+        return song.clip if self.clip is None else self.clip
 
     def path(self, song: Song, steps: int) -> Path:
         """Where the features of a song belong.
@@ -128,7 +143,8 @@ class FeatureCache:
         if song.audio is None:
             raise DsamlError(f"song {song.id}: no audio file; add it to the data set's audio folder")
         settings = {"audio": dataclasses.asdict(self.audio), "encoder": self.encoder.fingerprint, "steps": steps}
-        settings |= {"clip": song.clip, "hop": None if song.clip else self.hop_seconds, "version": VERSION}
+        clip = self._is_clip(song)
+        settings |= {"clip": clip, "hop": None if clip else self.hop_seconds, "version": VERSION}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         require_file(song.audio, "audio file", "correct the path or add the file")
         try:
@@ -154,7 +170,7 @@ class FeatureCache:
         if stored := _read(path, [field.name for field in dataclasses.fields(Features)]):
             return Features(**stored), False
         features = song_features(
-            song.audio, self.audio, self.encoder, steps, clip=song.clip, hop_seconds=self.hop_seconds
+            song.audio, self.audio, self.encoder, steps, clip=self._is_clip(song), hop_seconds=self.hop_seconds
         )
         write_bytes_atomically(path, pack_tensors(vars(features), {"encoder": self.encoder.fingerprint}))
         return features, True

@@ -28,7 +28,13 @@ OwnRootOption = Annotated[
 ResultsOption = Annotated[
     Path | None, typer.Option("--results", help="Folder of the result file; results/PROFILE by default.")
 ]
-ProfileOption = Annotated[str, typer.Option("--profile", help="Sizes and settings: demo (minutes) or paper.")]
+ProfileOption = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        help="Sizes and settings: demo (minutes) or paper; -song-embeddings or -step-embeddings behind it: what has a global one.",
+    ),
+]
 EncoderOption = Annotated[
     EncoderName | None,
     typer.Option(

@@ -134,7 +134,7 @@ def features(
     ImageBind, code and weights, is under CC BY-NC-SA 4.0: non-commercial use only. It is never downloaded for you.
     """
     from dsaml.audio.encoders import make_encoder
-    from dsaml.audio.features import FeatureCache
+    from dsaml.audio.features import ONE_EMBEDDING, FeatureCache
     from dsaml.data.base import load_dataset, songs_with_steps
     from dsaml.experiment.cluster import compute_features
     from dsaml.experiment.prepare import with_label_start
@@ -145,7 +145,8 @@ def features(
     settings, device = chosen_profile(profile, encoder), choose_device(device)
     data = load_dataset(dataset, root)
     songs, settings = songs_with_steps(data), with_label_start(settings, data)
-    folder = FeatureCache(cache, settings.audio, make_encoder(settings, checkpoint, device=device), hop_seconds)
+    one, maker = ONE_EMBEDDING[settings.embeddings], make_encoder(settings, checkpoint, device=device)
+    folder = FeatureCache(cache, settings.audio, maker, hop_seconds, one)
     started = time.perf_counter()
     with counter("features") as progress:
         if scheduler:
@@ -206,6 +207,7 @@ def structure(
 ) -> None:
     """What one sample tells: how labels vary, what of a listener comes back, and what more songs would bring; needs no audio."""
     from dsaml.data import load_dataset, vgmidi
+    from dsaml.data.base import with_flat
     from dsaml.data.synthetic.population import STRESS, TWO_SIGNS
     from dsaml.evaluate import floors as trivial
     from dsaml.evaluate import structure as parts
@@ -226,7 +228,7 @@ def structure(
         data = load_dataset(dataset, root)
         if split not in data.split.songs:
             raise DsamlError(f"--split {split}: no such part; choose from: {', '.join(data.split.songs)}")
-        curves, real = parts.by_song(data.tracks, data.split.songs[split]), data.real
+        curves, real = parts.by_song(with_flat(data).tracks, data.split.songs[split]), data.real
         seconds = dict.fromkeys(curves, STEP_SECONDS)
     found = describe(curves, seconds)
     if save:

@@ -39,7 +39,7 @@ class Dataset:
     mean : mapping of song id to Annotation
         The averaged label of each song (annotator id "all").
     tracks : mapping of annotator id to mapping of song id to Annotation
-        Each annotator's own labels, usable tracks only; empty where the data set has none.
+        Each annotator's own labels, usable tracks that move; empty where the data set has none.
     split : Split
     exclusions : tuple of Exclusion
         Everything that was left out, with the reason.
@@ -51,6 +51,11 @@ class Dataset:
         Labels that training and the protocols take of a song, from its first one on; a shorter song gives those that it has.
     prefix_steps : int
         Labels at the start of a song that the prefix protocol gives away: 30 s as in the released code, less where songs are short.
+    flat : mapping of annotator id to mapping of song id to Annotation
+        Tracks that never move: they have a level and cannot have a CCC. And the other tracks of people who without these have too
+        few songs. :func:`with_flat` puts all of them among the others.
+    flat_people : mapping of part to annotator ids
+        Those people; nobody of them is in ``split``.
     """
 
     name: str
@@ -65,6 +70,8 @@ class Dataset:
     label_start: float = LABEL_START
     clip_steps: int = CLIP_STEPS
     prefix_steps: int = CLIP_STEPS
+    flat: Mapping[str, Mapping[str, Annotation]] = field(default_factory=dict)
+    flat_people: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 LOADERS = {
@@ -129,6 +136,21 @@ def songs_with_steps(dataset: Dataset) -> dict[str, tuple[Song, int]]:
     return songs
 
 
+def with_flat(data: Dataset) -> Dataset:
+    """The data set for what asks for levels: flat tracks among the others, and the people who have enough songs only with them."""
+    if not data.flat:
+        return data
+    tracks = {who: {**data.tracks.get(who, {}), **data.flat.get(who, {})} for who in sorted({*data.tracks, *data.flat})}
+    people = {part: tuple(sorted((*ids, *data.flat_people.get(part, ())))) for part, ids in data.split.annotators.items()}
+    return replace(data, tracks=tracks, split=Split(data.split.songs, people), flat={}, flat_people={})
+
+
+def flat_tracks(data: Dataset, part: str) -> int:
+    """How many tracks of a part's songs never move: who scores by CCC leaves them out."""
+    listed = set(data.split.songs[part])
+    return sum(track.is_flat for own in data.flat.values() for song, track in own.items() if song in listed)
+
+
 def without_short(data: Dataset, fewest: int = FEWEST_STEPS) -> tuple[Dataset, int, int]:
     """The data set without songs and tracks of fewer than ``fewest`` labels, and without people who have not two songs left.
 
@@ -141,13 +163,18 @@ def without_short(data: Dataset, fewest: int = FEWEST_STEPS) -> tuple[Dataset, i
     """
     mean = {song: label for song, label in data.mean.items() if len(label) >= fewest}
     tracks = {who: {s: t for s, t in own.items() if len(t) >= fewest} for who, own in data.tracks.items()}
+    flat = {who: {s: t for s, t in own.items() if len(t) >= fewest} for who, own in data.flat.items()}
     short = sum(map(len, data.tracks.values())) - sum(map(len, tracks.values()))
-    if len(mean) == len(data.mean) and not short:
+    if len(mean) == len(data.mean) and not short and sum(map(len, flat.values())) == sum(map(len, data.flat.values())):
         return data, 0, 0
     songs = {part: tuple(s for s in ids if s in mean) for part, ids in data.split.songs.items()}
-    people = {
-        part: tuple(who for who in ids if len(set(songs[part]) & tracks.get(who, {}).keys()) > 1)
-        for part, ids in data.split.annotators.items()
-    }
-    left = replace(data, mean=mean, tracks=tracks, split=Split(songs, people))
+
+    def able(people: Mapping[str, tuple[str, ...]], own: Mapping[str, Mapping[str, Annotation]]) -> dict[str, tuple[str, ...]]:
+        return {
+            part: tuple(who for who in ids if len(set(songs[part]) & own.get(who, {}).keys()) > 1)
+            for part, ids in people.items()
+        }
+
+    people, more = able(data.split.annotators, tracks), able(data.flat_people, flat)
+    left = replace(data, mean=mean, tracks=tracks, flat=flat, flat_people=more, split=Split(songs, people))
     return left, len(data.mean) - len(mean), short

@@ -12,7 +12,7 @@ from dsaml.data.annotations import FLAT, MEAN, Annotation
 from dsaml.data.base import PARTS, Dataset, Split
 from dsaml.data.findings import Findings, by_number
 from dsaml.data.label_tables import Wide, read_wide, require
-from dsaml.data.splits import committed, select_annotators
+from dsaml.data.splits import committed, select_annotators, select_flat, with_flat_tracks
 from dsaml.errors import DsamlError
 from dsaml.io import read_json
 
@@ -104,7 +104,9 @@ def load(
         require(table)
     parts = split.songs if split else committed("deam", mean, is_test)
     limits = MIN_SONGS | dict(min_songs or {})
-    kept, annotators = select_annotators(found, tracks, parts, split.annotators if split else None, limits)
+    listed = split.annotators if split else None
+    kept, annotators = select_annotators(found, tracks, parts, listed, limits)
+    flat, more = select_flat(found, with_flat_tracks(found, tracks), parts, listed, limits, annotators)
     return Dataset(
         name=name,
         real=real,
@@ -114,6 +116,8 @@ def load(
         tracks=kept,
         split=Split({part: tuple(i for i in ids if i in mean) for part, ids in parts.items()}, annotators),
         exclusions=tuple(found.exclusions),
+        flat=flat,
+        flat_people=more,
         oracle=_read_oracle(oracle, mean) if oracle else {},
     )
 
@@ -190,7 +194,7 @@ def _averaged_labels(found: Findings, tables: Tables) -> tuple[dict[str, Annotat
 def _annotators_labels(
     found: Findings, averaged: Tables, mean: Mapping[str, Annotation], known: Collection[str]
 ) -> dict[str, dict[str, Annotation]]:
-    """Each annotator's own labels of the songs in ``mean``, flat ones left out."""
+    """Each annotator's own labels of the songs in ``mean``, flat ones apart (``found.flat``)."""
     files = _rater_files(found, known)
     beside: dict[str, list[np.ndarray]] = {d: [] for d in files}
     tracks: dict[str, dict[str, Annotation]] = {}

@@ -72,6 +72,7 @@ class Findings:
         self.exclusions: list[Exclusion] = []
         self.counts: dict[str, object] = {}
         self.audio: dict[Path, float] = {}  # file -> seconds that its labels need
+        self.flat: dict[str, dict[str, Annotation]] = {}  # annotator -> song -> track that never moves
 
     def error(self, path: Path, message: str, line: int | None = None, kind: str = "layout") -> Problem:
         """Something that matters; ``kind`` is one of ``KINDS``."""
@@ -88,12 +89,11 @@ class Findings:
         self.exclusions.append(Exclusion(subject, reason))
 
     def keep_track(self, tracks: dict[str, dict[str, Annotation]], track: Annotation) -> None:
-        """Put an annotator's track into ``tracks[annotator][song]``, unless it is flat."""
+        """Put an annotator's track into ``tracks[annotator][song]``, or into :attr:`flat` if it never moves."""
         if track.is_flat:
             subject = f"song {track.song_id}, annotator {track.annotator_id}"
-            self.exclude(subject, f"flat track (mean deviation below {FLAT})")
-        else:
-            tracks.setdefault(track.annotator_id, {})[track.song_id] = track
+            self.exclude(subject, f"flat track (mean deviation below {FLAT}); kept for levels, has no CCC")
+        (self.flat if track.is_flat else tracks).setdefault(track.annotator_id, {})[track.song_id] = track
 
     def songs(self, path: Path, ids: Iterable[str], message: str, kind: str = "missing") -> None:
         """One line about several songs, an error of some kind or a "notice"; none if there are none."""

@@ -13,7 +13,7 @@ from dsaml.data.annotations import MEAN, Annotation
 from dsaml.data.base import Dataset, Split
 from dsaml.data.findings import Findings, by_number
 from dsaml.data.label_tables import Track, read_long, require, tracks_in
-from dsaml.data.splits import people_of, read_split, select_annotators, songs_together
+from dsaml.data.splits import people_of, read_split, select_annotators, select_flat, songs_together, with_flat_tracks
 from dsaml.errors import DsamlError
 from dsaml.io import read_json
 
@@ -88,15 +88,17 @@ def load(root: Path, *, found: Findings | None = None) -> Dataset:
         raise DsamlError(f"{path}: no track can be used; run 'python -m dsaml check --dataset folder' to see why")
     parts = split.get("songs") or songs_together(mean, tracks, "folder")
     parts = {part: tuple(i for i in ids if i in mean) for part, ids in parts.items()}
-    annotators = split.get("annotators") or people_of(tracks, parts, "folder", MIN_SONGS)
-    kept, annotators = select_annotators(found, tracks, parts, annotators, MIN_SONGS)
+    every = with_flat_tracks(found, tracks)
+    listed, also = (split.get("annotators") or people_of(own, parts, "folder", MIN_SONGS) for own in (tracks, every))
+    kept, annotators = select_annotators(found, tracks, parts, listed, MIN_SONGS)
+    flat, more = select_flat(found, every, parts, also, MIN_SONGS, annotators)
     for part, people in annotators.items():
         if tracks and not people:
             why = f"the part {part} makes no task: no annotator has {MIN_SONGS[part]} of its {len(parts[part])} songs"
             found.notice(split_file if split_file.exists() else path, why)
     return Dataset(
         "folder", True, root, songs, mean, kept, Split(parts, annotators), tuple(found.exclusions), label_start=start,
-        prefix_steps=PREFIX,
+        prefix_steps=PREFIX, flat=flat, flat_people=more,
     )  # fmt: skip
 
 

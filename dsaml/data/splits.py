@@ -193,7 +193,49 @@ def select_annotators(
             reason = f"{count[where]} usable {where} songs, fewer than {min_songs[where]}"
             found.exclude(f"annotator {who}", reason)
         else:
-            usable = ("test",) if part == "test" else ("train", "validation")
-            kept[who] = {s: t for s, t in tracks[who].items() if of_song.get(s) in usable}
+            kept[who] = _usable(tracks[who], of_song, part)
             parts[part].append(who)
     return kept, {part: tuple(ids) for part, ids in parts.items()}
+
+
+def select_flat(
+    found: Findings,
+    tracks: Mapping[str, Mapping[str, Annotation]],
+    songs: Mapping[str, tuple[str, ...]],
+    annotators: Mapping[str, tuple[str, ...]] | None,
+    min_songs: Mapping[str, int],
+    kept: Mapping[str, tuple[str, ...]],
+) -> tuple[dict[str, dict[str, Annotation]], dict[str, tuple[str, ...]]]:
+    """What flat tracks add: ``flat`` and ``flat_people`` of :class:`dsaml.data.base.Dataset`.
+
+    Parameters
+    ----------
+    found : Findings
+        Holds the flat tracks.
+    tracks : mapping of annotator id to mapping of song id to Annotation
+        All tracks, flat ones among them (:func:`with_flat_tracks`).
+    songs, annotators, min_songs
+        As of :func:`select_annotators`.
+    kept : mapping of part to annotator ids
+        Whom that kept without flat tracks: they stay in their parts.
+    """
+    of_song = {song: part for part, ids in songs.items() for song in ids}
+    part_of = {who: part for part, ids in kept.items() for who in ids}
+    every, parts = select_annotators(Findings(found.root), tracks, songs, annotators, min_songs)
+    more = {part: tuple(who for who in ids if who not in part_of) for part, ids in parts.items()}
+    flat = {who: _usable(found.flat[who], of_song, part_of[who]) for who in sorted(found.flat) if who in part_of}
+    flat |= {who: every[who] for ids in more.values() for who in ids}
+    return {who: own for who, own in flat.items() if own}, more
+
+
+def with_flat_tracks(
+    found: Findings, tracks: Mapping[str, Mapping[str, Annotation]]
+) -> dict[str, dict[str, Annotation]]:
+    """Tracks that move and those that do not, by annotator and song."""
+    return {who: {**tracks.get(who, {}), **found.flat.get(who, {})} for who in sorted({*tracks, *found.flat})}
+
+
+def _usable(own: Mapping[str, Annotation], of_song: Mapping[str, str], part: str) -> dict[str, Annotation]:
+    """Of an annotator's tracks those that somebody of this part keeps."""
+    usable = ("test",) if part == "test" else ("train", "validation")
+    return {s: t for s, t in own.items() if of_song.get(s) in usable}

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from dsaml.config import DIMENSIONS, METRICS
 from dsaml.data.annotations import Annotation
-from dsaml.data.base import PARTS, Dataset
+from dsaml.data.base import PARTS, Dataset, flat_tracks, with_flat
 from dsaml.errors import DsamlError
 from dsaml.evaluate import metrics
 from dsaml.evaluate.metrics import Scores
@@ -57,6 +57,7 @@ TITLES = {
     "prefix": "each annotator's own labels, prefix",
     "cross-song": "each annotator's own labels, cross-song",
 }
+FLAT_TOO = ", flat tracks too"
 SHOWN = ("rmse", "pcc", "ccc")
 
 FloorScores = dict[str, Scores]
@@ -92,7 +93,8 @@ def score_floors(dataset: Dataset, part: str = "test") -> dict[str, Any]:
 
     Averaged labels: scores per song, then averaged over songs; ``prefix_...`` are scored on what follows the prefix, in songs that
     are longer. Prefix: per track, averaged over an annotator's songs, then over annotators. Cross-song: every other song by the
-    annotator is the support song in turn; averaged over support songs, then as in prefix.
+    annotator is the support song in turn; averaged over support songs, then as in prefix. Both ask for tracks that move, as of
+    models. Where others do not, both are there a second time with these, for the RMSE: no floor has a CCC to lose.
 
     Parameters
     ----------
@@ -103,7 +105,7 @@ def score_floors(dataset: Dataset, part: str = "test") -> dict[str, Any]:
     -------
     dict
         ``{dataset name: {part: floors, "<part> prefix": ..., "<part> cross-song": ..., "counts": ..., "real": bool}}``;
-        the two protocols only where there are annotators' own labels.
+        the two protocols only where there are annotators' own labels, and with ``FLAT_TOO`` where some are flat.
 
     Raises
     ------
@@ -115,9 +117,7 @@ def score_floors(dataset: Dataset, part: str = "test") -> dict[str, Any]:
     if not dataset.split.songs[part]:
         raise DsamlError(f"{dataset.root}: no {part} song has labels; see 'python -m dsaml check'")
     answers, steps, songs = floor_answers(dataset), dataset.prefix_steps, dataset.split.songs[part]
-    mean, listed = [dataset.mean[song] for song in songs], set(songs)
-    tracks = [dataset.tracks[who] for who in dataset.split.annotators[part]]
-    own = [[track for song, track in mine.items() if song in listed] for mine in tracks]
+    mean, listed, flat = [dataset.mean[song] for song in songs], set(songs), flat_tracks(dataset, part)
 
     def after_prefix(tracks: list[Annotation]) -> list[FloorScores]:
         return _score(AFTER_PREFIX, answers, [about_rest(track, steps) for track in tracks if len(track) > steps])
@@ -125,15 +125,19 @@ def score_floors(dataset: Dataset, part: str = "test") -> dict[str, Any]:
     rest = after_prefix(mean)
     floors = {part: _average(_score(WHOLE_SONG, answers, map(about_song, mean))) | _average(rest)}
     counts = {part: {"songs": len(mean), "songs_longer_than_prefix": len(rest), "prefix_labels": steps}}
-    people = {
-        "prefix": [scores for tracks in own if (scores := after_prefix(tracks))],
-        "cross-song": [_cross_song(answers, tracks) for tracks in own if len(tracks) > 1],
-    }
-    for protocol, each in people.items():
-        if each:
-            floors[f"{part} {protocol}"] = _average([_average(scores) for scores in each])
-            given = {"prefix_labels": steps} if protocol == "prefix" else {}
-            counts[f"{part} {protocol}"] = {"annotators": len(each), "tracks": sum(map(len, each))} | given
+    for data, more in ((dataset, ""), (with_flat(dataset), FLAT_TOO))[: 2 if flat else 1]:
+        tracks = [data.tracks[who] for who in data.split.annotators[part]]
+        own = [[track for song, track in mine.items() if song in listed] for mine in tracks]
+        people = {
+            "prefix": [scores for tracks in own if (scores := after_prefix(tracks))],
+            "cross-song": [_cross_song(answers, tracks) for tracks in own if len(tracks) > 1],
+        }
+        for protocol, each in people.items():
+            if each:
+                floors[f"{part} {protocol}{more}"] = _average([_average(scores) for scores in each])
+                given = {"prefix_labels": steps} if protocol == "prefix" else {}
+                left = {"flat_tracks_left_out": flat} if flat and not more else {}
+                counts[f"{part} {protocol}{more}"] = {"annotators": len(each), "tracks": sum(map(len, each))} | given | left
     return {dataset.name: floors | {"counts": counts, "real": dataset.real}}
 
 
@@ -172,8 +176,9 @@ def terminal_tables(name: str, floors: Mapping[str, Any]) -> Iterator[Table]:
     kind = "real" if floors["real"] else "SYNTHETIC"
     for key, counts in floors["counts"].items():
         size = ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in counts.items())
-        protocol = TITLES[key.partition(" ")[2] or "averaged"]
-        out = Table(title=f"{name} ({kind}), {key.split()[0]}: {protocol}", caption=size, title_justify="left")
+        protocol = key.removesuffix(FLAT_TOO).partition(" ")[2] or "averaged"
+        title = f"{name} ({kind}), {key.split()[0]}: {TITLES[protocol]}{FLAT_TOO if key.endswith(FLAT_TOO) else ''}"
+        out = Table(title=title, caption=size, title_justify="left")
         out.add_column("predictor")
         for dimension in DIMENSIONS:
             for metric in SHOWN:

@@ -24,7 +24,7 @@ from dsaml.evaluate.scores import UNTRAINED, Question, about_rest, about_song, s
 from dsaml.learn.batches import SongStore
 from dsaml.learn.maml import adapt, mode
 from dsaml.learn.tasks import Task
-from dsaml.learn.training import chunks, cross_song_tasks, engine, predict_tasks
+from dsaml.learn.training import Progress, chunks, cross_song_tasks, engine, predict_tasks
 from dsaml.model.dsaml import DSAML
 
 SUPPORTS = 5  # one-song support sets per listener in cross-song
@@ -142,6 +142,7 @@ def prefix(
     seed: int,
     *,
     released: bool = False,
+    progress: Progress = lambda done, total: None,
 ) -> pd.DataFrame:
     """PDMER as the released code measures it: adapt to the start of a song (in DEAM 30 s of it), predict its rest."""
     questions, curves = prefix_questions(store), []
@@ -160,15 +161,24 @@ def prefix(
             for number, question in enumerate(part):
                 own = {name: weight[number] for name, weight in weights.items()}
                 curves.append(_curve(model, own, songs[question.song], store, released)[question.first :])
+        progress(len(curves), len(questions))
     return scores_table(questions, curves, method, seed)
 
 
 def cross_song(
-    store: SongStore, model: DSAML, config: MetaConfig, method: str, seed: int, songs: int = 1, supports: int = SUPPORTS
+    store: SongStore,
+    model: DSAML,
+    config: MetaConfig,
+    method: str,
+    seed: int,
+    songs: int = 1,
+    supports: int = SUPPORTS,
+    *,
+    progress: Progress = lambda done, total: None,
 ) -> pd.DataFrame:
     """PDMER as the paper's text describes it: adapt to ``songs`` other songs of the annotator, predict the others."""
     tasks = cross_song_tasks(store, "test", supports, songs)
-    curves = [curve.numpy() for predicted in predict_tasks(model, store, tasks, config) for curve in predicted]
+    curves = [curve.numpy() for predicted in predict_tasks(model, store, tasks, config, progress=progress) for curve in predicted]
     return scores_table(cross_song_questions(store, tasks), curves, method, seed)
 
 

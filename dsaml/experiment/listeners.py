@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,13 @@ from dsaml.config import DIMENSIONS
 from dsaml.data.render import rendered_with
 from dsaml.errors import DsamlError
 from dsaml.evaluate.floors import CONSTANT, SUPPORT_LAST
+from dsaml.experiment.listeners_averaged import GAINED, averaged
 from dsaml.experiment.listeners_protocols import (
     ALL,
-    GAINED,
     HEADS,
     OFFSET,
     SCORES,
     STATE_GAINED,
-    averaged,
     cross_song,
     hear,
     prefix,
@@ -87,7 +87,7 @@ def run_listeners(experiment: Experiment, results: Path) -> dict[str, Any]:
         raise DsamlError(f"{data.root}: no labels of single annotators; this is about people")
     room = hear(experiment)
     heads = fit_heads(room.songs, room.labels, room.known)
-    others = left_out(room.songs, room.labels, room.known)
+    others = left_out(room.known, partial(fit_heads, room.songs, room.labels))
     log.info("two heads: penalties %s and %s", heads.level.penalty, heads.shape.penalty)
     chosen: dict[str, Any] = {
         "penalties": {"level": heads.level.penalty.tolist(), "shape": heads.shape.penalty.tolist()},
@@ -101,7 +101,8 @@ def run_listeners(experiment: Experiment, results: Path) -> dict[str, Any]:
     ):
         table, chosen[name] = ask_all(room, heads, others)
         protocols[name] = summary(table, reference)
-        log.info("%s: %d curves", name, protocols[name]["curves"])
+        flat = protocols[name]["flat_curves"]
+        log.info("%s: %d curves%s", name, protocols[name]["curves"], f", {flat} of them flat and without a CCC" if flat else "")
     protocols["averaged"] |= {"people": 0, "songs": protocols["averaged"]["people"]}  # songs are what was resampled
     payload = {"protocols": protocols, "chosen": chosen, "goals": goals(protocols), "audio": rendered_with(data.root)}
     stamp = provenance(experiment.profile, data, seeds=[], seconds=time.perf_counter() - began)  # nothing is drawn
@@ -113,7 +114,8 @@ def terminal_tables(payload: Mapping[str, Any]) -> list[RichTable]:
     """One table for each protocol: RMSE with its paired difference, level error, CCC, CCC of shape."""
     out = []
     for name, block in payload["protocols"].items():
-        table = RichTable(title=f"{name}: {block['curves']} curves; above: {block['reference']}", title_justify="left")
+        flat = f", {block['flat_curves']} of them flat (no CCC)" if block["flat_curves"] else ""
+        table = RichTable(title=f"{name}: {block['curves']} curves{flat}; above: {block['reference']}", title_justify="left")
         table.add_column("")
         for d in DIMENSIONS:
             for column in ("RMSE", "above", "level", "CCC", "shape"):

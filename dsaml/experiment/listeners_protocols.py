@@ -7,8 +7,9 @@ scored once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ import pandas as pd
 from dsaml.arena.inputs import slice_statistics
 from dsaml.audio.recording import load_waveform
 from dsaml.config import DIMENSIONS
+from dsaml.data import Dataset
+from dsaml.data.base import with_flat
 from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap, metrics
 from dsaml.evaluate.floors import CONSTANT, SUPPORT_LAST, SUPPORT_MEAN, training_mean
@@ -24,6 +27,7 @@ from dsaml.evaluate.oracles import spread
 from dsaml.evaluate.scores import UNTRAINED
 from dsaml.experiment.progress import counter
 from dsaml.experiment.run import Experiment
+from dsaml.learn.batches import SongStore
 from dsaml.learn.training import cross_song_tasks
 from dsaml.listeners.harmony import chroma
 from dsaml.listeners.heads import Heard, TwoHeads
@@ -33,11 +37,11 @@ from dsaml.listeners.shrinkage import Shrinkage, fit_shrinkage, traits_of
 log = logging.getLogger(__name__)
 
 SCORES = ("rmse", "level", "ccc", "shape")
-"""RMSE; absolute difference of the means; CCC; CCC of the curves less their means."""
+"""RMSE; absolute difference of the means; CCC; CCC of the curves less their means. The last two only of tracks that move."""
 GAINS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 """On all movement around the mean: the one with the best CCC on left-out songs whose RMSE there is still below the floor's."""
 FEWEST = 24  # labels of a track whose first half is known and whose second half is asked for
-LEVEL, HEADS, GAINED = "level head", "two heads", "two heads, gain for CCC"
+HEADS = "two heads"
 SHIFTED, OFFSET, ALL = (
     "two heads + the song's offset",
     "two heads, shrunken offset",
@@ -56,6 +60,16 @@ class Room:
     experiment: Experiment
     songs: Mapping[str, Heard]
 
+    @cached_property
+    def data(self) -> Dataset:
+        """The experiment's data set, flat tracks and their people included: they have levels."""
+        return with_flat(self.experiment.dataset)
+
+    @cached_property
+    def flat(self) -> set[tuple[str, str]]:
+        """(Annotator, song) of the tracks that never move, and so have no CCC."""
+        return {(who, song) for who, own in self.data.tracks.items() for song, track in own.items() if track.is_flat}
+
     @property
     def labels(self) -> dict[str, np.ndarray]:
         """Averaged labels (T, 2)."""
@@ -69,7 +83,7 @@ class Room:
 
     def tracks(self, *parts: str) -> dict[str, dict[str, np.ndarray]]:
         """The people of some parts, with their labels (T, 2) of these parts' songs."""
-        data, out = self.experiment.dataset, {}
+        data, out = self.data, {}
         songs = {song for part in parts for song in data.split.songs[part]}
         for who in (who for part in parts for who in data.split.annotators[part]):
             own = {song: track.values for song, track in sorted(data.tracks.get(who, {}).items()) if song in songs}
@@ -94,15 +108,23 @@ def hear(experiment: Experiment) -> Room:
 
 
 def score_rows(
-    asked: Iterable[tuple[str, str, np.ndarray]], curves: Iterable[np.ndarray], method: str, seed: int
+    asked: Iterable[tuple[str, str, np.ndarray]],
+    curves: Iterable[np.ndarray],
+    method: str,
+    seed: int,
+    flat: Collection[tuple[str, str]] = (),
 ) -> Table:
-    """One row per (annotator, song), and dimension: ``SCORES``, the mean over support sets; ``asked`` holds the labels (T, 2)."""
+    """One row per (annotator, song), and dimension: ``SCORES``, the mean over support sets; ``asked`` holds the labels (T, 2).
+
+    The pairs (annotator, song) in ``flat`` have no CCC: NaN, which no mean counts.
+    """
     rows = []
     for (who, song, target), curve in zip(asked, curves, strict=True):
         x, y = np.broadcast_to(curve, target.shape).T, target.T
         level = np.abs(x.mean(-1) - y.mean(-1))
         shape = metrics.ccc(x - x.mean(-1, keepdims=True), y - y.mean(-1, keepdims=True))
-        every = zip(DIMENSIONS, metrics.rmse(x, y), level, metrics.ccc(x, y), shape, strict=True)
+        ccc = np.full(2, np.nan) if (who, song) in flat else metrics.ccc(x, y)
+        every = zip(DIMENSIONS, metrics.rmse(x, y), level, ccc, np.where(np.isnan(ccc), np.nan, shape), strict=True)
         rows += [(who, song, *cells) for cells in every]
     table = pd.DataFrame(rows, columns=["annotator", "song", "dimension", *SCORES])
     means = table.groupby(["annotator", "song", "dimension"], as_index=False)[list(SCORES)].mean()
@@ -135,7 +157,8 @@ def summary(table: Table, reference: str) -> dict[str, Any]:
                     cell[f"{score}_above"] = _plain(above)
             rows[method][d] = cell
     asked = table.drop_duplicates(["annotator", "song"])
-    return {"rows": rows, "reference": reference, "people": len(people), "songs": len(songs), "curves": len(asked)}
+    sizes = {"people": len(people), "songs": len(songs), "curves": len(asked), "flat_curves": int(asked.ccc.isna().sum())}
+    return {"rows": rows, "reference": reference, **sizes}
 
 
 def _plain(found: Mapping[str, float]) -> dict[str, float]:
@@ -153,30 +176,6 @@ def choose_gain(
     ccc, rmse = np.array(found).swapaxes(0, 1)  # (gains, 2) each
     ccc[(rmse >= floor) & (np.array(GAINS) > 1)[:, None]] = -1
     return np.array(GAINS)[ccc.argmax(0)]
-
-
-def averaged(room: Room, heads: TwoHeads, others: Mapping[str, TwoHeads]) -> tuple[Table, dict[str, Any]]:
-    """Averaged labels of the test songs, each as long as it is; the "annotator" is the song."""
-    data, labels, known = room.experiment.dataset, room.labels, room.known
-    constant = training_mean(data)
-    floor = np.mean([metrics.rmse(np.broadcast_to(constant, labels[s].shape).T, labels[s].T) for s in known], 0)
-    gain = choose_gain(
-        lambda g: [replace(others[s], gain=g).curve(room.songs[s], len(labels[s])) for s in known],
-        [labels[s] for s in known],
-        floor,
-    )
-    gained = replace(heads, gain=gain)
-    asked = [(song, "", labels[song]) for song in data.split.songs["test"]]
-    answers: dict[str, Callable[[str, int], np.ndarray]] = {
-        CONSTANT: lambda song, steps: constant,
-        LEVEL: lambda song, steps: heads.level_of(room.songs[song]),
-        HEADS: lambda song, steps: heads.curve(room.songs[song], steps),
-        GAINED: lambda song, steps: gained.curve(room.songs[song], steps),
-    }
-    tables = [
-        score_rows(asked, [say(s, len(y)) for s, _, y in asked], name, UNTRAINED) for name, say in answers.items()
-    ]
-    return pd.concat(tables), {"gain": gain.tolist()}
 
 
 def learn_shrinkage(room: Room, others: Mapping[str, TwoHeads], steps: int) -> Shrinkage:
@@ -204,7 +203,8 @@ def _parts(heads: TwoHeads, song: Heard, steps: int) -> tuple[np.ndarray, np.nda
 
 def cross_song(room: Room, heads: TwoHeads, others: Mapping[str, TwoHeads]) -> tuple[Table, dict[str, Any]]:
     """One other song of the listener is known; clips, as :mod:`dsaml.evaluate.protocols` asks for them."""
-    store, steps = room.experiment.store, room.experiment.store.steps
+    store = SongStore(room.data, {})  # for labels alone
+    steps = store.steps
     learned = learn_shrinkage(room, others, steps)
     constant, offset = training_mean(store.dataset, steps), replace(learned, used=("offset",))
     asked, curves = [], {name: [] for name in (CONSTANT, SUPPORT_MEAN, HEADS, SHIFTED, OFFSET, ALL)}
@@ -225,7 +225,7 @@ def cross_song(room: Room, heads: TwoHeads, others: Mapping[str, TwoHeads]) -> t
             )
             for name, answer in zip(curves, answers, strict=True):
                 curves[name].append(answer)
-    tables = [score_rows(asked, own, name, UNTRAINED) for name, own in curves.items()]
+    tables = [score_rows(asked, own, name, UNTRAINED, room.flat) for name, own in curves.items()]
     about = {name: getattr(learned, name).tolist() for name in ("mean", "between", "within")}
     return pd.concat(tables), about | {"factor": learned.factor().tolist()}
 
@@ -266,7 +266,7 @@ def prefix(room: Room, heads: TwoHeads, others: Mapping[str, TwoHeads]) -> tuple
     }
     asked = [(who, song, y[h:]) for who, song, y, h in tracks]
     tables = [
-        score_rows(asked, [say(song, y, h) for _, song, y, h in tracks], name, UNTRAINED)
+        score_rows(asked, [say(song, y, h) for _, song, y, h in tracks], name, UNTRAINED, room.flat)
         for name, say in answers.items()
     ]
     return pd.concat(tables), {"gain": gain.tolist(), "decay": list(state.decay), "weights": state.weights.tolist()}

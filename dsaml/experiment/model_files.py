@@ -88,6 +88,8 @@ def read_profile(fields: Any) -> Profile:
     ValueError
         If a field is missing, unknown, of another type, or out of any sensible range; says which.
     """
+    if isinstance(fields, Mapping):  # files from before there was a choice
+        fields = {"embeddings": "by-length", **fields}
     profile = read_settings(Profile, fields, "profile")
     _check_audio(profile.audio)
     _check_model(profile.model, profile.audio)

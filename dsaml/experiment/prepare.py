@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from dsaml.audio.encoders import make_encoder
-from dsaml.audio.features import FeatureCache, Features
+from dsaml.audio.features import ONE_EMBEDDING, FeatureCache, Features
 from dsaml.config import FEWEST_STEPS, STEP_SECONDS, Profile, adjusted
 from dsaml.data import Dataset, Split, load_dataset
-from dsaml.data.base import without_short
+from dsaml.data.base import PARTS, flat_tracks, without_short
 from dsaml.data.checks import check
 from dsaml.data.checks.training import stop_on_errors
 from dsaml.data.synthetic import corpus as synthetic
@@ -51,7 +51,8 @@ def prepare(
 ) -> Experiment:
     """A data set with its features; without ``root`` an embedded one. Labels begin where the data set's do.
 
-    Songs and tracks that are too short are left out (:func:`dsaml.data.base.without_short`), which is logged.
+    Songs and tracks that are too short are left out (:func:`dsaml.data.base.without_short`), which is logged; so is the number of
+    flat tracks.
 
     Parameters
     ----------
@@ -78,12 +79,14 @@ def prepare(
     if short or tracks:
         seconds = FEWEST_STEPS * STEP_SECONDS
         log.warning("%d songs and %d tracks of fewer than %d labels (%g s) are left out", short, tracks, FEWEST_STEPS, seconds)
+    if flat := sum(flat_tracks(data, part) for part in PARTS):
+        log.info("%d tracks never move and so have no CCC: they are kept for levels alone", flat)
     profile = with_label_start(profile, data)
     if task_songs is not None:
         profile = with_task_songs(profile, data, task_songs)
     songs = {s: (data.songs[s], len(data.mean[s])) for ids in data.split.songs.values() for s in ids}
     with counter("features") as progress:
-        store = FeatureCache(cache / "features", profile.audio, encoder)
+        store = FeatureCache(cache / "features", profile.audio, encoder, clip=ONE_EMBEDDING[profile.embeddings])
         features = store.fill(songs, side_by_side(device), progress)
     log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
     name = f"{content_digest(data, features)[:8]}-{code_digest('dsaml.experiment.run')[:8]}"

@@ -14,7 +14,7 @@ import numpy as np
 
 from dsaml import __version__
 from dsaml.config import Profile
-from dsaml.data.base import Dataset
+from dsaml.data.base import PARTS, Dataset, flat_tracks
 from dsaml.errors import DsamlError
 from dsaml.io import DAMAGED, KEY, document_digest, read_json, write_json
 from dsaml.runtime.devices import describe
@@ -67,7 +67,8 @@ def provenance(
     profile : Profile
         Its name and the hash of all its settings are recorded.
     dataset : Dataset or None
-        Gives the name and whether the data are real. With ``None`` pass ``real``.
+        Gives the name and whether the data are real, and, where there are any, how many tracks of each part never move: what is
+        scored by CCC leaves them out. With ``None`` pass ``real``.
     seeds : list of int
         Training seeds that the numbers come from.
     seconds : float
@@ -77,6 +78,7 @@ def provenance(
     real : bool, optional
         Overrides ``dataset.real``, for numbers that come from no data set (simulated study answers: False).
     """
+    flat = {part: flat_tracks(dataset, part) for part in PARTS} if dataset else {}
     installed = _pip_commit()
     commit = installed[:12] if installed else _git("rev-parse", "--short=12", "HEAD")
     status = "" if installed else _git("status", "--porcelain")
@@ -94,7 +96,7 @@ def provenance(
         "packages": {"dsaml": __version__} | {name: installed_version(name) for name in PACKAGES},
         "commit": commit,
         "dirty": None if status is None else bool(status),
-    }
+    } | ({"flat_tracks": flat} if any(flat.values()) else {})
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from dsaml.evaluate.selection import select_inner
 from dsaml.experiment import recipes
 from dsaml.experiment.model_files import load_model, save_model
 from dsaml.experiment.prepare import TaskSongs, check_data, prepare
+from dsaml.experiment.progress import counter
 from dsaml.experiment.released import load_released, read_released
 from dsaml.experiment.results import provenance, write_result
 from dsaml.learn.batches import SongStore
@@ -124,13 +125,18 @@ def evaluate(
             protocols.dmer(store, experiment.features, model.to(device), name, 0, **windows)
         )  # one model: one seed
     else:
-        config, grid = select_inner(store, model.to(device), profile.meta)
+        with counter("choosing the inner loop", "task") as progress:
+            config, grid = select_inner(store, model.to(device), profile.meta, progress=progress)
         chosen = {"inner_lr": config.inner_lr, "inner_steps": config.inner_steps, "grid": grid}
         for label, own in ((f"{name}, not adapted", dataclasses.replace(config, inner_steps=0)), (name, config)):
             if protocol == "cross-song":
-                scores.append(protocols.cross_song(store, model, own, label, 0))
+                with counter(label, "task") as progress:
+                    scores.append(protocols.cross_song(store, model, own, label, 0, progress=progress))
             else:
-                scores.append(protocols.prefix(store, experiment.features, model, own, label, 0, **windows))
+                with counter(label, "curve") as progress:
+                    scores.append(
+                        protocols.prefix(store, experiment.features, model, own, label, 0, **windows, progress=progress)
+                    )
     table = pd.concat(scores, ignore_index=True)
     if protocol == "dmer":  # one curve for each song: songs are what is resampled
         table = table.assign(annotator=table.song, song="")

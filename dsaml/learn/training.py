@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from dsaml.model.dsaml import DSAML
 from dsaml.runtime.distributed import share
 
 T = TypeVar("T")
+Progress = Callable[[int, int], None]
 
 ENGINES: dict[str, InnerUpdate] = {"stacked": maml.inner_update, "learn2learn": reference.inner_update}
 """Who takes the inner steps: all tasks at once, or one by one through the library."""
@@ -209,18 +210,31 @@ def chunks(items: list[T], size: int) -> Iterator[list[T]]:
 
 
 def predict_tasks(
-    model: DSAML, store: SongStore, tasks: list[Task], config: MetaConfig, steps: int | None = None
+    model: DSAML,
+    store: SongStore,
+    tasks: list[Task],
+    config: MetaConfig,
+    steps: int | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> list[Tensor]:
-    """Adapt to each task's support set and predict its query songs: one (B, T, 2) tensor per task, on the CPU."""
+    """Adapt to each task's support set and predict its query songs: one (B, T, 2) tensor per task, on the CPU.
+
+    ``progress`` is called with (tasks done, tasks in all).
+    """
     steps = config.inner_steps if steps is None else steps
-    return predict_along(model, store, tasks, config, (steps,))[steps]
+    return predict_along(model, store, tasks, config, (steps,), progress)[steps]
 
 
 def predict_along(
-    model: DSAML, store: SongStore, tasks: list[Task], config: MetaConfig, stops: Sequence[int]
+    model: DSAML,
+    store: SongStore,
+    tasks: list[Task],
+    config: MetaConfig,
+    stops: Sequence[int],
+    progress: Progress = lambda done, total: None,
 ) -> dict[int, list[Tensor]]:
     """The same after several numbers of inner steps, each going on from the one before."""
-    predictions: dict[int, dict[int, Tensor]] = {stop: {} for stop in stops}
+    done, predictions = 0, {stop: dict[int, Tensor]() for stop in stops}
     by_size: dict[tuple[int, int], list[int]] = {}
     for index, task in enumerate(tasks):  # tasks of one batch have equally many songs
         by_size.setdefault((len(task.support), len(task.query)), []).append(index)
@@ -233,6 +247,8 @@ def predict_along(
             before = stop
             out = predict(model, weights, query, config).cpu()
             predictions[stop] |= dict(zip(part, out, strict=True))
+        done += len(part)
+        progress(done, len(tasks))
     return {stop: [found[index] for index in range(len(tasks))] for stop, found in predictions.items()}
 
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from dsaml.audio.encoder_windows import GlobalEncoder
 from dsaml.audio.encoders import make_encoder
-from dsaml.audio.features import Features, song_features
+from dsaml.audio.features import ONE_EMBEDDING, Features, song_features
 from dsaml.audio.slices import AT_ONCE
 from dsaml.audio.windows import predict_song
-from dsaml.config import CLIP_STEPS, Profile
+from dsaml.config import CLIP_STEPS, AudioConfig, Profile
 from dsaml.errors import DsamlError
 from dsaml.experiment.model_files import load_model, save_model
 from dsaml.io import KEY, read_header
@@ -57,6 +57,10 @@ class LoadedModel:
     file: Base | None = None  # where it was read from, or the model that it is personal to
     changed: frozenset[str] = frozenset()  # weights that are not that file's
 
+    def _heard(self, song: str | Path, audio: AudioConfig, steps: int | None = None) -> Features:
+        one = ONE_EMBEDDING[self.profile.embeddings]
+        return song_features(Path(song), audio, self.encoder, steps, clip=one).to(self.device)
+
     def predict(self, song: str | Path, start: float = 0.0) -> pd.DataFrame:
         """Arousal and valence of an audio file at 2 Hz.
 
@@ -80,7 +84,7 @@ class LoadedModel:
             If the song is unusable, ``start`` is negative or no number, or the model gives no numbers.
         """
         audio = audio_from(self.profile.audio, start)
-        features = song_features(Path(song), audio, self.encoder).to(self.device)
+        features = self._heard(song, audio)
         curve = song_curve(self.model, features).cpu().numpy()
         require_numbers(curve, self.name, song)
         return as_curve(curve, audio, song=Path(song).name, model=trained_on(self.about))
@@ -115,10 +119,7 @@ class LoadedModel:
         songs, curves = paired(songs, curves)
         pairs = [labels_of(curve, self.profile.audio, largest_gap, CLIP_STEPS) for curve in curves]
         steps = min(len(labels) for _, labels in pairs)
-        heard = [
-            song_features(song, audio, self.encoder, steps).to(self.device)
-            for song, (audio, _) in zip(songs, pairs, strict=True)
-        ]
+        heard = [self._heard(song, audio, steps) for song, (audio, _) in zip(songs, pairs, strict=True)]
         x = torch.stack([features.log_mel for features in heard])  # (songs, T, time, mel)
         embedding = torch.stack([features.global_embedding for features in heard])
         target = torch.tensor(np.stack([labels[:steps] for _, labels in pairs]), dtype=torch.float32)  # (songs, T, 2)

@@ -6,7 +6,7 @@ error. A gain multiplies the shape: the least-squares one moves little, as it sh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -87,11 +87,16 @@ def fit_heads(songs: Songs, labels: Labels, names: Sequence[str]) -> TwoHeads:
     return TwoHeads(level, fit_ridge(steps, moved, np.repeat(fold, [len(labels[s]) for s in names])))
 
 
-def left_out(songs: Songs, labels: Labels, names: Sequence[str]) -> dict[str, TwoHeads]:
-    """For each song the heads that were fitted without its block: what is learned about people has to be learned with these."""
+def left_out(names: Sequence[str], fit: Callable[[list[str]], TwoHeads]) -> dict[str, TwoHeads]:
+    """For each song the heads that were fitted without its block: what is learned about people has to be learned with these.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Songs; neighbours stand beside each other.
+    fit : callable
+        Makes heads from such songs, such as :func:`fit_heads` does.
+    """
     fold = np.arange(len(names)) * FOLDS // len(names)
-    heads = {
-        one: fit_heads(songs, labels, [s for s, f in zip(names, fold, strict=True) if f != one])
-        for one in np.unique(fold)
-    }
+    heads = {one: fit([s for s, f in zip(names, fold, strict=True) if f != one]) for one in np.unique(fold)}
     return {song: heads[one] for song, one in zip(names, fold, strict=True)}

@@ -15,7 +15,7 @@ import soundfile as sf
 import torch
 
 from dsaml.audio.encoder_windows import windows_for
-from dsaml.audio.features import FeatureCache, raw_slices
+from dsaml.audio.features import ONE_EMBEDDING, FeatureCache, raw_slices
 from dsaml.audio.mel_encoder import MelEncoder
 from dsaml.audio.recording import load_waveform
 from dsaml.audio.slices import log_mel_slices
@@ -221,3 +221,19 @@ def test_a_mistake_at_the_command_is_one_sentence(tmp_path: Path) -> None:
     done = run("features", "--dataset", "folder", "--root", root, "--profile", "paper", "--cache", str(tmp_path / "c"))
     assert done.returncode == 1
     assert done.stderr.startswith("error: ImageBind needs its weights") and done.stderr.count("\n") == 1
+
+
+def test_whether_steps_share_an_embedding_is_a_setting_and_by_default_the_songs_own(songs: dict, tmp_path: Path) -> None:
+    """The rule by length is what the songs say; either of the others holds for all of them, under keys of its own."""
+    folder, every = tmp_path / "cache", {}
+    for name, one in ONE_EMBEDDING.items():
+        cache = FeatureCache(folder, AUDIO, MelEncoder(8, AUDIO), clip=one)
+        every[name] = [len(features.global_embedding) for features in cache.fill(songs).values()], cache
+    assert {name: lengths for name, (lengths, _) in every.items()} == {
+        "by-length": [1, 1, 20],
+        "song": [1, 1, 1],
+        "step": [6, 6, 20],
+    }
+    paths = {name: [cache.path(*song) for song in songs.values()] for name, (_, cache) in every.items()}
+    assert paths["by-length"][:2] == paths["song"][:2] and paths["by-length"][2] == paths["step"][2]
+    assert paths["song"][2] != paths["step"][2] and paths["by-length"] == [cache_in(folder).path(*s) for s in songs.values()]

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from dsaml.cli.main import app
 from dsaml.data import load_dataset, vgmidi
+from dsaml.data.base import flat_tracks, with_flat, without_short
 from dsaml.data.checks import check
 from dsaml.data.findings import Findings
 from dsaml.data.midi import seconds_at
@@ -19,7 +20,7 @@ from dsaml.data.render import render, rendered_with
 from dsaml.data.splits import SPLITS, read_split
 from dsaml.data.synthesizer import NAME, TAIL
 from dsaml.errors import DsamlError
-from dsaml.evaluate.floors import score_floors
+from dsaml.evaluate.floors import FLAT_TOO, score_floors
 
 REAL = Path(__file__).parents[3] / "shared/data/vgmidi"
 real = pytest.mark.skipif(not REAL.is_dir(), reason="VGMIDI (../shared/data/vgmidi) is not here")
@@ -133,6 +134,39 @@ def test_what_cannot_be_used_is_left_out_with_a_reason(tmp_path):
     assert "0 labels from 15 s on" in why["song 1-piece4"]
     assert [p.kind for p in found.problems] == ["scale", "missing"] and "1 of 4 tracks" in found.problems[0].message
     assert found.summary["pieces in the annotations"] == 32 and found.summary["pieces that can be used"] == 28
+
+
+def test_a_track_that_never_moves_counts_for_levels_alone(root, tmp_path, monkeypatch):
+    """Of one person one piece is flat, of another both: the others and their split are as before."""
+    monkeypatch.setattr(vgmidi, "SPLITS", tmp_path)  # by the rule
+    write_vgmidi(tmp_path)
+    before = load_dataset("vgmidi", root)
+    first, second = before.split.annotators["test"][:2]
+    flat = [(first, sorted(before.tracks[first])[0]), *((second, song) for song in before.tracks[second])]
+    for number, name in enumerate(vgmidi.FILES, 1):
+        path = tmp_path / "annotations" / name
+        document = json.loads(path.read_text())
+        for who, song in flat:
+            if song[0] == str(number):
+                document["annotations"][f"{song[2:]}_{who[-1]}"]["valence"] = [0.2] * 24
+        path.write_text(json.dumps(document))
+    data = load_dataset("vgmidi", tmp_path)
+    left = tuple(who for who in before.split.annotators["test"] if who not in (first, second))
+    assert data.split.annotators == before.split.annotators | {"test": left} and data.split.songs == before.split.songs
+    assert {who: sorted(own) for who, own in data.flat.items()} == {who: sorted(before.tracks[who]) for who in (first, second)}
+    assert [flat_tracks(data, part) for part in ("train", "validation", "test")] == [0, 0, 3]
+    every = with_flat(data)
+    assert every.split == before.split and every.tracks.keys() == before.tracks.keys()
+    assert with_flat(before) is before and with_flat(every) is every
+    assert sum("kept for levels" in e.reason for e in data.exclusions) == 3
+    longest = max(map(len, data.mean.values()))
+    assert without_short(data, longest)[0] is data and without_short(data, longest + 1)[0].flat_people["test"] == ()
+    floors = score_floors(data)["vgmidi"]
+    counts = floors["counts"]
+    assert counts["test cross-song"] == {"annotators": len(left), "tracks": 2 * len(left), "flat_tracks_left_out": 3}
+    assert counts[f"test cross-song{FLAT_TOO}"] == {"annotators": len(left) + 2, "tracks": 2 * len(left) + 4}
+    whole = score_floors(every)["vgmidi"]
+    assert whole["test prefix"] == floors[f"test prefix{FLAT_TOO}"] and not any(FLAT_TOO in key for key in whole)
 
 
 def test_damaged_annotations_are_one_sentence(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import soundfile as sf
 from dsaml.config import DEMO, adjusted
 from dsaml.data import load_dataset
 from dsaml.errors import DsamlError
+from dsaml.evaluate import protocols
 from dsaml.experiment import workflow
 from dsaml.experiment.listeners import run_listeners
+from dsaml.experiment.listeners_averaged import WEIGHTED
 from dsaml.experiment.prepare import prepare
 from dsaml.experiment.results import read_result
 
@@ -69,7 +72,17 @@ def mine(tmp_path_factory) -> Path:
     return root
 
 
-def test_people_with_two_songs_make_tasks_of_one_and_one(mine, tmp_path, caplog):
+def test_people_with_two_songs_make_tasks_of_one_and_one(mine, tmp_path, caplog, monkeypatch):
+    """And each of these tasks is scored once; whoever waits is told how many are done."""
+    asked, told = [], {}
+
+    @contextmanager
+    def counter(what, unit="song"):
+        yield lambda done, total: told.setdefault(what, []).append((done, total))
+
+    monkeypatch.setattr(workflow, "counter", counter)
+    predict = protocols.predict_tasks
+    monkeypatch.setattr(protocols, "predict_tasks", lambda *a, **k: asked.append(a[2]) or predict(*a, **k))
     model, cache = tmp_path / "m.safetensors", tmp_path / "cache"
     few = adjusted(DEMO, steps=2)
     with pytest.raises(DsamlError, match="tasks of 1 support and 3 query songs want 4 songs"):
@@ -81,6 +94,9 @@ def test_people_with_two_songs_make_tasks_of_one_and_one(mine, tmp_path, caplog)
     for protocol in ("cross-song", "prefix", "dmer"):
         done = workflow.evaluate(model, "folder", mine, tmp_path / f"{protocol}.json", cache, None, protocol)
         assert np.isfinite(done["rows"]["m"]["valence"]["rmse"]["mean"])
+    assert [len(tasks) for tasks in asked] == [8, 8] and all(len(set(tasks)) == 8 for tasks in asked)  # 4 people, 2 songs each
+    assert set(told) == {"choosing the inner loop", "m", "m, not adapted"}
+    assert told["m"] == [(8, 8), (6, 6)] and told["choosing the inner loop"][-1] == (6 * 8, 6 * 8)  # six songs have a rest
 
 
 def test_a_song_of_a_few_labels_is_left_out_with_a_count(mine, tmp_path, caplog):
@@ -93,10 +109,27 @@ def test_a_song_of_a_few_labels_is_left_out_with_a_count(mine, tmp_path, caplog)
     assert "1 songs and" in caplog.text and "of fewer than 10 labels (5 s) are left out" in caplog.text
 
 
-def test_real_listeners_are_scored_against_floors(mine, tmp_path):
-    """The whole way on twelve songs: the file has every row, with paired differences, and says what was to be shown."""
-    done = run_listeners(prepare(DEMO, tmp_path / "cache", "folder", mine), tmp_path, arena=False)
+def test_real_listeners_are_scored_against_floors(mine, tmp_path, caplog):
+    """The whole way on twelve songs: the file has every row, with paired differences, and says what was to be shown.
+
+    One track of a test listener never moves: it has levels and no CCC, and without it the listener has no pair of songs.
+    """
+    root = tmp_path / "mine"
+    shutil.copytree(mine, root)
+    table = pd.read_csv(root / "annotations.csv")
+    table.loc[(table.annotator_id == "p2-0") & (table.song_id == "s08"), ["arousal", "valence"]] = 0.3
+    table.to_csv(root / "annotations.csv", index=False)
+    with caplog.at_level("INFO"):
+        experiment = prepare(DEMO, tmp_path / "cache", "folder", root)
+        done = run_listeners(experiment, tmp_path, arena=False)
+    assert experiment.dataset.split.annotators["test"] == ("p2-1", "p2-2", "p2-3")
+    assert "1 tracks never move" in caplog.text and "cross-song: 8 curves, 1 of them flat and without a CCC" in caplog.text
     kept = read_result(tmp_path / "listeners-folder.json")
+    assert kept["provenance"]["flat_tracks"] == {"train": 0, "validation": 0, "test": 1}
+    assert [kept["protocols"][name]["flat_curves"] for name in ("averaged", "cross-song")] == [0, 1]
+    weighing = kept["chosen"]["averaged"]["weighted_raters"]
+    better = [a < b for a, b in zip(weighing["left_out_rmse"], weighing["left_out_rmse_unweighted"], strict=True)]
+    assert weighing["used"] == better and weighing["raters"] == 8 and WEIGHTED in kept["protocols"]["averaged"]["rows"]
     assert kept["goals"] == json.loads(json.dumps(done["goals"])) and kept["audio"] == "as it came"
     assert kept["protocols"]["cross-song"]["people"] == 4 and kept["protocols"]["averaged"]["songs"] == 4
     for block in kept["protocols"].values():

@@ -155,7 +155,9 @@ def test_what_is_changed_stands_in_a_profiles_name_and_is_found_by_it(base):
     assert adjusted(base) == base and adjusted(base, base.encoder) == base
     assert len({profile.digest() for profile in found.values()}) == len({profile.name for profile in found.values()}) == 12
     assert adjusted(base, "imagebind-44k", "released", 3).name == f"{base.name}-imagebind-44k-released-3-steps"
-    for name in ("-mel", "paper-", "paper-ear", "paper-0-steps", "paper-3-steps-mel", "paper-steps"):
+    wide = adjusted(base, "mel", "released", 3, (1, 2), "step")
+    assert get_profile(wide.name) == wide and wide.embeddings == "step" and wide.digest() != base.digest()
+    for name in ("-mel", "paper-", "paper-ear", "paper-0-steps", "paper-3-steps-mel", "paper-steps", "paper-by-length-embeddings"):
         with pytest.raises(DsamlError, match="does not exist"):
             get_profile(name)
 

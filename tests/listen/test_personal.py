@@ -1,6 +1,7 @@
 """Prediction and personalization of single files, through the commands."""
 
 import dataclasses
+import json
 from contextlib import nullcontext
 
 import numpy as np
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from dsaml.cli.main import app
 from dsaml.config import DEMO, ModelConfig
 from dsaml.errors import DsamlError
-from dsaml.experiment.model_files import load_model, save_model
+from dsaml.experiment.model_files import load_model, read_profile, save_model
 from dsaml.io import read_tensors
 from dsaml.listen.curves import read_curve
 from dsaml.listen.personal import load
@@ -86,6 +87,21 @@ def test_a_saved_model_comes_back_the_same(folder):
     torch.manual_seed(0)
     for name, tensor in DSAML(PROFILE.model).state_dict().items():
         assert torch.equal(tensor, model.state_dict()[name])
+
+
+def test_a_model_from_before_embeddings_were_a_setting_has_them_by_length(folder):
+    fields = json.loads(json.dumps(dataclasses.asdict(PROFILE)))
+    assert fields.pop("embeddings") == "by-length" and read_profile(fields) == PROFILE
+
+
+def test_a_model_hears_embeddings_as_its_profile_says(folder):
+    model, lengths = load(folder / "base.safetensors"), {}
+    for name in ("by-length", "song", "step"):
+        own = dataclasses.replace(model, profile=dataclasses.replace(PROFILE, embeddings=name))
+        heard = own._heard(folder / "song.wav", PROFILE.audio)
+        lengths[name] = len(heard.global_embedding)
+    steps = len(heard.log_mel)
+    assert steps > 60 and lengths == {"by-length": steps, "song": 1, "step": steps}
 
 
 @pytest.mark.parametrize("damage", ["missing", "text", "truncated", "other tensors"])
