@@ -12,7 +12,7 @@ from dsaml.data.annotations import FLAT, MEAN, Annotation
 from dsaml.data.base import PARTS, Dataset, Split
 from dsaml.data.findings import Findings, by_number
 from dsaml.data.label_tables import Wide, read_wide, require
-from dsaml.data.splits import committed, select_annotators, select_flat, with_flat_tracks
+from dsaml.data.splits import committed, select_people
 from dsaml.errors import DsamlError
 from dsaml.io import read_json
 
@@ -104,20 +104,17 @@ def load(
         require(table)
     parts = split.songs if split else committed("deam", mean, is_test)
     limits = MIN_SONGS | dict(min_songs or {})
+    parts = {part: tuple(i for i in ids if i in mean) for part, ids in parts.items()}
     listed = split.annotators if split else None
-    kept, annotators = select_annotators(found, tracks, parts, listed, limits)
-    flat, more = select_flat(found, with_flat_tracks(found, tracks), parts, listed, limits, annotators)
+    people = select_people(found, tracks, parts, lambda found, tracks: listed, limits)
     return Dataset(
         name=name,
         real=real,
         root=root,
         songs=songs,
         mean=mean,
-        tracks=kept,
-        split=Split({part: tuple(i for i in ids if i in mean) for part, ids in parts.items()}, annotators),
         exclusions=tuple(found.exclusions),
-        flat=flat,
-        flat_people=more,
+        **people,
         oracle=_read_oracle(oracle, mean) if oracle else {},
     )
 

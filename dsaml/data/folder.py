@@ -10,27 +10,29 @@ import soundfile as sf
 
 from dsaml.config import LABEL_START, STEP_SECONDS
 from dsaml.data.annotations import MEAN, Annotation
-from dsaml.data.base import Dataset, Split
+from dsaml.data.base import Dataset
+from dsaml.data.curves import at_two_hertz, mean_of, why_not
 from dsaml.data.findings import Findings, by_number
-from dsaml.data.label_tables import Track, read_long, require, tracks_in
-from dsaml.data.splits import people_of, read_split, select_annotators, select_flat, songs_together, with_flat_tracks
+from dsaml.data.label_tables import read_long, require, tracks_in
+from dsaml.data.splits import people_of, read_split, select_people, songs_together
 from dsaml.errors import DsamlError
 from dsaml.io import read_json
 
 KEYS = ("song_id", "annotator_id")
-SLOWEST = 1.0  # s between two labels at most: 1 Hz
+SLOWEST = 1.0  # s between two labels at most, unless the settings say otherwise: 1 Hz
 LATEST = 86_400  # s; a day
 PREFIX = 20  # labels that the prefix protocol gives away: 10 s
-SETTINGS = 'it holds {"label_start": seconds}, a number from 0 on'
+SETTINGS = 'it holds {"label_start": seconds, "largest_gap": seconds} or one of these, numbers from 0 on'
+ALLOW = '; give labels more often, or allow it: {"largest_gap": seconds} in settings.json'
 MIN_SONGS = {"train": 2, "validation": 2, "test": 2}  # one for support, one for query
 
 
 def load(root: Path, *, found: Findings | None = None) -> Dataset:
     """Load a folder with ``annotations.csv`` (or ``.parquet``), audio files, and an optional ``splits.json``.
 
-    Tracks of any rate from 1 Hz on become 2 Hz by linear interpolation, from 15 s on, or from the ``label_start`` that an optional
-    ``settings.json`` names. The averaged label is the mean
-    over all usable tracks of a song, flat ones included.
+    Tracks become 2 Hz by linear interpolation, from 15 s on, or from the ``label_start`` that an optional ``settings.json`` names;
+    between two labels lie 1 s at most, or its ``largest_gap``. The averaged label is the mean over all usable tracks of a song,
+    flat ones included.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ def load(root: Path, *, found: Findings | None = None) -> Dataset:
     """
     root = Path(root)
     found = found or Findings(root)
-    start = _label_start(found)
+    start, gap = _settings(found)
     path, other = root / "annotations.parquet", root / "annotations.csv"
     if not path.is_file():
         path = other
@@ -68,15 +70,16 @@ def load(root: Path, *, found: Findings | None = None) -> Dataset:
         wrong = (
             f"the name '{MEAN}' is reserved for the averaged label; rename it"
             if who == MEAN
-            else _why_not(track, start)
+            else why_not(track, start, gap)
         )
         if wrong:
-            found.error(path, f"song_id {song}, annotator_id {who}: {wrong}", track.line)
+            more = ALLOW if "between two labels" in wrong else ""
+            found.error(path, f"song_id {song}, annotator_id {who}: {wrong}{more}", track.line)
             found.exclude(f"song {song}, annotator {who}", wrong)
         else:
-            by_song.setdefault(song, {})[who] = Annotation(song, who, *_at_two_hertz(track, start))
+            by_song.setdefault(song, {})[who] = Annotation(song, who, *at_two_hertz(track, start))
             found.keep_track(tracks, by_song[song][who])
-    mean = {song: _mean(song, by_song[song]) for song in sorted(by_song, key=by_number)}
+    mean = {song: mean_of(song, by_song[song]) for song in sorted(by_song, key=by_number)}
     known, people = set(table.columns["song_id"]), {who for own in by_song.values() for who in own}
     found.counts |= {"songs in the table": len(known), "tracks that can be used": sum(map(len, by_song.values()))}
     found.counts["annotators"] = len(people)
@@ -88,73 +91,44 @@ def load(root: Path, *, found: Findings | None = None) -> Dataset:
         raise DsamlError(f"{path}: no track can be used; run 'python -m dsaml check --dataset folder' to see why")
     parts = split.get("songs") or songs_together(mean, tracks, "folder")
     parts = {part: tuple(i for i in ids if i in mean) for part, ids in parts.items()}
-    every = with_flat_tracks(found, tracks)
-    listed, also = (split.get("annotators") or people_of(own, parts, "folder", MIN_SONGS) for own in (tracks, every))
-    kept, annotators = select_annotators(found, tracks, parts, listed, MIN_SONGS)
-    flat, more = select_flat(found, every, parts, also, MIN_SONGS, annotators)
-    for part, people in annotators.items():
-        if tracks and not people:
+    listed = split.get("annotators")
+    people = select_people(
+        found, tracks, parts, lambda found, tracks: listed or people_of(tracks, parts, "folder", MIN_SONGS), MIN_SONGS
+    )
+    for part, kept in people["split"].annotators.items():
+        if tracks and not kept:
             why = f"the part {part} makes no task: no annotator has {MIN_SONGS[part]} of its {len(parts[part])} songs"
             found.notice(split_file if split_file.exists() else path, why)
     return Dataset(
-        "folder", True, root, songs, mean, kept, Split(parts, annotators), tuple(found.exclusions), label_start=start,
-        prefix_steps=PREFIX, flat=flat, flat_people=more,
+        name="folder", real=True, root=root, songs=songs, mean=mean, exclusions=tuple(found.exclusions), label_start=start,
+        prefix_steps=PREFIX, **people,
     )  # fmt: skip
 
 
-def _label_start(found: Findings) -> float:
-    """Seconds to the first label that is used: ``label_start`` of ``settings.json``, 15 without it.
+def _settings(found: Findings) -> tuple[float, float]:
+    """What ``settings.json`` says: seconds to the first label that is used (15), and between two labels at most (1).
 
     Raises
     ------
     DsamlError
         If the file is damaged, or holds anything else.
     """
-    path = found.root / "settings.json"
+    path, usual = found.root / "settings.json", {"label_start": LABEL_START, "largest_gap": SLOWEST}
     if not path.exists():
-        return LABEL_START
+        return LABEL_START, SLOWEST
     try:
         settings = read_json(path, "settings file", SETTINGS)
-        start = settings.get("label_start")
-        number = isinstance(start, (int, float)) and not isinstance(start, bool)
-        if set(settings) != {"label_start"} or not number or not 0 <= start < LATEST:
+        values = list(settings.values())
+        numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+        if not values or not set(settings) <= set(usual) or not numbers or not all(0 <= value < LATEST for value in values):
             raise DsamlError(f"{path}: not a settings file; {SETTINGS}")
+        start, gap = (usual | settings).values()
+        if gap < STEP_SECONDS:
+            raise DsamlError(f"{path}: a largest_gap of {gap:g} s; give {STEP_SECONDS:g} s or more")
     except DsamlError as error:
         found.error(path, str(error).removeprefix(f"{path}: "))
         raise
-    return float(start)
-
-
-def _why_not(track: Track, start: float) -> str | None:
-    """Why a track cannot be brought to 2 Hz from ``start`` on; None if it can."""
-    if len(track.times) < 2 or track.times[-1] < start + STEP_SECONDS:
-        return f"ends at {track.times[-1]:g} s; labels are used from {start:g} s on"
-    used = track.times[np.searchsorted(track.times, start, "right") - 1 if track.times[0] <= start else 0 :]
-    if used[0] > start + STEP_SECONDS:
-        return f"starts at {used[0]:g} s; labels are used from {start:g} s on and must cover it"
-    gap = np.diff(used).max()
-    if gap > SLOWEST + 1e-6:
-        return f"has a gap of {gap:g} s; at least one label per second ({1 / SLOWEST:g} Hz) is needed"
-    return None
-
-
-def _at_two_hertz(track: Track, start: float) -> tuple[np.ndarray, np.ndarray]:
-    """Times (T,) from ``start`` on, every 0.5 s, up to the last label, and values (T, 2) there, by linear interpolation.
-
-    A track that starts up to half a second late holds its first label.
-    """
-    steps = int((track.times[-1] - start) / STEP_SECONDS + 1e-6) + 1
-    times = start + STEP_SECONDS * np.arange(steps)
-    return times, np.stack([np.interp(times, track.times, track.values[:, d]) for d in range(2)], 1)
-
-
-def _mean(song: str, tracks: Mapping[str, Annotation]) -> Annotation:
-    """Mean over the annotators who are there at each step."""
-    longest = max(tracks.values(), key=len)
-    values = np.full((len(tracks), len(longest), 2), np.nan)
-    for i, track in enumerate(tracks.values()):
-        values[i, : len(track)] = track.values
-    return Annotation(song, MEAN, longest.times, np.nanmean(values, 0))
+    return float(start), float(gap)
 
 
 def _read_split(found: Findings, path: Path, there: Mapping[str, set[str]]) -> dict[str, dict[str, tuple[str, ...]]]:
@@ -184,7 +158,7 @@ Replace the two example songs and `annotations.csv` by your own.
   `song_id, annotator_id, time_s, arousal, valence`.
   - `time_s`: seconds from the start of the song, rising within a track, at least one label per second.
     Labels are brought to 2 Hz by linear interpolation; what lies before 15 s is not used, as in the paper.
-    `settings.json` with `{"label_start": 0}` (seconds) moves that.
+    `settings.json` with `{"label_start": 0, "largest_gap": 4}` (seconds) moves both limits.
   - `arousal`, `valence`: both on [-1, 1] or both on [0, 1].
   - `annotator_id`: any text but `all`, which is the averaged label.
 - `splits.json` (optional):

@@ -17,12 +17,12 @@ import numpy as np
 
 from dsaml.config import LABEL_START
 from dsaml.data.annotations import MEAN, Annotation
-from dsaml.data.base import Dataset, Split
+from dsaml.data.base import Dataset
 from dsaml.data.columns import find_columns
 from dsaml.data.curves import at_two_hertz, mean_of, why_not
 from dsaml.data.findings import Findings, by_number
 from dsaml.data.label_tables import Long, Unreadable, read_long, read_rows, tracks_in
-from dsaml.data.splits import parts_by_rank, people_of, select_annotators
+from dsaml.data.splits import parts_by_rank, people_of, select_people
 from dsaml.errors import DsamlError
 
 NAME = "live-piano"
@@ -103,9 +103,9 @@ def load(root: Path, *, found: Findings | None = None) -> Dataset:
     if not mean:
         raise DsamlError(f"{path}: no track can be used; 'python -m dsaml check --dataset {NAME} --root {root}' says why")
     parts = parts_by_rank(f"{NAME}:song", mean)
-    kept, annotators = select_annotators(found, tracks, parts, people_of(tracks, parts, NAME, MIN_SONGS), MIN_SONGS)
-    split = Split(parts, annotators)
-    return Dataset(NAME, True, root, songs, mean, kept, split, tuple(found.exclusions), prefix_steps=PREFIX)
+    people = select_people(found, tracks, parts, lambda found, tracks: people_of(tracks, parts, NAME, MIN_SONGS), MIN_SONGS)
+    exclusions = tuple(found.exclusions)
+    return Dataset(name=NAME, real=True, root=root, songs=songs, mean=mean, exclusions=exclusions, prefix_steps=PREFIX, **people)
 
 
 def _in_order(table: Long, columns: tuple[str, ...]) -> Long:

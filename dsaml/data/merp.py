@@ -27,12 +27,12 @@ import numpy as np
 
 from dsaml.config import LABEL_START, STEP_SECONDS
 from dsaml.data.annotations import MEAN, Annotation
-from dsaml.data.base import PARTS, Dataset, Split
+from dsaml.data.base import PARTS, Dataset
 from dsaml.data.columns import find_columns
 from dsaml.data.curves import mean_of
 from dsaml.data.findings import Findings, by_number
 from dsaml.data.label_tables import Unreadable
-from dsaml.data.splits import SPLITS, parts_by_rank, people_of, read_split, select_annotators
+from dsaml.data.splits import SPLITS, parts_by_rank, people_of, read_split, select_people
 from dsaml.errors import DsamlError
 
 FILTERED = "merp-filtered"
@@ -113,9 +113,8 @@ def load(root: Path, *, found: Findings | None = None, name: str = "merp") -> Da
     if not mean:
         raise DsamlError(f"{path}: no track can be used; 'python -m dsaml check --dataset {name} --root {root}' says why")
     parts = _song_parts(mean)
-    people = people_of(tracks, parts, "merp", MIN_SONGS)
-    kept, annotators = select_annotators(found, tracks, parts, people, MIN_SONGS)
-    return Dataset(name, True, root, songs, mean, kept, Split(parts, annotators), tuple(found.exclusions))
+    people = select_people(found, tracks, parts, lambda found, tracks: people_of(tracks, parts, "merp", MIN_SONGS), MIN_SONGS)
+    return Dataset(name=name, real=True, root=root, songs=songs, mean=mean, exclusions=tuple(found.exclusions), **people)
 
 
 def load_filtered(root: Path, *, found: Findings | None = None) -> Dataset:

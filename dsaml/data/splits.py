@@ -6,11 +6,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dsaml.data.annotations import Annotation
-from dsaml.data.base import PARTS
+from dsaml.data.base import PARTS, Split
 from dsaml.data.findings import Findings
 from dsaml.errors import DsamlError
 from dsaml.io import read_json
@@ -198,41 +199,42 @@ def select_annotators(
     return kept, {part: tuple(ids) for part, ids in parts.items()}
 
 
-def select_flat(
+def select_people(
     found: Findings,
-    tracks: Mapping[str, Mapping[str, Annotation]],
+    tracks: dict[str, dict[str, Annotation]],
     songs: Mapping[str, tuple[str, ...]],
-    annotators: Mapping[str, tuple[str, ...]] | None,
+    people: Callable[[Findings, dict[str, dict[str, Annotation]]], Mapping[str, tuple[str, ...]] | None],
     min_songs: Mapping[str, int],
-    kept: Mapping[str, tuple[str, ...]],
-) -> tuple[dict[str, dict[str, Annotation]], dict[str, tuple[str, ...]]]:
-    """What flat tracks add: ``flat`` and ``flat_people`` of :class:`dsaml.data.base.Dataset`.
+) -> dict[str, Any]:
+    """Fields of :class:`dsaml.data.base.Dataset` that are about people: who is kept with which tracks, and what flat tracks add.
 
     Parameters
     ----------
     found : Findings
         Holds the flat tracks.
     tracks : mapping of annotator id to mapping of song id to Annotation
-        All tracks, flat ones among them (:func:`with_flat_tracks`).
-    songs, annotators, min_songs
+        Those that move.
+    songs, min_songs
         As of :func:`select_annotators`.
-    kept : mapping of part to annotator ids
-        Whom that kept without flat tracks: they stay in their parts.
+    people : callable
+        From findings and tracks to who belongs to which part; None where nobody says.
+
+    Returns
+    -------
+    dict
+        ``tracks``, ``split``, ``flat``, ``flat_people``. Whom the moving tracks keep stays in their part.
     """
+    every = {who: {**tracks.get(who, {}), **found.flat.get(who, {})} for who in sorted({*tracks, *found.flat})}
+    moving, annotators = select_annotators(found, tracks, songs, people(found, tracks), min_songs)
+    aside = Findings(found.root)  # what was found is told once
+    with_flat, parts = select_annotators(aside, every, songs, people(aside, every), min_songs)
     of_song = {song: part for part, ids in songs.items() for song in ids}
-    part_of = {who: part for part, ids in kept.items() for who in ids}
-    every, parts = select_annotators(Findings(found.root), tracks, songs, annotators, min_songs)
+    part_of = {who: part for part, ids in annotators.items() for who in ids}
     more = {part: tuple(who for who in ids if who not in part_of) for part, ids in parts.items()}
     flat = {who: _usable(found.flat[who], of_song, part_of[who]) for who in sorted(found.flat) if who in part_of}
-    flat |= {who: every[who] for ids in more.values() for who in ids}
-    return {who: own for who, own in flat.items() if own}, more
-
-
-def with_flat_tracks(
-    found: Findings, tracks: Mapping[str, Mapping[str, Annotation]]
-) -> dict[str, dict[str, Annotation]]:
-    """Tracks that move and those that do not, by annotator and song."""
-    return {who: {**tracks.get(who, {}), **found.flat.get(who, {})} for who in sorted({*tracks, *found.flat})}
+    flat |= {who: with_flat[who] for ids in more.values() for who in ids}
+    flat = {who: own for who, own in flat.items() if own}
+    return {"tracks": moving, "split": Split(dict(songs), annotators), "flat": flat, "flat_people": more}
 
 
 def _usable(own: Mapping[str, Annotation], of_song: Mapping[str, str], part: str) -> dict[str, Annotation]:

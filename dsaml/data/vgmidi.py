@@ -17,10 +17,10 @@ import numpy as np
 
 from dsaml.config import LABEL_START, STEP_SECONDS
 from dsaml.data.annotations import MEAN, Annotation
-from dsaml.data.base import PARTS, Dataset, Split
+from dsaml.data.base import PARTS, Dataset
 from dsaml.data.findings import Findings
 from dsaml.data.midi import seconds_at
-from dsaml.data.splits import SPLITS, digest, read_split, select_annotators, select_flat, with_flat_tracks
+from dsaml.data.splits import SPLITS, digest, read_split, select_people
 from dsaml.errors import DsamlError
 
 SOURCE = "VGMIDI, Ferreira and Whitehead, ISMIR 2019, https://github.com/lucasnfe/vgmidi"
@@ -112,15 +112,10 @@ def load(root: Path, *, found: Findings | None = None, name: str = "vgmidi") -> 
         raise DsamlError(f"{root}: no piece of VGMIDI can be used; 'python -m dsaml check --dataset {name}' says why")
     listed = SPLITS / f"{name}.json"
     parts = read_split(listed)["songs"] if listed.is_file() else split_pieces(names, SEEDS[name])
-    every = with_flat_tracks(found, tracks)
-    kept, annotators = select_annotators(found, tracks, parts, _people(found, tracks, parts), MIN_SONGS)
-    people = _people(Findings(root), every, parts)
-    flat, more = select_flat(found, every, parts, people, MIN_SONGS, annotators)
-    there = {part: tuple(i for i in ids if i in mean) for part, ids in parts.items()}
-    split = Split(there, annotators)
-    return Dataset(
-        name, True, root, songs, mean, kept, split, tuple(found.exclusions), prefix_steps=PREFIX, flat=flat, flat_people=more
-    )
+    parts = {part: tuple(i for i in ids if i in mean) for part, ids in parts.items()}
+    people = select_people(found, tracks, parts, lambda found, tracks: _people(found, tracks, parts), MIN_SONGS)
+    exclusions = tuple(found.exclusions)
+    return Dataset(name=name, real=True, root=root, songs=songs, mean=mean, exclusions=exclusions, prefix_steps=PREFIX, **people)
 
 
 def load_second(root: Path, *, found: Findings | None = None) -> Dataset:

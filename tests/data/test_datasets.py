@@ -178,6 +178,19 @@ def test_labels_begin_where_the_settings_say(tmp_path):
         assert not check("folder", tmp_path, labels_only=True).ok
 
 
+def test_labels_per_measure_are_taken_where_the_settings_allow_their_gaps(tmp_path):
+    times = np.arange(15, 60, 4.0)
+    _folder(tmp_path, [("s", who, t, 0.01 * t, 0.01 * t * k) for k, who in enumerate("ab", 1) for t in times])
+    with pytest.raises(DsamlError, match="no track can be used"):
+        load_dataset("folder", tmp_path)
+    (tmp_path / "settings.json").write_text('{"largest_gap": 4}')
+    label = load_dataset("folder", tmp_path).mean["s"]
+    assert len(label) == 89 and np.allclose(label.values[:, 0], 0.01 * label.times)
+    (tmp_path / "settings.json").write_text('{"largest_gap": 0.1}')
+    with pytest.raises(DsamlError, match=r"give 0\.5 s or more"):
+        load_dataset("folder", tmp_path)
+
+
 def test_folder_split_file_and_exclusions(tmp_path):
     times, rng = np.arange(15, 46), np.random.default_rng(4)
     rows = [(f"s{n}", f"p{k}", t, *rng.uniform(-1, 1, 2)) for n in range(6) for k in range(3) for t in times]
