@@ -36,7 +36,7 @@ from book.builder import notebooks
 from book.builder.pages import render, stage
 from dsaml.config import get_profile
 from dsaml.errors import DsamlError
-from dsaml.experiment.prepare import prepare
+from dsaml.experiment.prepare import Source, prepare
 from dsaml.experiment.reproduce import demo_results
 from dsaml.io import write_json
 from dsaml.listen import page
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 def compute_results(profile: str, results: Path, cache: Path, device: str = "cpu") -> None:
     """Every number of the book under ``results``, and a model for one's own music (the default compute step)."""
     demo_results(get_profile(profile), results, cache, device)
-    experiment = prepare(get_profile(profile), cache)
+    experiment = prepare(get_profile(profile), Source(cache=cache))
     model = train_light(experiment, 0)
     model.save(results.parents[1] / DEMO_MODEL)
     page.write(model, experiment, results)

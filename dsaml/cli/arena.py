@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from dsaml.cli.common import CacheOption, DatasetOption, OwnRootOption, ProfileOption, ResultsOption, console
-from dsaml.cli.outputs import check_folder, check_results
+from dsaml.cli.common import CacheOption, DatasetOption, OwnRootOption, ProfileOption, ResultsOption, console, source_of
+from dsaml.cli.outputs import check_results
 
 app = typer.Typer()
 
@@ -31,8 +31,8 @@ def arena(
     from dsaml.experiment.arena_words import terminal_table
     from dsaml.experiment.prepare import prepare
 
-    settings, folder = get_profile(profile), results or Path("results") / profile
+    folder = results or Path("results") / profile
     check_results(folder)
-    check_folder(cache)
-    payload = run_arena(prepare(settings, cache, dataset, root), range(seeds), folder)
+    source = source_of(dataset, root, cache)
+    payload = run_arena(prepare(get_profile(profile), source), range(seeds), folder)
     console.print(terminal_table(payload))

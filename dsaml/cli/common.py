@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
 from dsaml import config
+from dsaml.cli.outputs import check_folder
 from dsaml.config import LARGEST_SEED, Profile
+
+if TYPE_CHECKING:  # torch is not loaded for options alone
+    from dsaml.experiment.prepare import Source
 
 console = Console(markup=False, highlight=False)  # names of files are no markup
 
@@ -78,3 +82,19 @@ SaveOption = Annotated[Path | None, typer.Option("--save", help="Also merge the 
 def chosen_profile(name: str, encoder: str | None, variant: str = "paper", steps: int | None = None) -> Profile:
     """A profile by name, with what the other options change."""
     return config.adjusted(config.get_profile(name), encoder, variant, steps)
+
+
+def source_of(
+    dataset: str,
+    root: Path | None,
+    cache: Path,
+    imagebind: Path | None = None,
+    accept: list[str] | None = None,
+    device: str = "cpu",
+) -> Source:
+    """Which data a command is about, and where it works; refuses a cache that cannot be written, or a device that is missing."""
+    from dsaml.experiment.prepare import Source
+    from dsaml.runtime.devices import choose_device
+
+    check_folder(cache)
+    return Source(dataset, root, cache, imagebind, tuple(accept or ()), choose_device(device))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from dsaml.config import AudioConfig, Profile
 from dsaml.errors import DsamlError, require_file
 from dsaml.experiment.arena import SMALL, Arena, fitting_config, full_clips
 from dsaml.experiment.model_files import read_profile, read_settings
-from dsaml.experiment.prepare import check_data, prepare
+from dsaml.experiment.prepare import Source, check_data, prepare
 from dsaml.experiment.results import provenance
 from dsaml.experiment.run import Experiment
 from dsaml.io import KEY, pack_tensors, read_header, read_tensors, write_bytes_atomically
@@ -235,19 +235,17 @@ def train_light(experiment: Experiment, seed: int) -> LightModel:
     return LightModel(method, scale, experiment.profile, stamp | {"validation_ccc": best}, "the model", familiar=familiar)
 
 
-def train_on(
-    dataset: str, root: Path, profile: Profile, seed: int, cache: Path, accept: Iterable[str] = ()
-) -> LightModel:
-    """Train the model on any data set with annotators' tracks, after ``check``; see :func:`train_light`.
+def train_on(profile: Profile, source: Source, seed: int) -> LightModel:
+    """Train the model on any data set with annotators' tracks, after ``check`` and on the CPU; see :func:`train_light`.
 
     Raises
     ------
     DsamlError
-        If ``check`` finds an error of a kind that is not in ``accept``, or anything would stop training.
+        If ``check`` finds an error of a kind that is not accepted, or anything would stop training.
     """
-    check_data(dataset, root, profile, "pdmer", cache, accept)
+    check_data(profile, source, "pdmer")
     light = dataclasses.replace(profile, encoder="mel")  # this model has no use for a global embedding
-    return train_light(prepare(light, cache, dataset, root), seed)
+    return train_light(prepare(light, dataclasses.replace(source, device="cpu")), seed)
 
 
 def load_light(path: Path) -> LightModel:

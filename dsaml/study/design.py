@@ -14,9 +14,9 @@ import numpy as np
 
 from dsaml.audio.recording import encode, excerpt
 from dsaml.config import STEP_SECONDS
-from dsaml.data.base import Dataset, load_dataset
+from dsaml.data.base import Dataset
 from dsaml.errors import DsamlError
-from dsaml.experiment.prepare import embedded_corpus, with_label_start
+from dsaml.experiment.prepare import Source, with_label_start
 from dsaml.experiment.results import provenance, read_result, rounded, write_result
 from dsaml.listen import page
 from dsaml.listen.light import LightModel
@@ -145,8 +145,7 @@ class Wanted:
     """What ``study new`` is asked for."""
 
     kind: str = STUDY
-    dataset: str = "synthetic"
-    root: Path | None = None  # of the data set; an embedded one needs none
+    source: Source = Source()
     checkpoint: Path | str = "demo"  # a low-rank model
     fourth: Path | None = None  # a model whose curve is the fourth; None: the light model shifted
     songs: int = 10  # to rank; in a class there is one, to be predicted
@@ -154,7 +153,6 @@ class Wanted:
     participants: int = 22
     seconds: float = 30.0  # of each song
     seed: int = 0
-    cache: Path = Path("cache")
 
 
 def new(folder: Path, wanted: Wanted) -> Design:
@@ -170,7 +168,7 @@ def new(folder: Path, wanted: Wanted) -> Design:
     began, model = time.perf_counter(), load(wanted.checkpoint)
     if not isinstance(model, LightModel):
         raise DsamlError(f"{wanted.checkpoint}: not a low-rank model; 'python -m dsaml train --model low-rank' makes one")
-    data = load_dataset(wanted.dataset, wanted.root or embedded_corpus(wanted.dataset, wanted.cache))
+    data = wanted.source.load()
     model = dataclasses.replace(model, profile=with_label_start(model.profile, data))
     steps, audio = round(wanted.seconds / STEP_SECONDS), model.profile.audio
     chosen = choose_songs(data, 1 + wanted.songs, steps, wanted.seed, wanted.named)

@@ -14,7 +14,7 @@ from dsaml.data import load_dataset
 from dsaml.errors import DsamlError
 from dsaml.experiment import workflow
 from dsaml.experiment.listeners import run_listeners
-from dsaml.experiment.prepare import prepare
+from dsaml.experiment.prepare import Source, prepare
 from dsaml.experiment.results import read_result
 
 PMEMO = Path(__file__).parents[3] / "shared" / "data" / "PMEmo2019"
@@ -44,9 +44,9 @@ def test_pmemo_trains_and_scores_from_its_real_labels(tmp_path):
         sound(root / "chorus" / f"{song}.wav", float(lengths[song]), 200 + 40 * k)
     data = load_dataset("pmemo", root)
     assert data.clip_steps == 20 and min(len(data.mean[s]) for s in short) < 60
-    model, result, cache = tmp_path / "m.safetensors", tmp_path / "r.json", tmp_path / "cache"
-    workflow.train("pmemo", root, model, adjusted(DEMO, steps=2), "dmer", 0, cache, None)
-    done = workflow.evaluate(model, "pmemo", root, result, cache, None, "dmer")
+    model, result, source = tmp_path / "m.safetensors", tmp_path / "r.json", Source("pmemo", root, tmp_path / "cache")
+    workflow.train(adjusted(DEMO, steps=2), source, model, "dmer", 0)
+    done = workflow.evaluate(model, source, result, "dmer")
     assert np.isfinite(done["rows"]["m"]["arousal"]["ccc"]["mean"]) and result.is_file()
 
 
@@ -71,15 +71,15 @@ def mine(tmp_path_factory) -> Path:
 
 def test_people_with_two_songs_make_tasks_of_one_and_one(mine, tmp_path, caplog):
     model, cache = tmp_path / "m.safetensors", tmp_path / "cache"
-    few = adjusted(DEMO, steps=2)
+    few, source = adjusted(DEMO, steps=2), Source("folder", mine, cache)
     with pytest.raises(DsamlError, match="tasks of 1 support and 3 query songs want 4 songs"):
-        workflow.train("folder", mine, model, few, "pdmer", 0, cache, None, task_songs=(None, 3))
+        workflow.train(few, source, model, "pdmer", 0, task_songs=(None, 3))
     assert not (cache / "features").exists()  # told before anything was computed
     with caplog.at_level("WARNING"):
-        workflow.train("folder", mine, model, few, "pdmer", 0, cache, None)
+        workflow.train(few, source, model, "pdmer", 0)
     assert "tasks of 1 support and 1 query songs" in caplog.text
     for protocol in ("cross-song", "prefix", "dmer"):
-        done = workflow.evaluate(model, "folder", mine, tmp_path / f"{protocol}.json", cache, None, protocol)
+        done = workflow.evaluate(model, source, tmp_path / f"{protocol}.json", protocol)
         assert np.isfinite(done["rows"]["m"]["valence"]["rmse"]["mean"])
 
 
@@ -89,13 +89,13 @@ def test_a_song_of_a_few_labels_is_left_out_with_a_count(mine, tmp_path, caplog)
     table = pd.read_csv(root / "annotations.csv")
     table[(table.song_id != "s00") | (table.time_s < 18)].to_csv(root / "annotations.csv", index=False)
     with caplog.at_level("WARNING"):
-        workflow.train("folder", root, tmp_path / "m.safetensors", adjusted(DEMO, steps=1), "dmer", 0, tmp_path / "c", None)
+        workflow.train(adjusted(DEMO, steps=1), Source("folder", root, tmp_path / "c"), tmp_path / "m.safetensors", "dmer", 0)
     assert "1 songs and" in caplog.text and "of fewer than 10 labels (5 s) are left out" in caplog.text
 
 
 def test_real_listeners_are_scored_against_floors(mine, tmp_path):
     """The whole way on twelve songs: the file has every row, with paired differences, and says what was to be shown."""
-    done = run_listeners(prepare(DEMO, tmp_path / "cache", "folder", mine), tmp_path, arena=False)
+    done = run_listeners(prepare(DEMO, Source("folder", mine, tmp_path / "cache")), tmp_path, arena=False)
     kept = read_result(tmp_path / "listeners-folder.json")
     assert kept["goals"] == json.loads(json.dumps(done["goals"])) and kept["audio"] == "as it came"
     assert kept["protocols"]["cross-song"]["people"] == 4 and kept["protocols"]["averaged"]["songs"] == 4
