@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -23,11 +22,11 @@ from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
 from dsaml.experiment.results import rounded
 from dsaml.listen import front
+from dsaml.listen.guard import Headers, Rates, body_of, server_of
 from dsaml.study import design as designs
 from dsaml.study.classroom import Classroom
 from dsaml.study.design import AUDIO, CLASS, LETTERS, Design
 from dsaml.study.export import as_curve
-from dsaml.study.guard import Headers, Rates, body_of
 from dsaml.study.steps import DRAW, FORM, RANK, checked, parse, steps_of
 from dsaml.study.store import Conflict, Store
 
@@ -35,8 +34,9 @@ HERE = Path(__file__).parent
 FILES = {name: front.FOLDER / name for name in ("light.js", "parts.js", "draw.js", "player.css")}
 FILES |= {path.name: path for path in (HERE / "static").iterdir()}
 """What is served to everybody, by name: the book's own drawing page, and the little that a study adds."""
+POLICY = "script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'"
 SEAT = re.compile(r"[\w-]{16,64}")
-CONNECTIONS = 2000
+LARGEST = 65_536  # bytes of an answer; a drawn curve has about 2,000
 
 
 class Study:
@@ -130,7 +130,7 @@ class Study:
     async def answer(self, request: Request) -> Response:
         """Keep an answer to the participant's step, once however often it is sent."""
         who, step = await run_in_threadpool(self._participant, request), request.path_params["step"]
-        body = await body_of(request)
+        body = await _json_of(request)
         if step >= len(self.steps):
             raise HTTPException(409, "the study ends before this step")
         try:
@@ -153,7 +153,7 @@ class Study:
         """A participant's link for a browser, the same one however often it asks."""
         self._token(request, "join")
         try:
-            asked = parse(await body_of(request))
+            asked = parse(await _json_of(request))
         except ValueError as error:
             raise HTTPException(422, str(error).splitlines()[0]) from error
         seat = asked.get("seat") if isinstance(asked, dict) and set(asked) == {"seat"} else None
@@ -216,6 +216,13 @@ class Study:
         return PlainTextResponse(error.detail, error.status_code, error.headers)
 
 
+async def _json_of(request: Request) -> bytes:
+    """An answer: a body of JSON."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise HTTPException(415, "send JSON")
+    return await body_of(request, "an answer", LARGEST)
+
+
 def _script(data: Mapping[str, Any]) -> Response:
     """``dsamlPlayer``, as the player's scripts read it."""
     return Response(front.script_data(data), media_type="text/javascript")
@@ -240,7 +247,7 @@ def application(design: Design, store: Store) -> Starlette:
         Route(many + "/audio/{name}", study.class_audio),
     ]
     handlers: Any = {HTTPException: study.failed}
-    return Starlette(routes=routes, middleware=[Middleware(Headers)], exception_handlers=handlers)
+    return Starlette(routes=routes, middleware=[Middleware(Headers, policy=POLICY)], exception_handlers=handlers)
 
 
 def in_network(host: str) -> str:
@@ -286,21 +293,7 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 8000, announce: Any
     own = f"http://{f'[{name}]' if ':' in name else name}:{listening.getsockname()[1]}"
     addresses = [own, f"{own}/experimenter/{store.tokens['experimenter']}"]
     announce(*addresses, *([f"{own}/join/{store.tokens['join']}"] if design.kind == CLASS else []))
-    settings = uvicorn.Config(
-        application(design, store),
-        log_level="error",
-        access_log=False,  # addresses hold links, and who asked is nobody's business
-        server_header=False,
-        proxy_headers=False,
-        lifespan="off",
-        ws="none",
-        loop="asyncio",
-        http="h11",
-        limit_concurrency=CONNECTIONS,
-        timeout_keep_alive=10,
-        timeout_graceful_shutdown=3,
-    )
     try:
-        uvicorn.Server(settings).run(sockets=[listening])
+        server_of(application(design, store)).run(sockets=[listening])
     finally:
         store.close()
