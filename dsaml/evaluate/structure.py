@@ -124,9 +124,8 @@ def _levels(songs: Curves) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for row, people in enumerate(songs.values()):
         for who, values in people.items():
             levels[:, row, column[who]], there[row, column[who]] = values.mean(0), 1
-    levels -= levels.sum((1, 2), keepdims=True) / max(
-        there.sum(), 1
-    )  # for the digits' sake: what follows does not see it
+    # for the digits' sake: what follows does not see it
+    levels -= levels.sum((1, 2), keepdims=True) / max(there.sum(), 1)
     levels *= there
     count, both = there.sum(1), there @ there.T
     means = levels.sum(2) / count
@@ -273,12 +272,9 @@ def knowable(
     total, out = (ratings**2).sum((0, 1, 2)), {}
     for number in supports:
         left = np.zeros(2)
-        for turn in range(
-            4
-        ):  # half of the listeners to fit, a quarter to choose the ridge, a quarter to score: each once
-            seen, choice, new = np.split(
-                np.roll(np.arange(listeners), turn * listeners // 4), [listeners // 2, 3 * listeners // 4]
-            )
+        for turn in range(4):  # half of the listeners to fit, a quarter to choose the ridge, a quarter to score: each once
+            order = np.roll(np.arange(listeners), turn * listeners // 4)
+            seen, choice, new = np.split(order, [listeners // 2, 3 * listeners // 4])
             errors = np.zeros((len(_RIDGES), 2, 2))  # of each ridge: on those who choose, and on the new
             for k in range(songs):
                 given = [(k + 1 + i) % songs for i in range(number)]
@@ -286,9 +282,8 @@ def knowable(
                 y = ratings[k].reshape(listeners, -1)
                 inner, outer, eye = x[seen].T @ x[seen], x[seen].T @ y[seen], np.eye(x.shape[1])
                 for row, ridge in enumerate(_RIDGES):
-                    gaps = (x @ np.linalg.solve(inner + ridge * len(seen) * eye, outer) - y).reshape(
-                        ratings[k].shape
-                    ) ** 2
+                    guess = x @ np.linalg.solve(inner + ridge * len(seen) * eye, outer)
+                    gaps = (guess - y).reshape(ratings[k].shape) ** 2
                     errors[row] += gaps[choice].sum((0, 1)), gaps[new].sum((0, 1))
             left += errors[errors[:, 0].sum(1).argmin(), 1]
         out[number] = 1 - left / total

@@ -17,12 +17,8 @@ from dsaml.baselines import BASELINES, Baseline, BaselineConfig, make_baseline
 from dsaml.config import MetaConfig, ModelConfig, Profile, SupervisedConfig
 from dsaml.model.dsaml import DSAML
 
-DMER_MODEL = (
-    "DSAML"  # on averaged labels; Tables 1 and 3 show it, and what follows starts from it where a profile says so
-)
-NON_META = (
-    "non-meta model"  # second stage without MAML: supervised steps on averaged labels where MAML takes meta-steps
-)
+DMER_MODEL = "DSAML"  # on averaged labels; Tables 1 and 3 show it, and what follows starts from it where a profile says so
+NON_META = "non-meta model"  # second stage without MAML: supervised steps on averaged labels where MAML takes meta-steps
 MAML_MEAN, MAML_ANNOTATOR = "MAML, mean-label tasks (Eq. 5)", "MAML, annotator tasks (Eq. 6)"
 ANNOTATOR_LABELS = "non-meta model on annotators' labels"
 NON_META_LONG = "non-meta model, MAML's passes"  # as many passes through songs as MAML makes

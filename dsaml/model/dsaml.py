@@ -160,10 +160,7 @@ class DualScaleAttention(nn.Module):
             padding = ~there[..., None, None, None, :] & ~band_mask(steps, 0, z.device)  # padding has itself to look at
             outside = outside | padding  # (..., B, S, 1, T, T)
         bias = z.new_zeros(outside.shape).masked_fill(outside, -torch.inf)
-        x, layers = (
-            z.unsqueeze(-3),
-            [],
-        )  # (..., B, 1, T, D): the first layer projects once for both scales, then it is S
+        x, layers = z.unsqueeze(-3), []  # (..., B, 1, T, D): the first layer projects once for both scales, then it is S
         for layer in self.layers:
             x, attention = layer(x, bias)
             layers.append(attention)

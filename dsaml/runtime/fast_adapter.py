@@ -54,9 +54,7 @@ def _one_task(norm1: Any, norm2: Any, x: Tensor, *weights: Tensor) -> Tensor:
     statistics = _first_statistics(x, kernel, values) if norm1.training else None
     scale, shift = _normalisation(norm1, statistics, values, bias1, weight1, offset1)
     kernel = kernel * scale.unsqueeze(1)
-    rows = torch.stack(
-        (F.pad(kernel, (0, 1)), F.pad(kernel, (1, 0)))
-    )  # (2, 8, 4): the two rows of a window, from its 4 times
+    rows = torch.stack((F.pad(kernel, (0, 1)), F.pad(kernel, (1, 0))))  # (2, 8, 4): the two rows of a window, from its 4 times
     same = torch.eye(2, dtype=x.dtype)  # each of its two columns from one mel
     product = torch.einsum("rct,mn->tmnrc", rows, same).reshape(8, -1)  # (4 times * 2 mels, 2 columns * 2 rows * 8)
 

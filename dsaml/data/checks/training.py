@@ -52,12 +52,7 @@ def obstacles(dataset: Dataset, profile: Profile, mode: str) -> list[str]:
         )
     reasons += _constant("the training annotators' labels", [t for tracks in own.values() for t in tracks.values()])
     held_out = set(parts["validation"])
-    usable = [
-        who
-        for who in people["validation"]
-        if len(held_out & dataset.tracks.get(who, {}).keys()) > 1
-    ]
-    if not usable:
+    if not any(len(held_out & dataset.tracks.get(who, {}).keys()) > 1 for who in people["validation"]):
         reasons.append(
             f"no annotator in the part validation rated two of its {len(held_out)} songs "
             f"({len(people['validation'])} annotators there, {every})"
