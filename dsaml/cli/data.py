@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from dsaml.cli import common
-from dsaml.cli.outputs import check_folder, check_output, safetensors_metadata
+from dsaml.cli.outputs import check_folder, check_output
 from dsaml.config import STEP_SECONDS, get_profile
 from dsaml.errors import DsamlError
 
@@ -137,8 +137,9 @@ def imagebind_audio(
 ) -> None:
     """Keep the audio part of ImageBind's weights; it stays under CC BY-NC-SA 4.0, non-commercial use only."""
     from dsaml.audio.imagebind import LICENCE, save_audio_only
+    from dsaml.io import read_header
 
-    check_output(out, lambda path: safetensors_metadata(path).get("licence") == LICENCE, (full,), force=force)
+    check_output(out, lambda path: read_header(path).get("licence") == LICENCE, (full,), force=force)
     digest = save_audio_only(full, out)
     typer.echo(f"{out}: SHA-256 of the audio weights {digest}\n{LICENCE}")
 
@@ -156,7 +157,7 @@ def floors(
     from dsaml.evaluate import floors as trivial
 
     if save:
-        check_output(save, trivial.holds_floors, (root,))
+        check_output(save, lambda path: trivial.holds_facts(path, "counts", "real"), (root,))
     document = trivial.score_floors(load_dataset(dataset, root), split)
     if save:
         trivial.merge_facts(document, save)
@@ -181,11 +182,11 @@ def structure(
     from dsaml.data.synthetic.population import STRESS, TWO_SIGNS
     from dsaml.evaluate import floors as trivial
     from dsaml.evaluate import structure as parts
-    from dsaml.evaluate.listeners import describe, holds_listeners, lines
+    from dsaml.evaluate.listeners import describe, lines
 
     embedded = {"synthetic": TWO_SIGNS, "stress": STRESS}
     if save:
-        check_output(save, holds_listeners, (root,))
+        check_output(save, lambda path: trivial.holds_facts(path, "traits", "variance"), (root,))
     if root is None and dataset not in embedded:
         raise DsamlError(f"{dataset}: its folder is missing; give it with --root")
     real, source, place = True, dataset, " --root DIR"

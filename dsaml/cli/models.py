@@ -158,10 +158,7 @@ def reproduce(
 
 
 @app.command()
-def parameters(
-    profile: common.ProfileOption = "paper",
-    variant: common.VariantOption = "paper",
-) -> None:
+def parameters(profile: common.ProfileOption = "paper", variant: common.VariantOption = "paper") -> None:
     """Count the model's trainable parameters by part of Figure 2."""
     from dsaml.model.dsaml import DSAML
     from dsaml.model.weights import parameter_table

@@ -89,19 +89,10 @@ def check_results(folder: Path) -> None:
 
 def holds_model(path: Path) -> bool:
     """Whether a file is a model, personal or nobody's, by its header."""
-    header = set(safetensors_metadata(path))
+    from dsaml.io import read_header
+
+    header = set(read_header(path))
     return "about" in header and not header.isdisjoint(("profile", "base_sha256"))
-
-
-def safetensors_metadata(path: Path) -> dict[str, str]:
-    """The metadata in a safetensors file's header; empty where there is none."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as stored:
-            return stored.metadata() or {}
-    except (SafetensorError, OSError):
-        return {}
 
 
 def holds_json(*keys: str) -> Kind:

@@ -168,6 +168,7 @@ def study_analyse(
     Beside them a mixed model of participants and songs, the power of a next study by simulation from these answers, and, where
     study export wrote the order of songs and curves, its effects.
     """
+    from dsaml.experiment.results import plain
     from dsaml.io import write_json
     from dsaml.study import analysis, effects
     from dsaml.study.answers import read_rankings
@@ -179,7 +180,7 @@ def study_analyse(
     mixed, order = effects.mixed_model(answers), effects.order_effects(answers)
     power = {n: effects.simulated_power(answers, n) for n in participants or [found["participants"]]}
     if out:
-        write_json(out, effects.without_nan(found | {"mixed_model": mixed, "order": order, "power": power}))
+        write_json(out, plain(found | {"mixed_model": mixed, "order": order, "power": power}))
     for table in (*analysis.tables(found), *effects.tables(mixed, order, power)):
         common.console.print(table)
 

@@ -20,7 +20,7 @@ from dsaml.experiment import exhibits, figure4
 from dsaml.experiment.claims import judge_all
 from dsaml.experiment.prepare import EMBEDDED, Source, check_data, prepare
 from dsaml.experiment.recipes import MAML_ANNOTATOR, MAML_MEAN, NO_ATTENTION_LOSS, NON_META
-from dsaml.experiment.results import provenance, read_result, write_result
+from dsaml.experiment.results import read_result, stamp_of, write_result
 from dsaml.experiment.rows import order_rows
 from dsaml.experiment.run import Experiment
 from dsaml.experiment.scoring import Job, fixed_scores, score_all, train_for
@@ -50,14 +50,8 @@ def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path) -> dict
     }
     results.mkdir(parents=True, exist_ok=True)
     scores.to_csv(results / "scores.csv", index=False, float_format="%.6f")
-    write_result(results / "pdmer.json", payload, _stamp(experiment, seeds, started))
+    write_result(results / "pdmer.json", payload, stamp_of(experiment, seeds, started))
     return payload
-
-
-def _stamp(experiment: Experiment, seeds: Sequence[int], started: float) -> dict[str, Any]:
-    seconds = time.perf_counter() - started
-    device = experiment.options.device
-    return provenance(experiment.profile, experiment.dataset, seeds=list(seeds), seconds=seconds, device=device)
 
 
 def write_tables(experiment: Experiment, jobs: Sequence[Job], results: Path) -> dict[str, Any]:
@@ -72,7 +66,7 @@ def write_tables(experiment: Experiment, jobs: Sequence[Job], results: Path) -> 
     for block in blocks.values():
         block["song_passes"] = mean_passes(about, block["rows"])
     payload = {"blocks": blocks, "selection": about, "gap_closed": gap, "spread": best_spread(experiment.dataset)}
-    stamp = _stamp(experiment, sorted({seed for *_, seed in jobs}), started)
+    stamp = stamp_of(experiment, sorted({seed for *_, seed in jobs}), started)
     write_result(results / f"tables-{name}.json", payload, stamp)
     write_result(results / f"claims-{name}.json", {"claims": judge_all(blocks)}, stamp)
     return payload

@@ -21,7 +21,7 @@ from dsaml.experiment import recipes
 from dsaml.experiment.model_files import load_model, save_model
 from dsaml.experiment.prepare import Source, TaskSongs, check_data, prepare
 from dsaml.experiment.released import load_released, read_released
-from dsaml.experiment.results import provenance, write_result
+from dsaml.experiment.results import stamp_of, write_result
 from dsaml.learn.batches import SongStore
 from dsaml.learn.loop import TrainingOptions
 from dsaml.learn.training import cross_song_tasks
@@ -57,13 +57,10 @@ def train(
     with processes(source.device) as device:
         wanted = task_songs if mode == "pdmer" else None
         experiment = prepare(profile, dataclasses.replace(source, device=device), wanted)
-        options = dataclasses.replace(options, device=device)
-        experiment, profile = dataclasses.replace(experiment, options=options), experiment.profile
+        experiment = dataclasses.replace(experiment, options=dataclasses.replace(options, device=device))
         model, history = experiment.model(MODELS[mode], seed)
         if ranks()[0] == 0:
-            seconds = time.perf_counter() - started
-            stamp = provenance(profile, experiment.dataset, seeds=[seed], seconds=seconds, device=device)
-            save_model(out, model.cpu(), profile, stamp)
+            save_model(out, model.cpu(), experiment.profile, stamp_of(experiment, [seed], started))
     return max(score for _, score in history.validation)
 
 
@@ -100,9 +97,7 @@ def evaluate(
         _check_people(store, protocol, experiment.dataset.root)
     scores, chosen = protocols.fixed_rows(store, protocol), None
     if protocol == "dmer":
-        scores.append(
-            protocols.dmer(store, experiment.features, model.to(device), name, 0, **windows)
-        )  # one model: one seed
+        scores.append(protocols.dmer(store, experiment.features, model.to(device), name, 0, **windows))  # one model: one seed
     else:
         config, grid = select_inner(store, model.to(device), profile.meta)
         chosen = {"inner_lr": config.inner_lr, "inner_steps": config.inner_steps, "grid": grid}
@@ -121,9 +116,7 @@ def evaluate(
         "spread": best_spread(experiment.dataset),
         "model": about,
     }
-    seconds = time.perf_counter() - started
-    stamp = provenance(profile, experiment.dataset, seeds=about.get("seeds", []), seconds=seconds, device=device)
-    write_result(out, payload, stamp)
+    write_result(out, payload, stamp_of(dataclasses.replace(experiment, profile=profile), about.get("seeds", []), started))
     return payload
 
 

@@ -22,13 +22,13 @@ from dsaml.arena.uncertainty import calibrate
 from dsaml.audio.recording import load_waveform
 from dsaml.audio.slices import log_mel_minutes
 from dsaml.config import AudioConfig, Profile
-from dsaml.errors import DsamlError, require_file
+from dsaml.errors import DsamlError
 from dsaml.experiment.arena import SMALL, Arena, fitting_config, full_clips
-from dsaml.experiment.model_files import read_profile, read_settings
+from dsaml.experiment.model_files import model_file, read_profile, read_settings
 from dsaml.experiment.prepare import Source, check_data, prepare
-from dsaml.experiment.results import provenance
+from dsaml.experiment.results import stamp_of
 from dsaml.experiment.run import Experiment
-from dsaml.io import KEY, pack_tensors, read_header, read_tensors, write_bytes_atomically
+from dsaml.io import KEY, pack_tensors, read_header, write_bytes_atomically
 from dsaml.learn.training import cross_song_tasks
 from dsaml.listen.curves import LARGEST_GAP, Paths, as_curve, audio_from, labels_of, paired, require_numbers
 from dsaml.listen.familiar import Familiar
@@ -69,33 +69,12 @@ class LightModel:
             about |= {"distance": self.familiar.distance(x), "usual_distance": float(self.familiar.limit)}
         return as_curve(values, audio, sd, **about)
 
-    def personalize(
-        self,
-        songs: Paths,
-        curves: Paths,
-        largest_gap: float = LARGEST_GAP,
-    ) -> LightModel:
+    def personalize(self, songs: Paths, curves: Paths, largest_gap: float = LARGEST_GAP) -> LightModel:
         """The model for one person, from their curves of one or several songs: the closed-form posterior.
 
-        Parameters
-        ----------
-        songs, curves : path or sequence of path
-            What the person listened to, and a CSV for each, see :func:`dsaml.listen.curves.read_curve`; values in [-1, 1].
-        largest_gap : float
-            Seconds between two points of a curve.
-
-        Returns
-        -------
-        LightModel
-            Its ``about`` holds the ``steps`` of the curves that were used, and the RMSE on these songs ``before`` and ``after``;
-            with several songs also ``left_out``: the RMSE on a song that was left out, of the personal model, of the model for
-            nobody in particular (``nobody``), and of that one shifted by the mean of the other songs' labels (``shift``).
-
-        Raises
-        ------
-        DsamlError
-            If a song or curve is unusable, a curve is shorter than 5 s, or off the scale [-1, 1], there are not as many curves as
-            songs, or the model gives no numbers.
+        Parameters and errors as in ``LoadedModel.personalize``. With several songs ``about`` also holds ``left_out``: the RMSE on
+        a song that was left out, of the personal model, of the model for nobody in particular (``nobody``), and of that one
+        shifted by the mean of the other songs' labels (``shift``).
         """
         songs, curves = paired(songs, curves)
         pairs = []
@@ -228,7 +207,7 @@ def train_light(experiment: Experiment, seed: int) -> LightModel:
     worlds = arena.worlds(SMALL, seed, ("train", "validation"))
     every = cross_song_tasks(experiment.store, "validation", len(worlds["validation"].songs))
     calibrate(method, worlds["validation"].batches(every))
-    stamp = provenance(experiment.profile, experiment.dataset, seeds=[seed], seconds=time.perf_counter() - began)
+    stamp = stamp_of(experiment, [seed], began)
     best = max(score for _, score in about["validation"])
     scale = torch.stack((worlds["train"].mean, worlds["train"].deviation))
     familiar = Familiar.of(worlds["train"].x)
@@ -256,12 +235,11 @@ def load_light(path: Path) -> LightModel:
     DsamlError
         If the file is missing, damaged, or holds something else.
     """
-    require_file(path, "model", "train one with 'python -m dsaml train --model low-rank' or correct the path")
-    try:
-        tensors, header = read_tensors(path)
-        profile, about = read_profile(json.loads(header["profile"])), json.loads(header["about"])
+    advice = "train one with 'python -m dsaml train --model low-rank' or correct the path"
+    with model_file(path, advice) as (tensors, header, about):
+        profile = read_profile(json.loads(header["profile"]))
         config = read_settings(ArenaConfig, json.loads(header["config"]), "config")
-        if not isinstance(about, dict) or not 0 < config.width <= WIDEST:
+        if not 0 < config.width <= WIDEST:
             raise ValueError("its header has impossible settings")
         scale = tensors["scale"]
         if scale.dim() != 2 or len(scale) != 2 or not 0 < scale.shape[1] <= WIDEST:
@@ -278,9 +256,5 @@ def load_light(path: Path) -> LightModel:
         familiar = Familiar(**parts["familiar"]) if parts["familiar"] else None
         if familiar and (familiar.songs.shape[1:] != scale.shape[1:] or familiar.limit.dim()):
             raise ValueError("its training songs fit no inputs")
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise DsamlError(
-            f"{path}: not a model of this package ({error}); give a .safetensors file that it wrote"
-        ) from error
     file = Base(path, read_header(path)[KEY])
     return LightModel(method.eval(), scale, profile, about, str(path), familiar=familiar, file=file)

@@ -11,7 +11,7 @@ import numpy as np
 import torch.nn.functional as F
 
 from dsaml.evaluate.metrics import ccc
-from dsaml.experiment.results import provenance, read_result, rounded, write_result
+from dsaml.experiment.results import read_result, rounded, stamp_of, write_result
 from dsaml.experiment.run import Experiment
 from dsaml.listen.light import LightModel
 from dsaml.listen.origin import origin
@@ -19,9 +19,7 @@ from dsaml.listen.origin import origin
 DIGITS = 5  # of the terms; with them the page is as near to the package as 1e-4
 
 
-def for_page(
-    model: LightModel, songs: Mapping[str, Path], steps: int, start: float | None = None
-) -> dict[str, Any]:
+def for_page(model: LightModel, songs: Mapping[str, Path], steps: int, start: float | None = None) -> dict[str, Any]:
     """What ``dsaml/listen/player/light.js`` computes with.
 
     Parameters
@@ -96,6 +94,4 @@ def write(model: LightModel, experiment: Experiment, results: Path) -> None:
     audio = {song["id"]: experiment.dataset.songs[song["id"]].audio for song in player["songs"]}
     payload = for_page(model, audio, round(player["seconds"] / player["step"]))
     payload["gain"] = gain(model, audio, {song["id"]: song["listeners"] for song in player["songs"]})
-    seconds = time.perf_counter() - began
-    stamp = provenance(experiment.profile, experiment.dataset, seeds=model.about["seeds"], seconds=seconds)
-    write_result(results / "light.json", payload, stamp)
+    write_result(results / "light.json", payload, stamp_of(experiment, model.about["seeds"], began))

@@ -85,12 +85,7 @@ class LoadedModel:
         require_numbers(curve, self.name, song)
         return as_curve(curve, audio, song=Path(song).name, model=trained_on(self.about))
 
-    def personalize(
-        self,
-        songs: Paths,
-        curves: Paths,
-        largest_gap: float = LARGEST_GAP,
-    ) -> LoadedModel:
+    def personalize(self, songs: Paths, curves: Paths, largest_gap: float = LARGEST_GAP) -> LoadedModel:
         """The model adapted to one person's curves of one or several songs: the inner loop of Eq. 4.
 
         Parameters

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
+from dsaml.evaluate.bootstrap import holm
 
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))  # as in Figure 6
 
@@ -60,9 +60,9 @@ def _pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Every pair of methods: tests, Holm's correction over all pairs, effect sizes."""
     columns = {name: table[name].to_numpy() for name in table.columns}
     pairs = [{"a": a, "b": b, **_paired(columns[a], columns[b])} for a, b in combinations(columns, 2)]
-    corrected = (multipletests([pair[p] for pair in pairs], method="holm")[1] for p in ("p_t", "p_w"))
+    corrected = (holm([pair[p] for pair in pairs]) for p in ("p_t", "p_w"))
     for pair, p_t, p_w in zip(pairs, *corrected, strict=True):
-        pair |= {"stars": stars(pair["p_t"]), "p_t_holm": float(p_t), "p_w_holm": float(p_w), "stars_holm": stars(p_t)}
+        pair |= {"stars": stars(pair["p_t"]), "p_t_holm": p_t, "p_w_holm": p_w, "stars_holm": stars(p_t)}
         pair["rank_biserial"] = rank_biserial(columns[pair["b"]] - columns[pair["a"]])
     return pairs
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from dsaml.config import DIMENSIONS
 from dsaml.evaluate.metrics import ccc
+from dsaml.experiment.results import plain, rounded
 from dsaml.study.design import CLASS, Design
 from dsaml.study.export import as_curve, name_of
 from dsaml.study.steps import DRAW, steps_of
@@ -68,22 +69,7 @@ def _song(curves: np.ndarray) -> dict[str, Any]:
     growth = []
     for n in range(2, len(curves) + 1):
         spread = spread_of(curves[:n])[1]
-        growth.append([n, *(_number(np.mean(s[np.isfinite(s)]) if np.isfinite(s).any() else np.nan) for s in spread.T)])
-    return {
-        "curves": _rows(curves),
-        "mean": _rows(mean),
-        "sd": _rows(sd),
-        "agreement": dict(zip(DIMENSIONS, agreement(curves), strict=True)),
-        "growth": growth,
-    }
-
-
-def _number(value: float) -> float | None:
-    return round(float(value), 3) if np.isfinite(value) else None
-
-
-def _rows(values: np.ndarray) -> Any:
-    """Nested lists with None for NaN."""
-    if values.ndim == 1:
-        return [_number(v) for v in values]
-    return [_rows(part) for part in values]
+        growth.append([n, *rounded([np.mean(s[np.isfinite(s)]) if np.isfinite(s).any() else np.nan for s in spread.T], 3)])
+    common = dict(zip(DIMENSIONS, agreement(curves), strict=True))
+    shown = {"curves": curves, "mean": mean, "sd": sd}
+    return plain({**{name: rounded(values, 3) for name, values in shown.items()}, "agreement": common, "growth": growth})

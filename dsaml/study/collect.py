@@ -30,16 +30,10 @@ GENERATOR = "dsaml study collect"
 """What a page says that made it."""
 _NAME = re.compile(r"(?P<who>.+?)-of-(?P<song>.+?)(?P<copy> ?\(\d+\))?")
 ANONYMOUS = "my-curve"  # what the drawing page calls everybody
-OTHERS, CONSTANT, OWN = (
-    "average of the others",
-    "the others' mean value (constant)",
-    "the person's own mean so far (constant)",
-)
-NOBODY, SHIFTED, PERSONAL = (
-    "model for nobody in particular",
-    "model, shifted to the person's mean",
-    "model, personalized",
-)
+OTHERS, CONSTANT = "average of the others", "the others' mean value (constant)"
+OWN = "the person's own mean so far (constant)"
+NOBODY, SHIFTED = "model for nobody in particular", "model, shifted to the person's mean"
+PERSONAL = "model, personalized"
 
 
 @dataclass
@@ -231,9 +225,7 @@ def make_page(songs: Mapping[str, AnnotatedSong], noise: np.ndarray | None = Non
 def _both(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Two curves (T, 2) where both say something, flat."""
     there = np.isfinite(a) & np.isfinite(b)
-    return (
-        (a[there], b[there]) if there.any() else (np.zeros(1), np.full(1, 2.0))
-    )  # nothing in common: as far as can be
+    return (a[there], b[there]) if there.any() else (np.zeros(1), np.full(1, 2.0))  # nothing in common: as far as can be
 
 
 def _range(values: np.ndarray) -> str:

@@ -12,22 +12,17 @@ import pandas as pd
 import statsmodels.api as sm
 from rich.table import Table
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from dsaml.config import DIMENSIONS
+from dsaml.evaluate.bootstrap import holm
 from dsaml.study.analysis import mean_ranks, stars
 from dsaml.study.answers import ORDER
 
+_CELLS = (
+    *("{a} - {b}", "{difference:+.2f}", "{se:.2f}", "{p_holm:.2g}"),
+    *("{stars}", "{sd_participant:.2f}", "{sd_song:.2f}"),
+)
 FEWEST_POSITIONS = 3  # songs of a participant, for a slope
-
-
-def _holm(p: list[float]) -> list[float]:
-    """Holm's correction; what is no number stays none and does not count."""
-    known = [k for k, value in enumerate(p) if np.isfinite(value)]
-    out = np.full(len(p), np.nan)
-    if known:
-        out[known] = multipletests([p[k] for k in known], method="holm")[1]
-    return out.tolist()
 
 
 def _crossed(difference: pd.Series) -> dict[str, float]:
@@ -75,7 +70,7 @@ def mixed_model(rankings: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
             index=["participant_id", "song_id"], columns="method", values="rank"
         )
         pairs = [{"a": a, "b": b, **_crossed(wide[a] - wide[b])} for a, b in combinations(wide.columns, 2)]
-        for pair, p in zip(pairs, _holm([pair["p"] for pair in pairs]), strict=True):
+        for pair, p in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
             pair |= {"p_holm": p, "stars": stars(p) if np.isfinite(p) else "–"}
         out[dimension] = pairs
     return out
@@ -114,7 +109,7 @@ def order_effects(rankings: pd.DataFrame) -> dict[str, dict[str, Any]] | None:
         raw = [float(stats.ttest_1samp(v, 0).pvalue) if np.ptp(v) > 0 else float("nan") for v in tested.values()]
         position = {
             name: {"slope": float(np.mean(values)), "p": p_one, "p_holm": p_holm}
-            for (name, values), p_one, p_holm in zip(tested.items(), raw, _holm(raw), strict=True)
+            for (name, values), p_one, p_holm in zip(tested.items(), raw, holm(raw), strict=True)
         }
         out[dimension] = {"shown": {"mean_rank": letters.mean().to_dict(), "p": p}, "position": position}
     return out
@@ -171,15 +166,6 @@ def simulated_power(
     return out
 
 
-def without_nan(found: Any) -> Any:
-    """Nested dictionaries and lists with None for what is no number, as JSON has it."""
-    if isinstance(found, Mapping):
-        return {name: without_nan(value) for name, value in found.items()}
-    if isinstance(found, list):
-        return [without_nan(value) for value in found]
-    return None if isinstance(found, float) and not np.isfinite(found) else found
-
-
 def tables(
     mixed: Mapping[str, Any], order: Mapping[str, Any] | None, power: Mapping[int, Mapping[str, Any]]
 ) -> list[Table]:
@@ -189,19 +175,8 @@ def tables(
         columns = ("pair", "difference", "SE", "Holm", "", "SD participants", "SD songs")
         table = Table(*columns, *(f"power n={n}" for n in power), title=f"{dimension}: mixed model")
         for k, pair in enumerate(mixed[dimension]):
-            cells = (
-                "{a} - {b}",
-                "{difference:+.2f}",
-                "{se:.2f}",
-                "{p_holm:.2g}",
-                "{stars}",
-                "{sd_participant:.2f}",
-                "{sd_song:.2f}",
-            )
-            table.add_row(
-                *(cell.format(**pair) for cell in cells),
-                *(f"{found[dimension][k]['power']:.2f}" for found in power.values()),
-            )
+            powers = (f"{found[dimension][k]['power']:.2f}" for found in power.values())
+            table.add_row(*(cell.format(**pair) for cell in _CELLS), *powers)
         out.append(table)
         if order:
             shown, position = order[dimension]["shown"], order[dimension]["position"]
