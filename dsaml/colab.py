@@ -60,9 +60,9 @@ def installed(name: str) -> str | None:
         return None
 
 
-def needs(package: str = "dsaml") -> dict[str, str]:
-    """What a package asks for without extras: {name: requirement}; nothing if it is only a folder on the path."""
-    wanted = [text for text in (requires(package) or [] if installed(package) else []) if "extra ==" not in text]
+def needs() -> dict[str, str]:
+    """What dsaml asks for without extras: {name: requirement}; nothing if it is only a folder on the path."""
+    wanted = [text for text in (requires("dsaml") or [] if installed("dsaml") else []) if "extra ==" not in text]
     return {re.match(r"[\w.-]+", text)[0]: text for text in wanted}
 
 

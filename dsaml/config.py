@@ -70,10 +70,9 @@ class ModelConfig:
             raise DsamlError("ModelConfig: at least one of local_attention and global_attention must stay on")
 
 
-def released(config: ModelConfig = ModelConfig(), **changes: Any) -> ModelConfig:
+def released(config: ModelConfig = ModelConfig()) -> ModelConfig:
     """The variant of the authors' released code: linear layer after fusion, targets .9 / .1."""
-    settings = {"fusion_linear": True, "positions": "relative-key", "alpha": 0.9, "beta": 0.1} | changes
-    return dataclasses.replace(config, **settings)
+    return dataclasses.replace(config, fusion_linear=True, positions="relative-key", alpha=0.9, beta=0.1)
 
 
 @dataclass(frozen=True)

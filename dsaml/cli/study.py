@@ -104,14 +104,11 @@ def study_collect(
     force: common.ForceOption = False,
 ) -> None:
     """One page of everybody's curves: agreement, floors, and with the songs' audio what personalization adds."""
-    from dsaml.listen.light import LightModel
-    from dsaml.listen.personal import load
+    from dsaml.listen.personal import load_low_rank
     from dsaml.study.collect import GENERATOR, collect
 
     check_output(out, holds_mark(GENERATOR), (*curves, *(songs or ()), checkpoint), force=force)
-    model = load(checkpoint) if songs else None
-    if songs and not isinstance(model, LightModel):
-        raise DsamlError(f"{checkpoint}: not a low-rank model; 'python -m dsaml train --model low-rank' makes one")
+    model = load_low_rank(checkpoint) if songs else None
     drawn = collect(curves, out, model, songs or ())
     for song in drawn.values():
         typer.echo(f"song {song.name}: {len(song.people)} people")

@@ -46,9 +46,9 @@ def jackknife(without: np.ndarray) -> np.ndarray:
     return stats.t.ppf(0.975, blocks - 1) * np.sqrt(spread)
 
 
-def block_of(songs: Curves, blocks: int = BLOCKS) -> dict[str, int]:
+def block_of(songs: Curves) -> dict[str, int]:
     """Song -> number of its block of neighbours; there are no more blocks than songs."""
-    count = min(blocks, len(songs))
+    count = min(BLOCKS, len(songs))
     return {song: place * count // len(songs) for place, song in enumerate(songs)}
 
 

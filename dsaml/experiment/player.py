@@ -28,9 +28,9 @@ PEAKS = 600  # of the drawn waveform
 DIGITS = 3  # of curves
 
 
-def peaks(waveform: np.ndarray, count: int = PEAKS) -> list[float]:
-    """Largest absolute value of ``count`` equal parts of a waveform (samples,)."""
-    return [round(float(np.abs(part).max()), 3) for part in np.array_split(waveform, count)]
+def peaks(waveform: np.ndarray) -> list[float]:
+    """Largest absolute value of ``PEAKS`` equal parts of a waveform (samples,)."""
+    return [round(float(np.abs(part).max()), 3) for part in np.array_split(waveform, PEAKS)]
 
 
 def disagreement(cases: list[Case]) -> dict[str, float]:

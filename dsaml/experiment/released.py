@@ -62,15 +62,13 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): value for name, value in stored.items()}
 
 
-def load_released(state_dict: Mapping[str, Tensor], num_heads: int | None = None) -> DSAML:
+def load_released(state_dict: Mapping[str, Tensor]) -> DSAML:
     """Build the ``released`` variant from weights under the released code's names.
 
     Parameters
     ----------
     state_dict : mapping of str to Tensor
-        D, the number of layers, the feed-forward width and the position limit are read off the shapes.
-    num_heads : int, optional
-        By default as many as the width of the position embeddings asks for.
+        D, the numbers of layers and heads, the feed-forward width and the position limit are read off the shapes.
 
     Returns
     -------
@@ -80,7 +78,7 @@ def load_released(state_dict: Mapping[str, Tensor], num_heads: int | None = None
     Raises
     ------
     DsamlError
-        If weights are missing, unknown or of a wrong shape (all are listed), or ``num_heads`` does not fit.
+        If weights are missing, unknown or of a wrong shape (all are listed), or no number of heads fits.
     """
     weights = {}
     for name, tensor in state_dict.items():
@@ -94,13 +92,11 @@ def load_released(state_dict: Mapping[str, Tensor], num_heads: int | None = None
         )
     dim, feed_forward = len(weights[needed[0]]), len(weights[needed[1]])
     limit, head_dim = weights[needed[2]].shape
-    num_heads = dim // max(1, head_dim) if num_heads is None else num_heads
-    if num_heads * head_dim != dim:
-        raise DsamlError(
-            f"released weights: {num_heads} heads of {head_dim} do not make D = {dim}; num_heads is {dim // head_dim}"
-        )
+    heads = dim // max(1, head_dim)
+    if heads * head_dim != dim:
+        raise DsamlError(f"released weights: {heads} heads of {head_dim} do not make D = {dim}; get the checkpoint again")
     layers = {name.split(".")[2] for name in weights if name.startswith("attention.layers.")}
-    settings = dataclasses.replace(released(), dim=dim, heads=num_heads, layers=len(layers), feed_forward=feed_forward)
+    settings = dataclasses.replace(released(), dim=dim, heads=heads, layers=len(layers), feed_forward=feed_forward)
     model = DSAML(dataclasses.replace(settings, max_positions=(limit + 1) // 2))
     load_weights(model, weights, "released weights")
     return model.eval()

@@ -100,11 +100,6 @@ def book_results(experiment: Experiment, seeds: tuple[int, ...], results: Path, 
     log.info("results in %s", results)
 
 
-def demo_results(profile: Profile, results: Path, cache: Path, device: str = "cpu") -> None:
-    """What the book's own build computes: :func:`book_results` on the embedded corpus, with the profile's seeds."""
-    book_results(prepare(profile, Source(cache=cache, device=device)), profile.seeds, results)
-
-
 def reproduce(
     what: str, profile: Profile, source: Source, seeds: Sequence[int], results: Path
 ) -> dict[str, dict[str, Any]]:

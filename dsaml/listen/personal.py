@@ -185,6 +185,14 @@ def load(
     return LoadedModel(model.to(device), profile, about, encoder, str(path), device, file)
 
 
+def load_low_rank(path: str | Path) -> LightModel:
+    """:func:`load` for what only a low-rank model can do; refuses others."""
+    model = load(path)
+    if not isinstance(model, LightModel):
+        raise DsamlError(f"{path}: not a low-rank model; 'python -m dsaml train --model low-rank' makes one")
+    return model
+
+
 def _load_own(path: Path, imagebind: str | Path | None, device: str) -> LoadedModel | LightModel:
     """A personal model: its base, with what changed."""
     tensors, about, base = read_own(path)

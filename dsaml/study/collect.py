@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from dsaml.evaluate.metrics import ccc, rmse
 from dsaml.io import write_bytes_atomically
 from dsaml.listen import page
 from dsaml.listen.curves import SHORTEST, read_curve
+from dsaml.listen.front import data_url
 from dsaml.listen.light import LightModel
 from dsaml.plots import study as figures
 from dsaml.study.classroom import agreement, spread_of
@@ -182,7 +182,7 @@ def _picture(figure: Figure) -> str:
     content = io.BytesIO()
     figure.savefig(content, format="svg", metadata={"Date": None})
     plt.close(figure)
-    return f"data:image/svg+xml;base64,{base64.b64encode(content.getvalue()).decode()}"
+    return data_url(content.getvalue(), "image/svg+xml")
 
 
 def make_page(songs: Mapping[str, AnnotatedSong], noise: np.ndarray | None = None, origin: str | None = None) -> str:

@@ -19,8 +19,7 @@ from dsaml.errors import DsamlError
 from dsaml.experiment.prepare import Source, with_label_start
 from dsaml.experiment.results import provenance, read_result, rounded, write_result
 from dsaml.listen import page
-from dsaml.listen.light import LightModel
-from dsaml.listen.personal import load
+from dsaml.listen.personal import load, load_low_rank
 from dsaml.study.listener import Terms, adapt
 
 STUDY, CLASS = "study", "class"
@@ -28,7 +27,6 @@ TRUTH, PERSONAL, NOBODY = "Ground truth (mean label)", "Light model, personalize
 SHIFTED = "Light model, shifted by the participant's mean"
 FILE, AUDIO, ANSWERS = "design.json", "audio", "answers.sqlite"
 LETTERS = "ABCD"
-MOST = 500  # participants
 DIGITS = 4  # of curves
 
 
@@ -165,9 +163,7 @@ def new(folder: Path, wanted: Wanted) -> Design:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DsamlError(f"{folder}: not an empty folder; give a new one, so that no answers are lost")
-    began, model = time.perf_counter(), load(wanted.checkpoint)
-    if not isinstance(model, LightModel):
-        raise DsamlError(f"{wanted.checkpoint}: not a low-rank model; 'python -m dsaml train --model low-rank' makes one")
+    began, model = time.perf_counter(), load_low_rank(wanted.checkpoint)
     data = wanted.source.load()
     model = dataclasses.replace(model, profile=with_label_start(model.profile, data))
     steps, audio = round(wanted.seconds / STEP_SECONDS), model.profile.audio
@@ -198,10 +194,7 @@ def new(folder: Path, wanted: Wanted) -> Design:
         "light": {name: told[name] for name in ("noise", "calibration")},
         "songs": songs,
         "methods": methods,
-        "orders": [
-            dataclasses.asdict(order)
-            for order in make_orders(wanted.participants, wanted.songs, len(methods), wanted.seed)
-        ],
+        "orders": [*map(dataclasses.asdict, make_orders(wanted.participants, wanted.songs, len(methods), wanted.seed))],
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
@@ -210,10 +203,9 @@ def new(folder: Path, wanted: Wanted) -> Design:
             encode(Path(made) / AUDIO / f"{k}.mp3", *excerpt(paths[song], audio.label_start, steps * STEP_SECONDS))
         stamp = provenance(model.profile, data, seeds=[wanted.seed], seconds=time.perf_counter() - began)
         write_result(Path(made) / FILE, document, stamp)
-        target = folder
-        target.mkdir(exist_ok=True)
-        (Path(made) / AUDIO).rename(target / AUDIO)
-        (Path(made) / FILE).rename(target / FILE)  # the last: a folder without it is no study
+        folder.mkdir(exist_ok=True)
+        for name in (AUDIO, FILE):  # the file last: a folder without it is no study
+            (Path(made) / name).rename(folder / name)
     return read(folder)
 
 

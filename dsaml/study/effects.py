@@ -15,7 +15,7 @@ from scipy import stats
 
 from dsaml.config import DIMENSIONS
 from dsaml.evaluate.bootstrap import holm
-from dsaml.study.analysis import mean_ranks, stars
+from dsaml.study.analysis import LEVEL, mean_ranks, stars
 from dsaml.study.answers import ORDER
 
 _CELLS = (
@@ -115,9 +115,7 @@ def order_effects(rankings: pd.DataFrame) -> dict[str, dict[str, Any]] | None:
     return out
 
 
-def simulated_power(
-    rankings: pd.DataFrame, participants: int, studies: int = 500, seed: int = 0, alpha: float = 0.05
-) -> dict[str, list[dict[str, Any]]]:
+def simulated_power(rankings: pd.DataFrame, participants: int, studies: int = 500) -> dict[str, list[dict[str, Any]]]:
     """How often a next study with so many participants would find each pair's difference, if these answers were the population.
 
     Participants are drawn with replacement, and of each one the songs; the difference counts as found if Holm's correction over
@@ -128,15 +126,14 @@ def simulated_power(
     ----------
     rankings : DataFrame
         As :func:`dsaml.study.answers.read_rankings` returns it: of a pilot, of a study, or simulated.
-    participants, studies, seed : int
-    alpha : float
+    participants, studies : int
 
     Returns
     -------
     dict
         For each dimension a list of pairs with ``a``, ``b``, ``power``.
     """
-    rng, out = np.random.default_rng(seed), {}
+    rng, out = np.random.default_rng(0), {}
     for dimension in DIMENSIONS:
         part = rankings[rankings.dimension == dimension]
         wide = part.pivot_table(index=["participant_id", "song_id"], columns="method", values="rank")
@@ -155,7 +152,7 @@ def simulated_power(
             t = difference.mean(1) / (difference.std(1, ddof=1) / np.sqrt(participants))
         p = np.nan_to_num(2 * stats.t.sf(np.abs(t), participants - 1), nan=1.0)  # nobody differs: nothing is found
         order = p.argsort(1)
-        passed = np.take_along_axis(p, order, 1) <= alpha / np.arange(len(pairs), 0, -1)
+        passed = np.take_along_axis(p, order, 1) <= LEVEL / np.arange(len(pairs), 0, -1)
         found = np.zeros_like(p)
         np.put_along_axis(found, order, np.logical_and.accumulate(passed, 1), 1)
         found = (found * (np.sign(difference.mean(1)) == towards)).mean(0)
