@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import secrets
 import stat
 from collections.abc import Mapping
@@ -161,6 +162,30 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     buffer = BytesIO()
     torch.save(state, buffer)
     write_bytes_atomically(path, seal(buffer.getvalue()))
+
+
+def read_weights(path: Path, advice: str) -> dict[str, Tensor]:
+    """A table of weights that somebody's ``torch.save`` wrote; nothing in it is executed.
+
+    Raises
+    ------
+    DsamlError
+        If it is damaged, would run code, or holds anything else; ``advice`` says what to do.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(2)
+    archive = start == b"PK"
+    if not archive and start[:1] != pickle.PROTO:  # the two formats that torch.save has had
+        raise DsamlError(f"{path}: not a PyTorch checkpoint; {advice}")
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except pickle.UnpicklingError as error:  # it names a function or class that is no part of a tensor
+        raise DsamlError(f"{path}: refused, because loading it would run code; do not use it, {advice}") from error
+    except Exception as error:  # torch.load fails in many ways on damaged files
+        raise DsamlError(f"{path}: damaged or cut off ({type(error).__name__}); {advice}") from error
+    if not isinstance(stored, Mapping) or not stored or not all(isinstance(value, Tensor) for value in stored.values()):
+        raise DsamlError(f"{path}: holds no table of weights; {advice}")
+    return {str(name): value for name, value in stored.items()}
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

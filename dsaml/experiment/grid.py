@@ -133,12 +133,8 @@ def _attempt(job: Callable[[GridRun, Path], None], run: GridRun, out: Path) -> t
     return run.name, None
 
 
-def is_done(run: GridRun, out: Path) -> bool:
-    """Whether a run's record is there and can be read."""
-    return _record(run, out) is not None
-
-
-def _record(run: GridRun, out: Path) -> dict[str, Any] | None:
+def record_of(run: GridRun, out: Path) -> dict[str, Any] | None:
+    """A run's result file; None where it is not there or cannot be read."""
     try:
         return read_result(out / f"{run.name}.json")
     except DsamlError:
@@ -178,7 +174,7 @@ def run_grid(
     DsamlError
         If there is no such scheduler, or Dask is not installed.
     """
-    waiting = [run for run in runs if not is_done(run, out)]
+    waiting = [run for run in runs if record_of(run, out) is None]
     done, failed = len(runs) - len(waiting), {}
     log.info("%d runs: %d done before, %d to do", len(runs), done, len(waiting))
     if not waiting:
@@ -202,7 +198,7 @@ def as_rows(runs: list[GridRun], out: Path) -> list[dict[str, Any]]:
     """One row per finished run: what it was, and the CCC of its own model."""
     rows = []
     for run in runs:
-        if record := _record(run, out):
+        if record := record_of(run, out):
             try:
                 scores = {d: float(record["rows"][run.name][d]["ccc"]["mean"]) for d in DIMENSIONS}
             except (KeyError, TypeError, ValueError) as error:

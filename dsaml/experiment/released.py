@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from dsaml.config import released
 from dsaml.errors import DsamlError, require_file
+from dsaml.io import read_weights
 from dsaml.model.dsaml import DSAML
 from dsaml.model.weights import load_weights
 
@@ -45,21 +45,9 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
     DsamlError
         If there is no such file, it is damaged, or it holds anything but a table of weights.
     """
-    path = Path(path)
-    require_file(path, "checkpoint", "give a file that the released code saved, such as epoch_2000.pt")
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DsamlError(
-            f"{path}: refused, because it is no PyTorch checkpoint or would run code; do not use it"
-        ) from error
-    except Exception as error:  # torch.load fails in many ways on damaged files
-        raise DsamlError(
-            f"{path}: not a PyTorch checkpoint, or damaged ({type(error).__name__}); get it again"
-        ) from error
-    if not isinstance(stored, dict) or not stored or not all(isinstance(value, Tensor) for value in stored.values()):
-        raise DsamlError(f"{path}: holds no table of weights; give the checkpoint that the released code saved")
-    return {str(name).removeprefix("module."): value for name, value in stored.items()}
+    advice = "give a file that the released code saved, such as epoch_2000.pt"
+    require_file(Path(path), "checkpoint", advice)
+    return {name.removeprefix("module."): value for name, value in read_weights(Path(path), advice).items()}
 
 
 def load_released(state_dict: Mapping[str, Tensor]) -> DSAML:

@@ -19,7 +19,7 @@ from dsaml.errors import DsamlError
 from dsaml.evaluate.metrics import ccc, rmse
 from dsaml.io import write_bytes_atomically
 from dsaml.listen import page
-from dsaml.listen.curves import SHORTEST, read_curve
+from dsaml.listen.curves import SHORTEST, read_curve, require_scale
 from dsaml.listen.front import data_url
 from dsaml.listen.light import LightModel
 from dsaml.plots import study as figures
@@ -70,8 +70,7 @@ def read_songs(files: Iterable[Path], only: str | None = None) -> dict[str, Anno
     read: dict[str, dict[str, Any]] = {}
     for path in files:
         curve, (who, song) = read_curve(path), named(path, only)
-        if curve[list(DIMENSIONS)].abs().to_numpy().max() > 1:
-            raise DsamlError(f"{path}: values reach beyond [-1, 1]; rescale them (from 1-9: (value - 5) / 4)")
+        require_scale(path, curve)
         if curve.time_s.iloc[-1] - curve.time_s.iloc[0] < (SHORTEST - 1) * STEP_SECONDS:
             raise DsamlError(f"{path}: covers less than {SHORTEST * STEP_SECONDS:g} s; draw more of the song")
         if who in read.setdefault(song, {}):
@@ -112,11 +111,6 @@ def with_model(songs: Mapping[str, AnnotatedSong], model: LightModel, audio: Map
     return str(told["origin"]), np.array(told["noise"], float)
 
 
-def _known(song: AnnotatedSong, who: str) -> tuple[Terms, np.ndarray]:
-    assert song.terms is not None
-    return song.terms, song.people[who]
-
-
 def _fit(known: Sequence[tuple[Terms, np.ndarray]], noise: np.ndarray) -> np.ndarray:
     """Who drew these curves, w (2, R)."""
     every = Terms(*(np.concatenate([getattr(terms, part) for terms, _ in known]) for part in ("base", "basis")))
@@ -146,7 +140,7 @@ def predictions(songs: Mapping[str, AnnotatedSong], noise: np.ndarray | None) ->
             asked = np.isfinite(curve).all(1) & np.isfinite(song.rest[who]).all(1)
             given = [other for other in songs.values() if other is not song and who in other.people]
             own = [other.people[who] for other in given]
-            known = [_known(other, who) for other in given if other.terms is not None]
+            known = [(other.terms, other.people[who]) for other in given if other.terms is not None]
             if not several:
                 half = np.arange(len(curve)) < np.flatnonzero(asked).mean() if asked.any() else asked
                 asked, before = asked & ~half, np.where(half[:, None], curve, np.nan)

@@ -17,7 +17,7 @@ from dsaml.cli.main import app
 from dsaml.config import DEMO, AudioConfig
 from dsaml.errors import DsamlError
 from dsaml.experiment.cluster import compute_features
-from dsaml.experiment.grid import GridRun, as_rows, is_done, read_grid, run_grid
+from dsaml.experiment.grid import GridRun, as_rows, read_grid, record_of, run_grid
 from dsaml.experiment.prepare import Source
 from dsaml.experiment.results import provenance, write_result
 
@@ -106,7 +106,7 @@ def test_a_dask_cluster_survives_the_loss_of_a_worker(tmp_path):
         failed = run_grid(runs, tmp_path / "out", scheduler=cluster.scheduler_address, job=small_job)
         thread.join(10)
     assert killed == [victim] and failed == {}
-    assert all(is_done(run, tmp_path / "out") for run in runs)
+    assert all(record_of(run, tmp_path / "out") for run in runs)
 
 
 def test_features_on_a_cluster_are_computed_once_and_an_error_names_the_file(tmp_path):

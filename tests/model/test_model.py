@@ -365,8 +365,8 @@ def test_a_released_checkpoint_is_read_and_nothing_else(tmp_path):
         assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in model.state_dict().items())
     whole = path.read_bytes()
     for content, words in (
-        (b"text", "refused|not a PyTorch"),
-        (whole[: len(whole) // 2], "not a PyTorch checkpoint, or damaged"),
+        (b"text", "not a PyTorch"),
+        (whole[: len(whole) // 2], "damaged or cut off"),
     ):
         path.write_bytes(content)
         with pytest.raises(DsamlError, match=words):
