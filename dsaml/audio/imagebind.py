@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from dsaml.audio.encoder_windows import Window, cut_window
 from dsaml.audio.waveform import Waveform, resample
 from dsaml.errors import DsamlError
-from dsaml.io import read_weights, write_bytes_atomically
+from dsaml.io import load_weights, read_weights, write_bytes_atomically
 
 log = logging.getLogger(__name__)
 
@@ -114,25 +114,9 @@ def read_audio_weights(path: str | Path | None) -> dict[str, Tensor]:
     if not weights:
         some = ", ".join(map(str, list(stored)[:3])) or "none at all"
         raise DsamlError(f"{path}: holds no audio weights of ImageBind (its first names: {some}); {HOW_TO_GET}")
-    expected = {name: tuple(value.shape) for name, value in build_audio_model().state_dict().items()}
-    problems = _differences(expected, {name: tuple(value.shape) for name, value in weights.items()})
-    if problems:
-        raise DsamlError(f"{path}: its audio weights are not those of imagebind_huge ({problems}); {HOW_TO_GET}")
-    return {name: weights[name].float().contiguous() for name in expected}
-
-
-def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
-    wrong = [f"{n} is {found[n]} instead of {expected[n]}" for n in expected if n in found and found[n] != expected[n]]
-    kinds = {
-        "missing": [name for name in expected if name not in found],
-        "unknown": [name for name in found if name not in expected],
-        "of another shape": wrong,
-    }
-    return "; ".join(
-        f"{len(names)} {kind}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-        for kind, names in kinds.items()
-        if names
-    )
+    expected = build_audio_model().to("meta")
+    load_weights(expected, weights, f"{path}: not the audio weights of imagebind_huge, {HOW_TO_GET}")
+    return {name: weights[name].float().contiguous() for name in expected.state_dict()}
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:

@@ -20,9 +20,8 @@ from torch import Tensor
 from dsaml.audio.recording import HIGHEST_RATE, LOWEST_RATE
 from dsaml.config import AudioConfig, ModelConfig, Profile
 from dsaml.errors import DsamlError, require_file
-from dsaml.io import pack_tensors, read_tensors, write_bytes_atomically
+from dsaml.io import load_weights, pack_tensors, read_tensors, write_bytes_atomically
 from dsaml.model.dsaml import DSAML
-from dsaml.model.weights import load_weights
 
 LARGEST = 1 << 20  # of any whole number in a header: sizes, steps, samples
 MOST_LAYERS = 256

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from dsaml.config import released
 from dsaml.errors import DsamlError, require_file
-from dsaml.io import read_weights
+from dsaml.io import load_weights, read_weights
 from dsaml.model.dsaml import DSAML
-from dsaml.model.weights import load_weights
 
 RELEASED_NAMES = (  # (the released code's, ours), applied in this order
     ("spectrogram_feature_extractor.feature_extractor.0.", "adapter.block1."),

@@ -28,13 +28,12 @@ from dsaml.experiment.model_files import model_file, read_profile, read_settings
 from dsaml.experiment.prepare import Source, check_data, prepare
 from dsaml.experiment.results import stamp_of
 from dsaml.experiment.run import Experiment
-from dsaml.io import KEY, pack_tensors, read_header, write_bytes_atomically
+from dsaml.io import KEY, load_weights, pack_tensors, read_header, write_bytes_atomically
 from dsaml.learn.training import cross_song_tasks
 from dsaml.listen.curves import LARGEST_GAP, Paths, as_curve, audio_from, labels_of, paired, require_numbers
 from dsaml.listen.familiar import Familiar
 from dsaml.listen.origin import trained_on
 from dsaml.listen.own_file import Base, write_own
-from dsaml.model.weights import load_weights
 
 KIND = "low-rank"
 """What the header of a file says that holds such a model."""

@@ -13,19 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dsaml.config import DIMENSIONS
-from dsaml.plots.style import DIMENSION_COLORS, LISTENER_COLORS, PALETTE, legend_below, panels
+from dsaml.plots.style import DIMENSION_COLORS, LISTENER_COLORS, PALETTE, legend_below, over_time, panels
 
 ENDS = (("calm", "excited"), ("unpleasant", "pleasant"))  # of arousal, of valence
-
-
-def _over_time() -> tuple[Figure, np.ndarray]:
-    """Panels for arousal and valence over the time in a song."""
-    figure, axes = panels(3.0)
-    for axis in axes:
-        axis.set(xlabel="time in the song (s)", ylim=(-1.05, 1.05))
-        axis.axhline(0, color="0.85", lw=0.8, zorder=0)
-    axes[0].set_ylabel("label in [-1, 1]")
-    return figure, axes
 
 
 def disagreement(curves: Mapping[str, Any], only_pair: bool = False) -> Figure:
@@ -33,7 +23,7 @@ def disagreement(curves: Mapping[str, Any], only_pair: bool = False) -> Figure:
 
     With ``only_pair`` the other listeners are left out.
     """
-    figure, axes = _over_time()
+    figure, axes = over_time()
     song, times = curves["disagreement"], curves["times"]
     for d, axis in enumerate(axes):
         if not only_pair:
@@ -54,7 +44,7 @@ def before_after(case: Mapping[str, Any], times: Sequence[float], before: str, a
 
     ``case`` is an entry of ``personalization`` in ``curves.json``, ``before`` and ``after`` are names of its curves; times in s.
     """
-    figure, axes = _over_time()
+    figure, axes = over_time()
     for d, axis in enumerate(axes):
         for name, label, style in (
             ("truth", "the listener's own labels", {"color": "black", "lw": 2}),

@@ -118,11 +118,11 @@ class Study:
         return _script(shared)
 
     def audio(self, request: Request) -> Response:
-        """A song's excerpt."""
-        self._participant(request)
-        return self._audio(request)
-
-    def _audio(self, request: Request) -> Response:
+        """A song's excerpt, for a participant or the experimenter."""
+        if "link" in request.path_params:
+            self._participant(request)
+        else:
+            self._token(request, "experimenter")
         if request.path_params["name"] not in {song.audio for song in self.design.songs}:
             raise HTTPException(404, "there is no such song")
         return FileResponse(self.design.folder / AUDIO / request.path_params["name"], media_type="audio/mpeg")
@@ -130,11 +130,11 @@ class Study:
     async def answer(self, request: Request) -> Response:
         """Keep an answer to the participant's step, once however often it is sent."""
         who, step = await run_in_threadpool(self._participant, request), request.path_params["step"]
-        body = await _json_of(request)
+        answer = await _json_of(request)
         if step >= len(self.steps):
             raise HTTPException(409, "the study ends before this step")
         try:
-            content = checked(self.steps[step], parse(body), self.design)
+            content = checked(self.steps[step], answer, self.design)
             new = await run_in_threadpool(self.store.answer, who, step, content)
         except Conflict as error:
             raise HTTPException(409, str(error)) from error
@@ -152,10 +152,7 @@ class Study:
     async def seat(self, request: Request) -> Response:
         """A participant's link for a browser, the same one however often it asks."""
         self._token(request, "join")
-        try:
-            asked = parse(await _json_of(request))
-        except ValueError as error:
-            raise HTTPException(422, str(error).splitlines()[0]) from error
+        asked = await _json_of(request)
         seat = asked.get("seat") if isinstance(asked, dict) and set(asked) == {"seat"} else None
         if self.design.kind != CLASS or not isinstance(seat, str) or not SEAT.fullmatch(seat):
             raise HTTPException(422, "ask for a seat in a class, with a name of 16 to 64 letters and digits")
@@ -191,11 +188,6 @@ class Study:
         about = {"seconds": self.design.seconds, "step": self.design.step, "start": self.design.start}
         return _script(about | {"songs": songs if self.design.kind == CLASS else []})
 
-    def class_audio(self, request: Request) -> Response:
-        """As :meth:`audio`."""
-        self._token(request, "experimenter")
-        return self._audio(request)
-
     # --- everybody ---
 
     def file(self, request: Request) -> Response:
@@ -216,11 +208,15 @@ class Study:
         return PlainTextResponse(error.detail, error.status_code, error.headers)
 
 
-async def _json_of(request: Request) -> bytes:
-    """An answer: a body of JSON."""
+async def _json_of(request: Request) -> Any:
+    """What a body of JSON says."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise HTTPException(415, "send JSON")
-    return await body_of(request, "an answer", LARGEST)
+    body = await body_of(request, "an answer", LARGEST)
+    try:
+        return parse(body)
+    except ValueError as error:
+        raise HTTPException(422, str(error).splitlines()[0]) from error
 
 
 def _script(data: Mapping[str, Any]) -> Response:
@@ -244,7 +240,7 @@ def application(design: Design, store: Store) -> Starlette:
         Route(many, study.experimenter),
         Route(many + "/state.json", study.state),
         Route(many + "/data.js", study.class_data),
-        Route(many + "/audio/{name}", study.class_audio),
+        Route(many + "/audio/{name}", study.audio),
     ]
     handlers: Any = {HTTPException: study.failed}
     return Starlette(routes=routes, middleware=[Middleware(Headers, policy=POLICY)], exception_handlers=handlers)
