@@ -39,16 +39,10 @@ VERSION = 3
 
 @dataclass(frozen=True)
 class Features:
-    """What the model needs of one song.
+    """What the model needs of one song."""
 
-    Attributes
-    ----------
-    log_mel : Tensor, shape (T, time, mel)
-    global_embedding : Tensor, shape (1, D) for a clip, (T, D) for a full song
-    """
-
-    log_mel: Tensor
-    global_embedding: Tensor
+    log_mel: Tensor  #: (T, time, mel)
+    global_embedding: Tensor  #: (1, D) for a clip, (T, D) for a full song
 
     def to(self, device: str | torch.device) -> Features:
         """The same on a device."""

@@ -110,31 +110,16 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Wide:
-    """A table with one row per id and one column per time.
-
-    Attributes
-    ----------
-    path : Path
-    id_column : str
-    has_ids : bool
-        False where the file has no id column; rows are then numbered "0", "1", ...
-    times : ndarray, shape (T,)
-        Seconds, from the column names ``sample_<milliseconds>ms``.
-    rows : dict of id to Row
-        Rows that can be used.
-    bad : dict of id to str
-        Why the others cannot.
-    fatal : Problem, optional
-        Why nothing of the table can be used.
-    """
+    """A table with one row per id and one column per time."""
 
     path: Path
     id_column: str
-    has_ids: bool = True
+    has_ids: bool = True  #: False where the file has no id column; rows are then numbered "0", "1", ...
+    #: (T,), s, from the column names ``sample_<milliseconds>ms``
     times: np.ndarray = field(default_factory=lambda: np.empty(0))
-    rows: dict[str, Row] = field(default_factory=dict)
-    bad: dict[str, str] = field(default_factory=dict)
-    fatal: Problem | None = None
+    rows: dict[str, Row] = field(default_factory=dict)  #: by id, those that can be used
+    bad: dict[str, str] = field(default_factory=dict)  #: why the others cannot
+    fatal: Problem | None = None  #: why nothing of the table can be used
 
     def labels(self) -> tuple[np.ndarray, np.ndarray]:
         """Line and value of every label: two arrays of shape (labels,)."""

@@ -38,21 +38,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a table is computed from.
-
-    Attributes
-    ----------
-    features : mapping of song id to Features
-    checkpoints : Path
-        Their folder, named by labels, features and code: see :func:`prepare`.
-    options : TrainingOptions
-        Device, precision, logs of every training; seed and validations are each recipe's and the profile's.
-    """
+    """What a table is computed from."""
 
     profile: Profile
     dataset: Dataset
-    features: Mapping[str, Features]
-    checkpoints: Path
+    features: Mapping[str, Features]  #: by song id
+    checkpoints: Path  #: their folder, named by labels, features and code: see :func:`prepare`
+    #: device, precision, logs of every training; seed and validations are each recipe's and the profile's
     options: TrainingOptions = TrainingOptions(resume=True)
 
     @property
