@@ -179,19 +179,18 @@ def structure(
 ) -> None:
     """What one sample tells: how labels vary, what of a listener comes back, and what more songs would bring; needs no audio."""
     from dsaml.data import load_dataset, vgmidi
-    from dsaml.data.synthetic.population import STRESS, TWO_SIGNS
     from dsaml.evaluate import floors as trivial
     from dsaml.evaluate import structure as parts
     from dsaml.evaluate.listeners import describe, lines
+    from dsaml.experiment.prepare import EMBEDDED
 
-    embedded = {"synthetic": TWO_SIGNS, "stress": STRESS}
     if save:
         check_output(save, lambda path: trivial.holds_facts(path, "traits", "variance"), (root,))
-    if root is None and dataset not in embedded:
+    if root is None and dataset not in EMBEDDED:
         raise DsamlError(f"{dataset}: its folder is missing; give it with --root")
     real, source, place = True, dataset, " --root DIR"
     if root is None:
-        curves, real, place = parts.simulate(embedded[dataset])[0], False, ""
+        curves, real, place = parts.simulate(EMBEDDED[dataset][1])[0], False, ""
         seconds = dict.fromkeys(curves, STEP_SECONDS)
     elif dataset in vgmidi.SEEDS:
         (curves, seconds), source = vgmidi.read(root), vgmidi.SOURCE

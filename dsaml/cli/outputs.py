@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tempfile
@@ -99,11 +98,12 @@ def holds_json(*keys: str) -> Kind:
     """Whether a file is a JSON object with these keys."""
 
     def own(path: Path) -> bool:
+        from dsaml.io import read_json
+
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            return set(keys) <= set(read_json(path, "", ""))
+        except DsamlError:
             return False
-        return isinstance(document, dict) and set(keys) <= set(document)
 
     return own
 

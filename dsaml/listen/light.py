@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ class LightModel:
         """
         audio = audio_from(self.profile.audio, start)
         x = self._inputs(Path(song), audio, None)
-        values, sd = self._curve(self.listener, h := self._encoded(x)), self._spread(self.listener, h)
+        values, sd = self.curve(self.listener, h := self._encoded(x)), self._spread(self.listener, h)
         require_numbers(np.concatenate((values, sd)), self.name, song)
         about: dict[str, Any] = {"song": Path(song).name, "model": trained_on(self.about)}
         if self.familiar:
@@ -79,8 +79,8 @@ class LightModel:
         pairs = []
         for song, curve in zip(songs, curves, strict=True):
             audio, labels = labels_of(curve, self.profile.audio, largest_gap)
-            pairs.append((self._heard(song, audio, len(labels)), torch.tensor(labels, dtype=torch.float32)))
-        own = self._fit(pairs)
+            pairs.append((self.heard(song, len(labels), audio), torch.tensor(labels, dtype=torch.float32)))
+        own = self.fit(pairs)
         before, after = (float(np.mean([self._error(who, pair) for pair in pairs])) for who in (None, own))
         require_numbers(np.array([before, after]), self.name, songs[0])
         steps = sum(len(labels) for _, labels in pairs)
@@ -96,18 +96,8 @@ class LightModel:
 
         T is ``steps``, from ``start`` (s) on, by default from where the labels of the training data began.
         """
-        audio = self.profile.audio
-        h = self._heard(song, audio if start is None else audio_from(audio, start), steps)
+        h = self.heard(song, steps, None if start is None else audio_from(self.profile.audio, start))
         return self.method.average(h)[0, 0].numpy(), self.method.basis(h)[0, 0].numpy()
-
-    def heard(self, song: Path, steps: int) -> Tensor:
-        """A song as the method sees it, from where the labels of the training data began: (1, 1, T, H)."""
-        return self._heard(song, self.profile.audio, steps)
-
-    def fitted(self, pairs: Sequence[tuple[Tensor, np.ndarray]]) -> Callable[[Tensor], np.ndarray]:
-        """From what was heard (1, 1, T, H) and said (T, 2) to what is predicted of another song that was heard."""
-        state = self._fit([(h, torch.as_tensor(labels, dtype=torch.float32)) for h, labels in pairs])
-        return lambda h: self._curve(state, h)
 
     def save(self, path: str | Path) -> None:
         """Write the model to a ``.safetensors`` file that :func:`dsaml.load` reads: of a personal one only the person.
@@ -161,18 +151,21 @@ class LightModel:
         """(T, F) -> (1, 1, T, H)."""
         return self.method.encode(x[None, None])
 
-    def _heard(self, song: Path, audio: AudioConfig, steps: int | None) -> Tensor:
-        """A song as the method sees it, as far as ``steps`` or to its end: (1, 1, T, H). Neighbours are heard beyond it."""
-        return self._encoded(self._inputs(song, audio, steps))[:, :, :steps]
+    def heard(self, song: Path, steps: int, audio: AudioConfig | None = None) -> Tensor:
+        """The first ``steps`` of a song as the method sees it, by default from where the labels of the training data began.
+
+        (1, 1, T, H); neighbours are heard beyond it.
+        """
+        return self._encoded(self._inputs(song, audio or self.profile.audio, steps))[:, :, :steps]
 
     @torch.no_grad()
-    def _fit(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> State:
-        """The posterior, given what was heard (1, 1, T, H) and said (T, 2)."""
+    def fit(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> State:
+        """The posterior of a listener, given what was heard (1, 1, T, H) and said (T, 2)."""
         return self.method.adapt(torch.cat([h for h, _ in pairs], 2), torch.cat([y for _, y in pairs])[None, None])
 
     @torch.no_grad()
-    def _curve(self, listener: State | None, h: Tensor) -> np.ndarray:
-        """Arousal and valence (T, 2)."""
+    def curve(self, listener: State | None, h: Tensor) -> np.ndarray:
+        """Arousal and valence (T, 2) that a listener, or nobody in particular, feels in what was heard."""
         if listener is None:
             return self.method.average(h)[0, 0].tanh().numpy()
         return self.method.predict(listener, h).mean[0, 0].numpy()
@@ -186,15 +179,15 @@ class LightModel:
 
     def _error(self, listener: State | None, pair: tuple[Tensor, Tensor], shift: np.ndarray | float = 0.0) -> float:
         h, labels = pair
-        return float(np.sqrt(np.square(self._curve(listener, h) + shift - labels.numpy()).mean()))
+        return float(np.sqrt(np.square(self.curve(listener, h) + shift - labels.numpy()).mean()))
 
     def _left_out(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
         """RMSE on each song in turn, the others being known; means over songs."""
         rows = []
         for k, pair in enumerate(pairs):
             others = [*pairs[:k], *pairs[k + 1 :]]
-            shift = np.mean([(y.numpy() - self._curve(None, h)).mean(0) for h, y in others], 0)
-            rows.append([self._error(self._fit(others), pair), self._error(None, pair), self._error(None, pair, shift)])
+            shift = np.mean([(y.numpy() - self.curve(None, h)).mean(0) for h, y in others], 0)
+            rows.append([self._error(self.fit(others), pair), self._error(None, pair), self._error(None, pair, shift)])
         return dict(zip(("personal", "nobody", "shift"), np.mean(rows, 0).tolist(), strict=True))
 
 

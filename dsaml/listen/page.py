@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 
 from dsaml.evaluate.metrics import ccc
@@ -78,10 +79,10 @@ def gain(model: LightModel, songs: Mapping[str, Path], listeners: Mapping[str, M
     own, plain, people = [], [], set()
     for told, of in listeners.items():
         for who, curve in of.items():
-            person = model.fitted([(heard[told], np.asarray(curve))])
+            person = model.fit([(heard[told], torch.tensor(curve, dtype=torch.float32))])
             for asked in (song for song in songs if song != told and who in listeners[song]):
                 truth = np.asarray(listeners[asked][who])
-                own.append(ccc(person(heard[asked]).T, truth.T))
+                own.append(ccc(model.curve(person, heard[asked]).T, truth.T))
                 plain.append(ccc(average[asked].T, truth.T))
                 people.add(who)
     means = {"own": np.mean(own, 0).tolist(), "average": np.mean(plain, 0).tolist()}

@@ -24,7 +24,7 @@ from dsaml.experiment.results import rounded
 from dsaml.listen import front
 from dsaml.listen.guard import Headers, Rates, body_of, server_of
 from dsaml.study import design as designs
-from dsaml.study.classroom import Classroom
+from dsaml.study.classroom import state_of
 from dsaml.study.design import AUDIO, CLASS, LETTERS, Design
 from dsaml.study.export import as_curve
 from dsaml.study.steps import DRAW, FORM, RANK, checked, parse, steps_of
@@ -44,7 +44,6 @@ class Study:
 
     def __init__(self, design: Design, store: Store):
         self.design, self.store, self.steps = design, store, steps_of(design)
-        self.classroom = Classroom(design, store)
         loader = jinja2.FileSystemLoader(HERE / "pages")
         self.pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
         self.answering, self.guessing = Rates(10, 100), Rates(1, 30)
@@ -175,7 +174,7 @@ class Study:
         count = self.store.count()
         if request.query_params.get("have") == str(count):
             return Response(status_code=204)
-        return JSONResponse(self.classroom.state(len(self.steps)) | {"count": count})
+        return JSONResponse(state_of(self.design, self.store) | {"count": count})
 
     def class_data(self, request: Request) -> Response:
         """The songs that the experimenter can play."""
