@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
 
 import uvicorn
 from starlette.exceptions import HTTPException
@@ -14,9 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CONNECTIONS = 2000  # at once
 SLOWEST = 10.0  # s in which a body has to be there
+POLICY = (
+    "default-src 'none'; img-src data:; media-src 'self' blob:; connect-src 'self'; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
 HEADERS = {
-    "content-security-policy": "default-src 'none'; img-src data:; media-src 'self' blob:; connect-src 'self'; form-action 'none'; "
-    "base-uri 'none'; frame-ancestors 'none'; ",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
     "cross-origin-opener-policy": "same-origin",
@@ -31,13 +32,13 @@ class Headers:
 
     def __init__(self, app: ASGIApp, policy: str):
         self.app = app
-        self.headers: Mapping[str, str] = HEADERS | {"content-security-policy": HEADERS["content-security-policy"] + policy}
+        self.headers = HEADERS | {"content-security-policy": f"{POLICY}; {policy}"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 there = {name for name, _ in message["headers"]}
-                added = {**self.headers} | ({} if b"cache-control" in there else {"cache-control": "no-store"})
+                added = self.headers | ({} if b"cache-control" in there else {"cache-control": "no-store"})
                 message["headers"] = [*message["headers"], *((n.encode(), v.encode()) for n, v in added.items())]
             await send(message)
 
