@@ -210,7 +210,6 @@ def adjusted(
 
     Parameters
     ----------
-    profile : Profile
     encoder : str, optional
         Another global encoder, one of ``ENCODERS``.
     variant : {"paper", "released"}

@@ -93,8 +93,6 @@ class FeatureCache:
     ----------
     folder : path
         Made if needed; several data sets can share it.
-    audio : AudioConfig
-    encoder : GlobalEncoder
     hop_seconds : float
         See :func:`song_features`.
 

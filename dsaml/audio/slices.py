@@ -33,7 +33,6 @@ def cut_slices(waveform: Waveform, steps: int | None, config: AudioConfig = Audi
         At ``config.sample_rate``, from the start of the song.
     steps : int or None
         Number of labels; ``None`` takes every whole slice that the audio has.
-    config : AudioConfig
 
     Returns
     -------

@@ -130,7 +130,6 @@ class Findings:
 
         Parameters
         ----------
-        folder : Path
         files : iterable of Path
             What lies in it, of any kind.
         mean : mapping of song id to Annotation

@@ -34,7 +34,6 @@ def load(root: Path, *, found: Findings | None = None) -> Dataset:
 
     Parameters
     ----------
-    root : Path
     found : Findings, optional
         Gets everything that is wrong.
 

@@ -135,7 +135,6 @@ def read_wide(found: Findings, path: Path, id_column: str, ids_required: bool = 
     ----------
     found : Findings
         Gets every problem; never raises for what is in the file.
-    path : Path
     id_column : str
         Name of the first column: ``song_id`` or ``WorkerId``.
     ids_required : bool
@@ -276,7 +275,6 @@ def tracks_in(
     ----------
     found : Findings
         Gets every track that cannot be used, and rows without a key.
-    table : Long
     keys : sequence of str
         The text columns that name a track; ``time``, ``arousal`` and ``valence`` are number columns.
 

@@ -96,7 +96,6 @@ def score_floors(dataset: Dataset, part: str = "test") -> dict[str, Any]:
 
     Parameters
     ----------
-    dataset : Dataset
     part : {"train", "validation", "test"}
 
     Returns

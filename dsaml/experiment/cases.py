@@ -60,7 +60,6 @@ def predicted_cases(experiment: Experiment, selection: Mapping[str, Any], seed: 
 
     Parameters
     ----------
-    experiment : Experiment
     selection : mapping
         The inner loops that were chosen: ``selection`` of ``pdmer.json``.
     seed : int

@@ -31,12 +31,10 @@ def write_all(experiment: Experiment, payload: Mapping[str, Any], seed: int, res
 
     Parameters
     ----------
-    experiment : Experiment
     payload : mapping
         What :func:`dsaml.experiment.reproduce.pdmer` returned.
     seed : int
         Whose models are shown.
-    results : Path
     """
     started = time.perf_counter()
     training, maps = training_histories(experiment, seed), figure4.attention_maps(experiment, seed)

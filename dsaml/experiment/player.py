@@ -86,7 +86,6 @@ def write(experiment: Experiment, cases: list[Case], folder: Path, pair: Sequenc
 
     Parameters
     ----------
-    experiment : Experiment
     cases : list of Case
         Of all test listeners.
     folder : Path

@@ -77,8 +77,6 @@ def prepare(profile: Profile, source: Source = Source(), task_songs: TaskSongs |
 
     Parameters
     ----------
-    profile : Profile
-    source : Source
     task_songs : tuple, optional
         See :func:`with_task_songs`; None leaves the profile as it is.
 
@@ -150,8 +148,6 @@ def check_data(profile: Profile, source: Source, mode: str | None) -> None:
 
     Parameters
     ----------
-    profile : Profile
-    source : Source
     mode : {"dmer", "pdmer"} or None
         The training that has to be possible; None: what the labels allow.
 

@@ -84,7 +84,6 @@ def book_results(experiment: Experiment, seeds: tuple[int, ...], results: Path, 
 
     Parameters
     ----------
-    experiment : Experiment
     seeds : tuple of int
         Training seeds.
     results : Path

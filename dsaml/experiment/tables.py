@@ -80,7 +80,6 @@ def block_payload(block: Block, scores: pd.DataFrame, long_range: frozenset[str]
 
     Parameters
     ----------
-    block : Block
     scores : DataFrame
         A scores table with the column ``protocol``.
     long_range : frozenset of str

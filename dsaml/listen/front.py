@@ -39,7 +39,6 @@ def inline(title: str, body: str, data: Mapping[str, Any], scripts: Sequence[str
 
     Parameters
     ----------
-    title : str
     body : str
         HTML.
     data : mapping

@@ -25,7 +25,6 @@ def for_page(model: LightModel, songs: Mapping[str, Path], steps: int, start: fl
 
     Parameters
     ----------
-    model : LightModel
     songs : mapping of song id to Path
         Audio files.
     steps : int
@@ -63,7 +62,6 @@ def gain(model: LightModel, songs: Mapping[str, Path], listeners: Mapping[str, M
 
     Parameters
     ----------
-    model : LightModel
     songs : mapping of song id to Path
         Audio files.
     listeners : mapping of song id to mapping of listener to curve (T, 2)

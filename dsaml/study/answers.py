@@ -99,7 +99,6 @@ def simulate(curves: Mapping[str, Any], noise: float = 0.1, seed: int = 0) -> pd
         ``study_curves.json``: per participant and song the true curve and the curves of each method, (T, 2) each.
     noise : float
         SD of the error with which a participant judges the RMSE of a curve, on the labels' scale.
-    seed : int
 
     Returns
     -------

@@ -237,7 +237,6 @@ def collect(
         Curves as the drawing page, ``annotate`` and ``study export`` save them; see :func:`named`.
     out : Path
         The page (HTML).
-    model : LightModel, optional
     audio : sequence of Path
         Songs for the model, each named as in the curves' files.
 

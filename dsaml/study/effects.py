@@ -126,7 +126,6 @@ def simulated_power(rankings: pd.DataFrame, participants: int, studies: int = 50
     ----------
     rankings : DataFrame
         As :func:`dsaml.study.answers.read_rankings` returns it: of a pilot, of a study, or simulated.
-    participants, studies : int
 
     Returns
     -------

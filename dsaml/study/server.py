@@ -262,7 +262,6 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 8000, announce: Any
 
     Parameters
     ----------
-    folder : Path
     host, port
         127.0.0.1 is this machine alone; 0.0.0.0 everybody in the network, unencrypted. Port 0: any that is free.
     announce : callable

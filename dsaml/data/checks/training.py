@@ -20,7 +20,6 @@ def obstacles(dataset: Dataset, profile: Profile, mode: str) -> list[str]:
 
     Parameters
     ----------
-    dataset : Dataset
     profile : Profile
         Its tasks ask for a number of support songs; query songs are as many as there can be, one at least.
     mode : {"dmer", "pdmer"}

@@ -84,7 +84,6 @@ def synthesize(
     ----------
     root : path
         Folder to write; made if needed. It must be empty or hold nothing but an embedded corpus, whose own files are replaced.
-    config : CorpusConfig
     workers : int
         Processes that play and encode songs; the result does not depend on it.
     progress : callable
