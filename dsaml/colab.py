@@ -159,18 +159,10 @@ def complete_results(profile: str, results: Path) -> Path:
     missing = [f"{name}.json" for name in READ if not (results / f"{name}.json").is_file()]
     if not missing:
         return results
-    said = (
-        f"{results}: no results"
-        if len(missing) == len(READ)
-        else f"{results}: incomplete, {', '.join(missing)} missing"
-    )
+    said = f"{results}: no results" if len(missing) == len(READ) else f"{results}: incomplete, {', '.join(missing)} missing"
     if not (REFERENCE / profile).is_dir():
-        raise DsamlError(
-            f"{said}; run 'python -m dsaml reproduce all --profile {profile}' on a machine with a GPU first"
-        )
-    print(
-        f"{said}; shown is the reference run, which comes with the package ('python -m dsaml reproduce book' makes your own)"
-    )
+        raise DsamlError(f"{said}; run 'python -m dsaml reproduce all --profile {profile}' on a machine with a GPU first")
+    print(f"{said}; shown is the reference run, which comes with the package ('python -m dsaml reproduce book' makes your own)")
     return REFERENCE / profile
 
 

@@ -64,11 +64,7 @@ def load(root: Path, *, found: Findings | None = None) -> Dataset:
     by_song: dict[str, dict[str, Annotation]] = {}
     tracks: dict[str, dict[str, Annotation]] = {}
     for (song, who), track in raw.items():
-        wrong = (
-            f"the name '{MEAN}' is reserved for the averaged label; rename it"
-            if who == MEAN
-            else _why_not(track, start)
-        )
+        wrong = f"the name '{MEAN}' is reserved for the averaged label; rename it" if who == MEAN else _why_not(track, start)
         if wrong:
             found.error(path, f"song_id {song}, annotator_id {who}: {wrong}", track.line)
             found.exclude(f"song {song}, annotator {who}", wrong)

@@ -195,10 +195,7 @@ def _wide_values(cells: list[str], columns: int) -> tuple[np.ndarray, str | None
     """Values of one row without trailing empty cells, and what is wrong with them."""
     count, nothing = max((i for i, cell in enumerate(cells, 1) if cell), default=0), np.empty(0)
     if count > columns:
-        return (
-            nothing,
-            f"has {count} labels but the header names {columns}; the row is shifted or the header is damaged",
-        )
+        return nothing, f"has {count} labels but the header names {columns}; the row is shifted or the header is damaged"
     try:
         values = np.array([float(cell) if cell else np.nan for cell in cells[:count]])
     except ValueError as error:

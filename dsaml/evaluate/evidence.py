@@ -88,11 +88,8 @@ def evidence(songs: Curves, intervals: bool) -> dict[str, Any] | None:
             reach = jackknife(np.array([above[fold != b].mean(0) for b in np.unique(fold)]))
             for k, d in enumerate(DIMENSIONS):
                 mean = float(above[:, k].mean())
-                rows[row][d]["rmse_above"] = {
-                    "mean": mean,
-                    "low": mean - float(reach[k]),
-                    "high": mean + float(reach[k]),
-                }
+                low, high = mean - float(reach[k]), mean + float(reach[k])
+                rows[row][d]["rmse_above"] = {"mean": mean, "low": low, "high": high}
     return {"tracks": len(fold), "rows": rows}
 
 
@@ -140,10 +137,8 @@ def _answers(
     songs: Curves, asked: list[dict[str, Any]], fold: np.ndarray, block: Mapping[str, int]
 ) -> dict[str, list[np.ndarray]]:
     """Row -> for each song curves (n, T, 2)."""
-    pooled = {
-        key: np.concatenate([a[key] for a in asked])
-        for key in ("deviation", "song_offset", "half_offset", "last_offset")
-    }
+    wanted = ("deviation", "song_offset", "half_offset", "last_offset")
+    pooled = {key: np.concatenate([a[key] for a in asked]) for key in wanted}
     constant, small, both = np.zeros((len(fold), 2)), np.zeros((len(fold), 2)), np.zeros((len(fold), 2))
     sums = {s: (np.sum([v.sum(0) for v in p.values()], 0), sum(map(len, p.values()))) for s, p in songs.items()}
     for b in np.unique(fold):

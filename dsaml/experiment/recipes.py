@@ -82,9 +82,8 @@ def recipes(profile: Profile) -> dict[str, Recipe]:
         out[name] = Recipe(dataclasses.replace(profile.model, **change), first_stage)
     plain, meta = profile.supervised, dataclasses.replace(profile.meta, tasks="annotator")
     batch = min(passes(meta, 1), max(1, LONG_BATCH // profile.model.dim))  # as many as MAML has, where memory allows
-    long = dataclasses.replace(
-        plain, batch_size=batch, steps=passes(meta) // batch, patience=0, train_adapter=meta.train_adapter
-    )
+    steps = passes(meta) // batch
+    long = dataclasses.replace(plain, batch_size=batch, steps=steps, patience=0, train_adapter=meta.train_adapter)
     for name, training in ((NON_META, plain), (NON_META_LONG, long)):
         out[name] = Recipe(profile.model, training, start, meta)
     for name, training in ((ANNOTATOR_LABELS, plain), (ANNOTATOR_LABELS_LONG, long)):

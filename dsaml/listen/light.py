@@ -110,15 +110,12 @@ class LightModel:
         if self.listener is not None:
             write_own(Path(path), self.listener, self.about, self.file)
             return
+        settings = {"profile": self.profile, "config": self.method.config}
         tensors = {f"method.{name}": tensor for name, tensor in self.method.state_dict().items()} | {"scale": self.scale}
         if self.familiar:
             tensors |= {f"familiar.{name}": tensor for name, tensor in vars(self.familiar).items()}
-        header = {
-            "kind": KIND,
-            "profile": json.dumps(dataclasses.asdict(self.profile)),
-            "about": json.dumps(self.about),
-        }
-        header["config"] = json.dumps(dataclasses.asdict(self.method.config))
+        header = {"kind": KIND, "about": json.dumps(self.about)}
+        header |= {name: json.dumps(dataclasses.asdict(own)) for name, own in settings.items()}
         write_bytes_atomically(Path(path), pack_tensors(tensors, header))
 
     def of(self, listener: State, about: dict[str, Any]) -> LightModel:

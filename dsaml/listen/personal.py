@@ -110,10 +110,8 @@ class LoadedModel:
         songs, curves = paired(songs, curves)
         pairs = [labels_of(curve, self.profile.audio, largest_gap, CLIP_STEPS) for curve in curves]
         steps = min(len(labels) for _, labels in pairs)
-        heard = [
-            song_features(song, audio, self.encoder, steps).to(self.device)
-            for song, (audio, _) in zip(songs, pairs, strict=True)
-        ]
+        ready = zip(songs, pairs, strict=True)
+        heard = [song_features(song, audio, self.encoder, steps).to(self.device) for song, (audio, _) in ready]
         x = torch.stack([features.log_mel for features in heard])  # (songs, T, time, mel)
         embedding = torch.stack([features.global_embedding for features in heard])
         target = torch.tensor(np.stack([labels[:steps] for _, labels in pairs]), dtype=torch.float32)  # (songs, T, 2)
@@ -129,12 +127,7 @@ class LoadedModel:
         own.load_state_dict(self.model.state_dict() | adapted)
         errors = {"before": error(self.model), "after": error(own)}
         require_numbers(np.array(list(errors.values())), self.name, songs[0])
-        about = {
-            "base": self.about,
-            "personalized_on": [song.name for song in songs],
-            "steps": steps * len(songs),
-            **errors,
-        }
+        about = {"base": self.about, "personalized_on": [song.name for song in songs], "steps": steps * len(songs), **errors}
         return dataclasses.replace(self, model=own, about=about, changed=self.changed | adapted.keys())
 
     def save(self, path: str | Path) -> None:

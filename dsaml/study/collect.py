@@ -155,11 +155,8 @@ def predictions(songs: Mapping[str, AnnotatedSong], noise: np.ndarray | None) ->
             if noise is not None and song.terms is not None and known:
                 nobody = np.tanh(song.terms.base)
                 shift = np.nanmean(np.concatenate([curve - np.tanh(terms.base) for terms, curve in known]), 0)
-                said |= {
-                    NOBODY: nobody,
-                    SHIFTED: (nobody + shift).clip(-1, 1),
-                    PERSONAL: song.terms.curve(_fit(known, noise)),
-                }
+                said |= {NOBODY: nobody, SHIFTED: (nobody + shift).clip(-1, 1)}
+                said[PERSONAL] = song.terms.curve(_fit(known, noise))
             for name, values in said.items():
                 scores = np.array([score(values[asked].T, curve[asked].T) for score in (ccc, rmse)])  # (2, 2)
                 rows.setdefault(name, []).append(scores)
@@ -203,17 +200,9 @@ def make_page(songs: Mapping[str, AnnotatedSong], noise: np.ndarray | None = Non
         loader=jinja2.FileSystemLoader(here / "pages"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     style = (here / "static/study.css").read_text(encoding="utf-8")
-    values = {
-        "songs": shown,
-        "protocol": protocol,
-        "rows": rows,
-        "origin": origin,
-        "style": style,
-        "generator": GENERATOR,
-    }
-    return environment.get_template("collect.html").render(
-        personal=PERSONAL, others=OTHERS, dimensions=DIMENSIONS, **values
-    )
+    values = {"songs": shown, "protocol": protocol, "rows": rows, "origin": origin, "style": style}
+    values |= {"generator": GENERATOR, "personal": PERSONAL, "others": OTHERS, "dimensions": DIMENSIONS}
+    return environment.get_template("collect.html").render(**values)
 
 
 def _both(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -38,11 +38,8 @@ def _crossed(difference: pd.Series) -> dict[str, float]:
         model = sm.MixedLM.from_formula("difference ~ 1", groups=np.ones(len(table)), vc_formula=cells, data=table)
         fit = model.fit(reml=True, method=["lbfgs"])
     spread = dict(zip(model.exog_vc.names, np.sqrt(np.maximum(fit.vcomp, 0)), strict=True))
-    found = {
-        "difference": float(fit.fe_params.iloc[0]),
-        "se": float(fit.bse_fe.iloc[0]),
-        "p": float(fit.pvalues.iloc[0]),
-    }
+    columns = {"difference": fit.fe_params, "se": fit.bse_fe, "p": fit.pvalues}
+    found = {name: float(values.iloc[0]) for name, values in columns.items()}
     found |= {f"sd_{name}": float(spread.get(name, 0.0)) for name in ("participant", "song")}
     return found | {"sd_rest": float(np.sqrt(fit.scale))}
 
@@ -180,8 +177,7 @@ def tables(
             told = ", ".join(f"{name} {rank:.2f}" for name, rank in shown["mean_rank"].items())
             table.add_row("place on the screen", f"mean rank {told}", f"{shown['p']:.2g}")
             for name, cell in position.items():
-                table.add_row(
-                    f"from song to song: {name}", f"{cell['slope']:+.3f} ranks", f"{cell['p_holm']:.2g} (Holm)"
-                )
+                effect, p = f"{cell['slope']:+.3f} ranks", f"{cell['p_holm']:.2g} (Holm)"
+                table.add_row(f"from song to song: {name}", effect, p)
             out.append(table)
     return out
