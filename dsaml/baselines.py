@@ -156,9 +156,7 @@ class CRNN(Baseline):
 
     def sequence(self, features: Tensor, there: Tensor | None) -> Tensor:
         branches = zip(self.branches, self.hidden, self.outputs, strict=True)
-        columns = [
-            output(self.dropout(hidden(recurrent(features, there)))).amax(-1) for recurrent, hidden, output in branches
-        ]
+        columns = [output(self.dropout(hidden(recurrent(features, there)))).amax(-1) for recurrent, hidden, output in branches]
         return torch.stack(columns, -1)  # each the maximum of two
 
 

@@ -74,7 +74,5 @@ def cut_samples(waveform: Waveform, first: int, last: int, period: int) -> Tenso
     if first < 0:
         parts.insert(0, waveform[:period][torch.remainder(torch.arange(first, min(last, 0)), period)])
     if last > size:
-        parts.append(
-            waveform[size - period : size][torch.remainder(torch.arange(max(first, size), last) - size, period)]
-        )
+        parts.append(waveform[size - period : size][torch.remainder(torch.arange(max(first, size), last) - size, period)])
     return torch.cat(parts) if len(parts) > 1 else parts[0]

@@ -145,9 +145,7 @@ class FeatureCache:
         path = self.path(song, steps)
         if stored := _read(path, [field.name for field in dataclasses.fields(Features)]):
             return Features(**stored), False
-        features = song_features(
-            song.audio, self.audio, self.encoder, steps, clip=song.clip, hop_seconds=self.hop_seconds
-        )
+        features = song_features(song.audio, self.audio, self.encoder, steps, clip=song.clip, hop_seconds=self.hop_seconds)
         write_bytes_atomically(path, pack_tensors(vars(features), {"encoder": self.encoder.fingerprint}))
         return features, True
 

@@ -92,8 +92,6 @@ def log_mel_slices(waveform: Waveform, config: AudioConfig = AudioConfig(), step
     return torch.cat(list(log_mel_minutes(waveform, config, steps)))
 
 
-def log_mel_minutes(
-    waveform: Waveform, config: AudioConfig = AudioConfig(), steps: int | None = None
-) -> Iterator[Tensor]:
+def log_mel_minutes(waveform: Waveform, config: AudioConfig = AudioConfig(), steps: int | None = None) -> Iterator[Tensor]:
     """The slices of :func:`log_mel_slices`, a minute at a time: of a song of hours only one is in memory."""
     return (log_mel(part, config) for part in _minutes(waveform, steps, config))

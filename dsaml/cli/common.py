@@ -24,12 +24,8 @@ Mode = Literal["dmer", "pdmer"]  # averaged labels, or annotator tasks
 SEEDS: dict[str, Any] = {"min": 0, "max": LARGEST_SEED}
 DatasetOption = Annotated[DatasetName, typer.Option("--dataset", help="Which data set lies under --root.")]
 RootOption = Annotated[Path, typer.Option("--root", help="The data set's own folder.")]
-OwnRootOption = Annotated[
-    Path | None, typer.Option("--root", help="The data set's own folder; an embedded corpus needs none.")
-]
-ResultsOption = Annotated[
-    Path | None, typer.Option("--results", help="Folder of the result file; results/PROFILE by default.")
-]
+OwnRootOption = Annotated[Path | None, typer.Option("--root", help="The data set's own folder; an embedded corpus needs none.")]
+ResultsOption = Annotated[Path | None, typer.Option("--results", help="Folder of the result file; results/PROFILE by default.")]
 ProfileOption = Annotated[str, typer.Option("--profile", help="Sizes and settings: demo (minutes) or paper.")]
 EncoderOption = Annotated[
     EncoderName | None,
@@ -62,12 +58,8 @@ SchedulerOption = Annotated[
 ]
 CacheOption = Annotated[Path, typer.Option("--cache", help="Features and checkpoints.")]
 DEMO_MODEL = Path("models/demo.safetensors")  # dsaml.listen.personal.DEMO_MODEL, without waiting for torch
-CheckpointOption = Annotated[
-    Path, typer.Option("--checkpoint", help="A model (.safetensors) that train or personalize wrote.")
-]
-ImagebindOption = Annotated[
-    Path | None, typer.Option("--imagebind", help="ImageBind weights, where the model needs them.")
-]
+CheckpointOption = Annotated[Path, typer.Option("--checkpoint", help="A model (.safetensors) that train or personalize wrote.")]
+ImagebindOption = Annotated[Path | None, typer.Option("--imagebind", help="ImageBind weights, where the model needs them.")]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Replace an existing file that is not what this command writes; never an input.")
 ]

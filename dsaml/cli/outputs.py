@@ -17,9 +17,7 @@ _CURVE = re.compile(  # as predict writes one; a person's curve names no model
 _STARTS = 8192  # bytes of a file in which a mark stands
 
 
-def check_output(
-    path: Path, own: Kind = lambda path: False, inputs: Iterable[Path | None] = (), *, force: bool = False
-) -> None:
+def check_output(path: Path, own: Kind = lambda path: False, inputs: Iterable[Path | None] = (), *, force: bool = False) -> None:
     """Refuse a file that the command must not or cannot write.
 
     Parameters

@@ -195,6 +195,4 @@ def study_power(
         raise DsamlError(f"--difference {difference}, --spread {spread}: both have to be finite numbers")
     power = analysis.power_curve(difference, spread, [participants])[participants]
     smallest = analysis.detectable_difference(spread, participants)
-    typer.echo(
-        f"{participants} participants: power {power:.2f}; smallest difference found with power 0.8: {smallest:.2f} ranks"
-    )
+    typer.echo(f"{participants} participants: power {power:.2f}; smallest difference found with power 0.8: {smallest:.2f} ranks")

@@ -78,10 +78,7 @@ def _read_parquet(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise Unreadable(message) from error
     except Exception as error:  # pyarrow raises many kinds for a damaged file
         raise Unreadable(f"cannot be read as Parquet ({type(error).__name__}); write it again") from error
-    rows = [
-        (n, ["" if v is None else str(v).strip() for v in row])
-        for n, row in enumerate(frame.itertuples(index=False), 1)
-    ]
+    rows = [(n, ["" if v is None else str(v).strip() for v in row]) for n, row in enumerate(frame.itertuples(index=False), 1)]
     return [str(c) for c in frame.columns], [(n, row) for n, row in rows if any(row)]
 
 

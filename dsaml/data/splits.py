@@ -55,9 +55,7 @@ def _first_for_test(names: list[str], order: list[str], least: int) -> dict[str,
     return {part: tuple(name for name in names if part_of[name] == part) for part in PARTS}
 
 
-def songs_together(
-    songs: Iterable[str], tracks: Mapping[str, Collection[str]], dataset: str
-) -> dict[str, tuple[str, ...]]:
+def songs_together(songs: Iterable[str], tracks: Mapping[str, Collection[str]], dataset: str) -> dict[str, tuple[str, ...]]:
     """Part of each song where nothing is known of a data set: 20 % test, 10 % validation, the rest train.
 
     Songs are taken in an order in which the next one is that of whose raters most rated a song before it, by the hash of its id
@@ -128,9 +126,7 @@ def read_split(path: Path) -> dict[str, dict[str, tuple[str, ...]]]:
     content = read_json(path, "split file", f"it holds {shape}")
     try:
         kinds = {kind: content[kind] for kind in ("songs", "annotators") if kind == "songs" or kind in content}
-        split = {
-            kind: {part: tuple(str(i) for i in ids.get(part, ())) for part in PARTS} for kind, ids in kinds.items()
-        }
+        split = {kind: {part: tuple(str(i) for i in ids.get(part, ())) for part in PARTS} for kind, ids in kinds.items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise DsamlError(f"{path}: not a split file ({type(error).__name__}); it holds {shape}") from error
     for kind, parts in split.items():

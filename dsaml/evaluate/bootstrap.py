@@ -184,10 +184,7 @@ def summarize(crossed: CrossedScores) -> dict[str, Any]:
         found = interval(crossed.of(method, dimension, metric))
         return {key: found[key] for key in ("mean", "low", "high")} | {"seeds": _what_became_of(crossed.seeds(method))}
 
-    return {
-        method: {d: {metric: cell(method, d, metric) for metric in METRICS} for d in DIMENSIONS}
-        for method in crossed.methods
-    }
+    return {method: {d: {metric: cell(method, d, metric) for metric in METRICS} for d in DIMENSIONS} for method in crossed.methods}
 
 
 def seed_means(crossed: CrossedScores) -> dict[str, dict[str, list[float]]]:
@@ -204,9 +201,7 @@ def _what_became_of(seeds: Sequence[int]) -> str:
     return ("none", "one", "several")[min(len(seeds), 2)]
 
 
-def _paired_scores(
-    crossed: CrossedScores, method: str, other: str, dimension: str
-) -> tuple[np.ndarray, np.ndarray | None, str]:
+def _paired_scores(crossed: CrossedScores, method: str, other: str, dimension: str) -> tuple[np.ndarray, np.ndarray | None, str]:
     """What :func:`interval` takes for ``method - other``, and what becomes of the seeds."""
     mine, theirs = (crossed.of(name, dimension, "ccc") for name in (method, other))
     trained = [seeds for seeds in (crossed.seeds(method), crossed.seeds(other)) if seeds]

@@ -133,9 +133,7 @@ def _questions(songs: Curves) -> list[dict[str, Any]]:
     return out
 
 
-def _answers(
-    songs: Curves, asked: list[dict[str, Any]], fold: np.ndarray, block: Mapping[str, int]
-) -> dict[str, list[np.ndarray]]:
+def _answers(songs: Curves, asked: list[dict[str, Any]], fold: np.ndarray, block: Mapping[str, int]) -> dict[str, list[np.ndarray]]:
     """Row -> for each song curves (n, T, 2)."""
     wanted = ("deviation", "song_offset", "half_offset", "last_offset")
     pooled = {key: np.concatenate([a[key] for a in asked]) for key in wanted}

@@ -132,9 +132,7 @@ def _levels(songs: Curves) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     pair = np.triu(np.ones_like(both, dtype=bool), 1)
     common = pair & (both > 1)
     if not common.any():
-        raise DsamlError(
-            "tracks: no two songs have two listeners in common, so nothing can be taken apart; give more songs"
-        )
+        raise DsamlError("tracks: no two songs have two listeners in common, so nothing can be taken apart; give more songs")
     inside = (levels**2).sum(2) - count * means**2
     within_song = inside.sum(1) / (count - 1).sum()
     sums = levels @ there.T  # (2, songs, songs): sum of a song's levels over the listeners it shares with another
@@ -208,9 +206,7 @@ def _plans(config: CorpusConfig) -> list[Plan]:
     return [plan for plan in make_plans(config) if plan.part == "test"]
 
 
-def _heard_by(
-    people: Mapping[str, Listener], names: Iterable[str], config: CorpusConfig, plan: Plan
-) -> dict[str, np.ndarray]:
+def _heard_by(people: Mapping[str, Listener], names: Iterable[str], config: CorpusConfig, plan: Plan) -> dict[str, np.ndarray]:
     """What listeners hear in a song when they are in no mood: curves (T, 2) by name."""
     world = make_controls(config, plan.song_id, plan.steps, plan.flat)
     return {who: true_curve(config, *world, people[who]) for who in names}
@@ -236,9 +232,7 @@ def two_signs(config: CorpusConfig) -> dict[str, np.ndarray]:
         raise DsamlError(f"the population '{config.population}' does not differ by two signs; give the default corpus")
     rated, heard, _ = simulate(config)
     lag = (config.shortest_lag + config.longest_lag) / 2
-    people = {
-        p.id: Listener(p.id, tuple(np.sign(p.z)), (1.0, 1.0), (0.0, 0.0), lag) for p in make_listeners(config, "test")
-    }
+    people = {p.id: Listener(p.id, tuple(np.sign(p.z)), (1.0, 1.0), (0.0, 0.0), lag) for p in make_listeners(config, "test")}
     left, between, scores = np.zeros(2), np.zeros(2), []
     for plan in _plans(config):
         song = str(plan.song_id)

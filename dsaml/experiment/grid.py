@@ -101,9 +101,7 @@ def read_grid(path: Path) -> list[GridRun]:
     ]
     names = [run.name for run in runs]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise DsamlError(
-            f"{path}: asks for {twice[0]} more than once; give folders of different names, and each seed once"
-        )
+        raise DsamlError(f"{path}: asks for {twice[0]} more than once; give folders of different names, and each seed once")
     return runs
 
 

@@ -127,9 +127,7 @@ def read_settings(kind: type, value: Any, name: str) -> Any:
         each = [wanted[0]] * len(value) if wanted[-1] is ... and isinstance(value, list) else list(wanted)
         if not isinstance(value, list) or len(value) != len(each):
             raise ValueError(f"{name} is {value!r}, not a list of {len(wanted)} numbers")
-        return tuple(
-            read_settings(one, item, f"{name}[{n}]") for n, (one, item) in enumerate(zip(each, value, strict=True))
-        )
+        return tuple(read_settings(one, item, f"{name}[{n}]") for n, (one, item) in enumerate(zip(each, value, strict=True)))
     if kind is float and type(value) is int:
         return value
     if type(value) is not kind or (kind is float and not math.isfinite(value)):

@@ -120,9 +120,6 @@ def write(experiment: Experiment, cases: list[Case], folder: Path, pair: Sequenc
         one = entry(song) | {"title": f"song {song}, annotated by {' and '.join(people)}"}
         one["listeners"] |= {who: rounded(store.track(who, song).values[: store.steps], DIGITS) for who in people}
         supports.append(one)
-    who_is = [
-        {"id": who, "color": color, "support": support[who]}
-        for who, color in zip(listeners, LISTENER_COLORS, strict=False)
-    ]
+    who_is = [{"id": who, "color": color, "support": support[who]} for who, color in zip(listeners, LISTENER_COLORS, strict=False)]
     times = {"seconds": seconds, "step": audio.step_seconds, "start": audio.label_start}
     return times | {"listeners": who_is, "songs": songs, "supports": supports}

@@ -74,9 +74,7 @@ def load_released(state_dict: Mapping[str, Tensor]) -> DSAML:
         weights[name] = torch.as_tensor(tensor)
     needed = ("adapter.linear.weight", "attention.layers.0.up.weight", "attention.layers.0.distance")
     if absent := [name for name in needed if name not in weights or weights[name].dim() != 2]:
-        raise DsamlError(
-            f"released weights: no {', '.join(absent)} among {len(weights)} names; is this a checkpoint of DSAML?"
-        )
+        raise DsamlError(f"released weights: no {', '.join(absent)} among {len(weights)} names; is this a checkpoint of DSAML?")
     dim, feed_forward = len(weights[needed[0]]), len(weights[needed[1]])
     limit, head_dim = weights[needed[2]].shape
     heads = dim // max(1, head_dim)

@@ -99,9 +99,7 @@ def book_results(experiment: Experiment, seeds: tuple[int, ...], results: Path, 
     log.info("results in %s", results)
 
 
-def reproduce(
-    what: str, profile: Profile, source: Source, seeds: Sequence[int], results: Path
-) -> dict[str, dict[str, Any]]:
+def reproduce(what: str, profile: Profile, source: Source, seeds: Sequence[int], results: Path) -> dict[str, dict[str, Any]]:
     """What the command ``reproduce`` does: from data to result files, for any profile, data set, encoder and device.
 
     Parameters

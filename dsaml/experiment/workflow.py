@@ -125,9 +125,7 @@ def _check_people(store: SongStore, protocol: str, root: Path) -> None:
     if not cross_song_tasks(store, "test", protocols.SUPPORTS):
         raise DsamlError(f"{root}: no test annotators, so PDMER cannot be scored; 'floors' needs averaged labels only")
     if not cross_song_tasks(store, "validation", 1):
-        raise DsamlError(
-            f"{root}: no validation annotator rated two songs, so no inner loop can be chosen; change the split"
-        )
+        raise DsamlError(f"{root}: no validation annotator rated two songs, so no inner loop can be chosen; change the split")
     if protocol == "prefix" and not protocols.prefix_questions(store):
         steps = protocols.prefix_steps(store)
         raise DsamlError(f"{root}: no test song is longer than {steps} labels, so none has a rest; use cross-song")

@@ -108,9 +108,7 @@ def train_supervised(
         )
 
 
-def train_maml(
-    model: DSAML, store: SongStore, config: MetaConfig, options: TrainingOptions = TrainingOptions()
-) -> History:
+def train_maml(model: DSAML, store: SongStore, config: MetaConfig, options: TrainingOptions = TrainingOptions()) -> History:
     """Meta-training (Eq. 4) on annotator tasks (Eq. 6) or random tasks on averaged labels (Eq. 5).
 
     Validated on the annotators held out for it, whatever the training tasks were: adapt to one song, score the others. Under
@@ -208,9 +206,7 @@ def chunks(items: list[T], size: int) -> Iterator[list[T]]:
         yield items[first : first + size]
 
 
-def predict_tasks(
-    model: DSAML, store: SongStore, tasks: list[Task], config: MetaConfig, steps: int | None = None
-) -> list[Tensor]:
+def predict_tasks(model: DSAML, store: SongStore, tasks: list[Task], config: MetaConfig, steps: int | None = None) -> list[Tensor]:
     """Adapt to each task's support set and predict its query songs: one (B, T, 2) tensor per task, on the CPU."""
     steps = config.inner_steps if steps is None else steps
     return predict_along(model, store, tasks, config, (steps,))[steps]

@@ -145,9 +145,7 @@ class LoadedModel:
             save_model(path, self.model, self.profile, self.about)
 
 
-def load(
-    path: str | Path = "demo", imagebind: str | Path | None = None, device: str = "cpu"
-) -> LoadedModel | LightModel:
+def load(path: str | Path = "demo", imagebind: str | Path | None = None, device: str = "cpu") -> LoadedModel | LightModel:
     """Read a model file that ``train``, ``personalize`` or ``make book`` wrote.
 
     Parameters

@@ -31,9 +31,7 @@ def disagreement(curves: Mapping[str, Any], only_pair: bool = False) -> Figure:
                 if who not in song["pair"]:
                     axis.plot(times, np.array(values)[:, d], color="0.8", lw=0.8)
         for k, who in enumerate(song["pair"]):
-            axis.plot(
-                times, np.array(song["listeners"][who])[:, d], color=LISTENER_COLORS[k], lw=2.2, label=f"listener {who}"
-            )
+            axis.plot(times, np.array(song["listeners"][who])[:, d], color=LISTENER_COLORS[k], lw=2.2, label=f"listener {who}")
         axis.plot(times, np.array(song["mean"])[:, d], color="black", lw=2, ls="--", label="average of all listeners")
     legend_below(figure, axes[1])
     return figure
@@ -76,11 +74,7 @@ def case_in_words(case: Mapping[str, Any]) -> str:
 def plane(case: Mapping[str, Any], before: str, after: str) -> Figure:
     """The same curves as trajectories in the valence-arousal plane; a dot marks the start."""
     figure, axis = plt.subplots(figsize=(4.6, 4.6), layout="constrained")
-    for name, label, color in (
-        ("truth", "own labels", "black"),
-        (before, "before", PALETTE[1]),
-        (after, "after", PALETTE[0]),
-    ):
+    for name, label, color in (("truth", "own labels", "black"), (before, "before", PALETTE[1]), (after, "after", PALETTE[0])):
         arousal, valence = np.array(case["curves"][name]).T
         axis.plot(valence, arousal, color=color, lw=1.8, label=label)
         axis.plot(valence[0], arousal[0], "o", color=color)

@@ -115,9 +115,7 @@ def analyse(rankings: pd.DataFrame, replicates: int = REPLICATES) -> dict[str, A
     tables = {dimension: mean_ranks(rankings, dimension) for dimension in DIMENSIONS}
     for dimension, table in tables.items():
         if len(table) < 3:
-            raise DsamlError(
-                f"{len(table)} participants ranked {dimension}; the statistics need at least 3 in each dimension"
-            )
+            raise DsamlError(f"{len(table)} participants ranked {dimension}; the statistics need at least 3 in each dimension")
     rng = np.random.default_rng(0)
     out: dict[str, Any] = {"participants": participants, "songs": rankings.song_id.nunique(), "unit": "participant"}
     return out | {dimension: _analyse(table, replicates, rng) for dimension, table in tables.items()}

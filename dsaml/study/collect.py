@@ -101,9 +101,7 @@ def with_model(songs: Mapping[str, AnnotatedSong], model: LightModel, audio: Map
         If audio is of no song that was drawn, or too short.
     """
     if unknown := [name for name in audio if name not in songs]:
-        raise DsamlError(
-            f"{audio[unknown[0]]}: nobody drew a song '{unknown[0]}'; the audio's name has to be the song's"
-        )
+        raise DsamlError(f"{audio[unknown[0]]}: nobody drew a song '{unknown[0]}'; the audio's name has to be the song's")
     told: dict[str, Any] = {}
     for name, path in audio.items():
         told = page.for_page(model, {name: path}, len(songs[name].times), float(songs[name].times[0]))

@@ -18,10 +18,7 @@ from dsaml.evaluate.bootstrap import holm
 from dsaml.study.analysis import LEVEL, mean_ranks, stars
 from dsaml.study.answers import ORDER
 
-_CELLS = (
-    *("{a} - {b}", "{difference:+.2f}", "{se:.2f}", "{p_holm:.2g}"),
-    *("{stars}", "{sd_participant:.2f}", "{sd_song:.2f}"),
-)
+_CELLS = (*("{a} - {b}", "{difference:+.2f}", "{se:.2f}", "{p_holm:.2g}"), *("{stars}", "{sd_participant:.2f}", "{sd_song:.2f}"))
 FEWEST_POSITIONS = 3  # songs of a participant, for a slope
 
 
@@ -153,15 +150,11 @@ def simulated_power(rankings: pd.DataFrame, participants: int, studies: int = 50
         np.put_along_axis(found, order, np.logical_and.accumulate(passed, 1), 1)
         found = (found * (np.sign(difference.mean(1)) == towards)).mean(0)
         names = list(wide.columns)
-        out[dimension] = [
-            {"a": names[a], "b": names[b], "power": float(share)} for (a, b), share in zip(pairs, found, strict=True)
-        ]
+        out[dimension] = [{"a": names[a], "b": names[b], "power": float(share)} for (a, b), share in zip(pairs, found, strict=True)]
     return out
 
 
-def tables(
-    mixed: Mapping[str, Any], order: Mapping[str, Any] | None, power: Mapping[int, Mapping[str, Any]]
-) -> list[Table]:
+def tables(mixed: Mapping[str, Any], order: Mapping[str, Any] | None, power: Mapping[int, Mapping[str, Any]]) -> list[Table]:
     """What this module finds, for the terminal; ``power`` by number of participants."""
     out = []
     for dimension in DIMENSIONS:

@@ -48,9 +48,7 @@ def _decibel(control: float | np.ndarray, low: float, high: float) -> float | np
     return 10 ** ((low + (high - low) * (control + 1) / 2) / 20)
 
 
-def _note(
-    out: np.ndarray, start: float, midi: float, seconds: float, gain: float, brightness: float, attack: float
-) -> None:
+def _note(out: np.ndarray, start: float, midi: float, seconds: float, gain: float, brightness: float, attack: float) -> None:
     """Add one note to ``out`` in place."""
     first = int(start * SAMPLE_RATE)
     count = min(int(seconds * SAMPLE_RATE), len(out) - first)
