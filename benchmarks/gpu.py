@@ -14,7 +14,7 @@ import torch
 from benchmarks.common import Progress, machine, seconds
 from benchmarks.engine import make_batch, make_model, meta_step
 from dsaml.config import PAPER, MetaConfig, ModelConfig
-from dsaml.experiment.prepare import prepare
+from dsaml.experiment.prepare import Source, prepare
 from dsaml.learn.batches import SongStore
 from dsaml.learn.loop import TrainingOptions
 from dsaml.learn.maml import Batch
@@ -190,6 +190,6 @@ def measure(cache: Path, steps: int | None = None, progress: Progress = lambda w
     plan = {precision: (short, precision) for precision in PRECISIONS}
     if not steps:
         plan["tf32, all of the paper's steps"] = (dataclasses.replace(meta, tasks_at_once=tasks), "tf32")
-    out["trainings"] = trainings(prepare(PROFILE, cache).store, model, plan, device)
+    out["trainings"] = trainings(prepare(PROFILE, Source(cache=cache)).store, model, plan, device)
     progress("torch.compile")
     return out | {"compiled": compiled(model, meta, tasks, device, 3)}

@@ -19,7 +19,7 @@ from benchmarks.common import Progress, machine
 from benchmarks.engine import ADAPT
 from dsaml.config import DEMO, DIMENSIONS, PAPER, MetaConfig, SupervisedConfig
 from dsaml.evaluate import bootstrap, protocols
-from dsaml.experiment.prepare import prepare
+from dsaml.experiment.prepare import Source, prepare
 from dsaml.experiment.run import Experiment
 from dsaml.learn.loop import TrainingOptions
 from dsaml.learn.training import cross_song_tasks, mean_ccc, predict_tasks, query_labels, train_supervised
@@ -69,7 +69,7 @@ def intervals(scores: pd.DataFrame, method: str) -> dict[str, dict[str, float]]:
 
 def measure(cache: Path, progress: Progress = lambda what: None) -> dict[str, Any]:
     """Everything that ``data/bench/quality.json`` holds; about 11 minutes on 2 cores, resumable."""
-    experiment = prepare(PROFILE, cache)
+    experiment = prepare(PROFILE, Source(cache=cache))
     progress(f"D = {MODEL.dim}: {TRAINING.steps} supervised steps")
     model, validation = trained(experiment)
     rows = {}

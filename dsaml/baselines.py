@@ -119,9 +119,7 @@ class Baseline(nn.Module, ABC):
         features = []
         for task, *own in zip(x.flatten(1, 2), *(weight.unbind() for weight in stacked), strict=True):
             lent = dict(zip(names, own, strict=True))
-            lent |= {
-                name: buffer.clone() for name, buffer in self.slices.named_buffers()
-            }  # the base model's stay its own
+            lent |= {name: buffer.clone() for name, buffer in self.slices.named_buffers()}  # the base model's stay its own
             features.append(functional_call(self.slices, lent, task))
         return torch.stack(features).unflatten(1, x.shape[1:3])
 
@@ -158,9 +156,7 @@ class CRNN(Baseline):
 
     def sequence(self, features: Tensor, there: Tensor | None) -> Tensor:
         branches = zip(self.branches, self.hidden, self.outputs, strict=True)
-        columns = [
-            output(self.dropout(hidden(recurrent(features, there)))).amax(-1) for recurrent, hidden, output in branches
-        ]
+        columns = [output(self.dropout(hidden(recurrent(features, there)))).amax(-1) for recurrent, hidden, output in branches]
         return torch.stack(columns, -1)  # each the maximum of two
 
 
@@ -210,9 +206,7 @@ class MCRNNSlices(Slices):
         self.dense = nn.Linear(2 * filters * len(self.VIEWS), config.of(32))
 
     def maps(self, x: Tensor) -> Tensor:
-        energies = [
-            F.relu(norm(view(x))) for view, norm in zip(self.views, self.norms, strict=True)
-        ]  # (N, filters, frames)
+        energies = [F.relu(norm(view(x))) for view, norm in zip(self.views, self.norms, strict=True)]  # (N, filters, frames)
         return torch.cat([torch.log1p(part) for e in energies for part in (e.mean(-1), e.amax(-1))], -1)
 
 

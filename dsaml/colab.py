@@ -60,9 +60,9 @@ def installed(name: str) -> str | None:
         return None
 
 
-def needs(package: str = "dsaml") -> dict[str, str]:
-    """What a package asks for without extras: {name: requirement}; nothing if it is only a folder on the path."""
-    wanted = [text for text in (requires(package) or [] if installed(package) else []) if "extra ==" not in text]
+def needs() -> dict[str, str]:
+    """What dsaml asks for without extras: {name: requirement}; nothing if it is only a folder on the path."""
+    wanted = [text for text in (requires("dsaml") or [] if installed("dsaml") else []) if "extra ==" not in text]
     return {re.match(r"[\w.-]+", text)[0]: text for text in wanted}
 
 
@@ -159,18 +159,10 @@ def complete_results(profile: str, results: Path) -> Path:
     missing = [f"{name}.json" for name in READ if not (results / f"{name}.json").is_file()]
     if not missing:
         return results
-    said = (
-        f"{results}: no results"
-        if len(missing) == len(READ)
-        else f"{results}: incomplete, {', '.join(missing)} missing"
-    )
+    said = f"{results}: no results" if len(missing) == len(READ) else f"{results}: incomplete, {', '.join(missing)} missing"
     if not (REFERENCE / profile).is_dir():
-        raise DsamlError(
-            f"{said}; run 'python -m dsaml reproduce all --profile {profile}' on a machine with a GPU first"
-        )
-    print(
-        f"{said}; shown is the reference run, which comes with the package ('python -m dsaml reproduce book' makes your own)"
-    )
+        raise DsamlError(f"{said}; run 'python -m dsaml reproduce all --profile {profile}' on a machine with a GPU first")
+    print(f"{said}; shown is the reference run, which comes with the package ('python -m dsaml reproduce book' makes your own)")
     return REFERENCE / profile
 
 

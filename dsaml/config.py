@@ -65,17 +65,14 @@ class ModelConfig:
         if self.dim % self.heads:
             raise DsamlError(f"ModelConfig: dim {self.dim} is not divisible by heads {self.heads}; change one of them")
         if self.dim % 4:
-            raise DsamlError(
-                f"ModelConfig: dim {self.dim} must be a multiple of 4 (the BiLSTM has dim / 4 units each way)"
-            )
+            raise DsamlError(f"ModelConfig: dim {self.dim} must be a multiple of 4 (the BiLSTM has dim / 4 units each way)")
         if not (self.local_attention or self.global_attention):
             raise DsamlError("ModelConfig: at least one of local_attention and global_attention must stay on")
 
 
-def released(config: ModelConfig = ModelConfig(), **changes: Any) -> ModelConfig:
+def released(config: ModelConfig = ModelConfig()) -> ModelConfig:
     """The variant of the authors' released code: linear layer after fusion, targets .9 / .1."""
-    settings = {"fusion_linear": True, "positions": "relative-key", "alpha": 0.9, "beta": 0.1} | changes
-    return dataclasses.replace(config, **settings)
+    return dataclasses.replace(config, fusion_linear=True, positions="relative-key", alpha=0.9, beta=0.1)
 
 
 @dataclass(frozen=True)
@@ -85,9 +82,7 @@ class LoopConfig:
     steps: int = 2000  # of the optimizer; MAML's "episodes"
     learning_rate: float = 5e-5  # Adam
     weight_decay: float = 0.0  # decoupled (AdamW); 0 is plain Adam
-    loss: Literal["score", "mse"] = (
-        "score"  # 1 - mean(CCC, PCC, 1 - RMSE), or the mean squared error; in MAML's inner loop too
-    )
+    loss: Literal["score", "mse"] = "score"  # 1 - mean(CCC, PCC, 1 - RMSE), or the mean squared error; in the inner loop too
     clip_norm: float = 0.0  # largest gradient norm; 0 = no clipping
     schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate
     patience: int = 0  # validations without a better score before training stops early; 0 = never
@@ -154,14 +149,7 @@ LARGEST_SEED = 2**63 - 1  # what torch and NumPy both take
 
 PAPER = Profile(name="paper")
 
-_DEMO_LOOP = {
-    "learning_rate": 3e-3,
-    "weight_decay": 0.1,
-    "loss": "score",
-    "clip_norm": 1.0,
-    "schedule": "cosine",
-    "patience": 6,
-}
+_DEMO_LOOP: dict[str, Any] = {"learning_rate": 3e-3, "weight_decay": 0.1, "clip_norm": 1.0, "schedule": "cosine", "patience": 6}
 
 DEMO = Profile(
     name="demo",
@@ -230,7 +218,6 @@ def adjusted(
 
     Parameters
     ----------
-    profile : Profile
     encoder : str, optional
         Another global encoder, one of ``ENCODERS``.
     variant : {"paper", "released"}

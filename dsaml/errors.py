@@ -26,7 +26,6 @@ def require_file(path: Path, what: str, advice: str) -> None:
 
     Parameters
     ----------
-    path : Path
     what : str
         The kind of file that is wanted, for "no such ...".
     advice : str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import secrets
 import stat
 from collections.abc import Mapping
@@ -15,12 +16,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from dsaml.errors import DsamlError, check_replaceable, require_file
 
 KEY = "sha256"
 _SEAL = b"dsaml sha256 "  # of a sealed file's first line
+SHOWN = 20  # weights named in one message
 DAMAGED = "its checksum does not fit: it is damaged, or was not written by this version"
 
 
@@ -161,6 +163,55 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     buffer = BytesIO()
     torch.save(state, buffer)
     write_bytes_atomically(path, seal(buffer.getvalue()))
+
+
+def read_weights(path: Path, advice: str) -> dict[str, Tensor]:
+    """A table of weights that somebody's ``torch.save`` wrote; nothing in it is executed.
+
+    Raises
+    ------
+    DsamlError
+        If it is damaged, would run code, or holds anything else; ``advice`` says what to do.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(2)
+    archive = start == b"PK"
+    if not archive and start[:1] != pickle.PROTO:  # the two formats that torch.save has had
+        raise DsamlError(f"{path}: not a PyTorch checkpoint; {advice}")
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except pickle.UnpicklingError as error:  # it names a function or class that is no part of a tensor
+        raise DsamlError(f"{path}: refused, because loading it would run code; do not use it, {advice}") from error
+    except Exception as error:  # torch.load fails in many ways on damaged files
+        raise DsamlError(f"{path}: damaged or cut off ({type(error).__name__}); {advice}") from error
+    if not isinstance(stored, Mapping) or not stored or not all(isinstance(value, Tensor) for value in stored.values()):
+        raise DsamlError(f"{path}: holds no table of weights; {advice}")
+    return {str(name): value for name, value in stored.items()}
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """``load_state_dict`` with one sentence that counts missing, unknown and mis-shaped weights and lists the first.
+
+    On the device "meta" they are only compared.
+
+    Raises
+    ------
+    DsamlError
+        If anything does not fit; the model is then unchanged.
+    """
+    own = model.state_dict()
+    problems = [f"missing {name}" for name in own if name not in weights]
+    problems += [f"unknown {name}" for name in weights if name not in own]
+    problems += [
+        f"{name} is {tuple(weights[name].shape)}, want {tuple(own[name].shape)}"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    if problems:
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise DsamlError(f"{source}: does not fit this model: {'; '.join(problems[:SHOWN])}{more}")
+    if next(model.parameters()).device.type != "meta":
+        model.load_state_dict(dict(weights))
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -36,8 +36,8 @@ from book.builder import notebooks
 from book.builder.pages import render, stage
 from dsaml.config import get_profile
 from dsaml.errors import DsamlError
-from dsaml.experiment.prepare import prepare
-from dsaml.experiment.reproduce import demo_results
+from dsaml.experiment.prepare import Source, prepare
+from dsaml.experiment.reproduce import book_results
 from dsaml.io import write_json
 from dsaml.listen import page
 from dsaml.listen.light import train_light
@@ -48,8 +48,9 @@ log = logging.getLogger(__name__)
 
 def compute_results(profile: str, results: Path, cache: Path, device: str = "cpu") -> None:
     """Every number of the book under ``results``, and a model for one's own music (the default compute step)."""
-    demo_results(get_profile(profile), results, cache, device)
-    experiment = prepare(get_profile(profile), cache)
+    settings = get_profile(profile)
+    book_results(prepare(settings, Source(cache=cache, device=device)), settings.seeds, results)
+    experiment = prepare(settings, Source(cache=cache))
     model = train_light(experiment, 0)
     model.save(results.parents[1] / DEMO_MODEL)
     page.write(model, experiment, results)

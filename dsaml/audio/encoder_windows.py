@@ -20,21 +20,11 @@ WINDOW_SECONDS = 30.0
 
 
 class GlobalEncoder(Protocol):
-    """What every global encoder offers.
+    """What every global encoder offers."""
 
-    Attributes
-    ----------
-    name : str
-        Stands in every result file.
-    dim : int
-        D, the width of the embedding.
-    fingerprint : str
-        Name, settings and weights; part of the cache key.
-    """
-
-    name: str
-    dim: int
-    fingerprint: str
+    name: str  #: stands in every result file
+    dim: int  #: D, the width of the embedding
+    fingerprint: str  #: name, settings and weights; part of the cache key
 
     def embed(self, waveform: Waveform, sample_rate: int, windows: Sequence[Window]) -> Tensor:
         """(samples,) at ``sample_rate`` Hz and W windows -> (W, D)."""
@@ -84,7 +74,5 @@ def cut_samples(waveform: Waveform, first: int, last: int, period: int) -> Tenso
     if first < 0:
         parts.insert(0, waveform[:period][torch.remainder(torch.arange(first, min(last, 0)), period)])
     if last > size:
-        parts.append(
-            waveform[size - period : size][torch.remainder(torch.arange(max(first, size), last) - size, period)]
-        )
+        parts.append(waveform[size - period : size][torch.remainder(torch.arange(max(first, size), last) - size, period)])
     return torch.cat(parts) if len(parts) > 1 else parts[0]

@@ -16,7 +16,6 @@ def make_encoder(profile: Profile, imagebind: Path | None = None, *, device: str
 
     Parameters
     ----------
-    profile : Profile
     imagebind : Path, optional
         ImageBind's weights, see :class:`dsaml.audio.imagebind.ImageBindEncoder`.
     device : str

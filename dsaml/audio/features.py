@@ -41,16 +41,10 @@ ONE_EMBEDDING = {"by-length": None, "song": True, "step": False}
 
 @dataclass(frozen=True)
 class Features:
-    """What the model needs of one song.
+    """What the model needs of one song."""
 
-    Attributes
-    ----------
-    log_mel : Tensor, shape (T, time, mel)
-    global_embedding : Tensor, shape (1, D) for a clip, (T, D) for a full song
-    """
-
-    log_mel: Tensor
-    global_embedding: Tensor
+    log_mel: Tensor  #: (T, time, mel)
+    global_embedding: Tensor  #: (1, D) for a clip, (T, D) for a full song
 
     def to(self, device: str | torch.device) -> Features:
         """The same on a device."""
@@ -101,8 +95,6 @@ class FeatureCache:
     ----------
     folder : path
         Made if needed; several data sets can share it.
-    audio : AudioConfig
-    encoder : GlobalEncoder
     hop_seconds : float
         See :func:`song_features`.
     clip : bool, optional
@@ -169,9 +161,8 @@ class FeatureCache:
         path = self.path(song, steps)
         if stored := _read(path, [field.name for field in dataclasses.fields(Features)]):
             return Features(**stored), False
-        features = song_features(
-            song.audio, self.audio, self.encoder, steps, clip=self._is_clip(song), hop_seconds=self.hop_seconds
-        )
+        clip, hop = self._is_clip(song), self.hop_seconds
+        features = song_features(song.audio, self.audio, self.encoder, steps, clip=clip, hop_seconds=hop)
         write_bytes_atomically(path, pack_tensors(vars(features), {"encoder": self.encoder.fingerprint}))
         return features, True
 

@@ -11,7 +11,6 @@ import hashlib
 import importlib
 import io
 import logging
-import pickle
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ from torch.nn import functional as F
 from dsaml.audio.encoder_windows import Window, cut_window
 from dsaml.audio.waveform import Waveform, resample
 from dsaml.errors import DsamlError
-from dsaml.io import write_bytes_atomically
+from dsaml.io import load_weights, read_weights, write_bytes_atomically
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +35,7 @@ HOW_TO_GET = (
     "get imagebind_huge.pth (4.8 GB) yourself from https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth; "
     "dsaml never downloads it"
 )
+SIZES = "it should have 4.8 GB (audio alone: 345 MB)"
 HOW_TO_INSTALL = (
     "pip install --no-deps --use-pep517 imagebind-packaged==0.1.2 timm==1.0.31 pytorchvideo==0.1.5 "
     "(never the package called 'imagebind': it is an empty placeholder)"
@@ -88,27 +88,6 @@ def build_audio_model() -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def _load(path: Path) -> Mapping[str, Tensor]:
-    """Everything in a checkpoint, as tensors; nothing in the file is ever executed."""
-    if path.suffix == ".safetensors":
-        try:
-            return safetensors.torch.load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise DsamlError(f"{path}: not a complete safetensors file ({error}); make it again") from error
-    with path.open("rb") as stream:
-        start = stream.read(2)
-    archive = start == b"PK"
-    if not archive and start[:1] != pickle.PROTO:  # the two formats that torch.save has had
-        raise DsamlError(f"{path}: not a PyTorch checkpoint; {HOW_TO_GET}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    except pickle.UnpicklingError as error:  # it names a function or class that is no part of a tensor
-        raise DsamlError(f"{path}: refused, because loading it would run code; do not use it, {HOW_TO_GET}") from error
-    except Exception as error:  # torch.load fails in many ways on damaged files
-        said = "damaged or cut off; it should have 4.8 GB (audio alone: 345 MB), get it again"
-        raise DsamlError(f"{path}: {said}") from error
-
-
 def read_audio_weights(path: str | Path | None) -> dict[str, Tensor]:
     """The audio part of ``imagebind_huge.pth`` or of a file of :func:`save_audio_only`: float32 tensors by official name.
 
@@ -123,34 +102,21 @@ def read_audio_weights(path: str | Path | None) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise DsamlError(f"{path}: no such ImageBind checkpoint; {HOW_TO_GET}")
-    stored = _load(path)
-    if not isinstance(stored, Mapping) or not all(isinstance(value, Tensor) for value in stored.values()):
-        raise DsamlError(f"{path}: holds no table of weights; {HOW_TO_GET}")
-    weights = {
-        name: value for name, value in stored.items() if name.startswith(tuple(f"{part}.audio." for part in PARTS))
-    }
+    if path.suffix == ".safetensors":
+        try:
+            stored = safetensors.torch.load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise DsamlError(f"{path}: not a complete safetensors file ({error}); make it again") from error
+    else:
+        stored = read_weights(path, f"{SIZES}; {HOW_TO_GET}")
+    own = tuple(f"{part}.audio." for part in PARTS)
+    weights = {name: value for name, value in stored.items() if name.startswith(own)}
     if not weights:
         some = ", ".join(map(str, list(stored)[:3])) or "none at all"
         raise DsamlError(f"{path}: holds no audio weights of ImageBind (its first names: {some}); {HOW_TO_GET}")
-    expected = {name: tuple(value.shape) for name, value in build_audio_model().state_dict().items()}
-    problems = _differences(expected, {name: tuple(value.shape) for name, value in weights.items()})
-    if problems:
-        raise DsamlError(f"{path}: its audio weights are not those of imagebind_huge ({problems}); {HOW_TO_GET}")
-    return {name: weights[name].float().contiguous() for name in expected}
-
-
-def _differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
-    wrong = [f"{n} is {found[n]} instead of {expected[n]}" for n in expected if n in found and found[n] != expected[n]]
-    kinds = {
-        "missing": [name for name in expected if name not in found],
-        "unknown": [name for name in found if name not in expected],
-        "of another shape": wrong,
-    }
-    return "; ".join(
-        f"{len(names)} {kind}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-        for kind, names in kinds.items()
-        if names
-    )
+    expected = build_audio_model().to("meta")
+    load_weights(expected, weights, f"{path}: not the audio weights of imagebind_huge, {HOW_TO_GET}")
+    return {name: weights[name].float().contiguous() for name in expected.state_dict()}
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:

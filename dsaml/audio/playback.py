@@ -50,9 +50,7 @@ def limited(waveform: np.ndarray, rate: int, ceiling: float) -> np.ndarray:
     """The waveform (samples,) with no value beyond ``ceiling`` (linear): the gain falls ahead of a peak and rises after it."""
     window = 2 * round(LOOK_AHEAD * rate) + 1
     gain = ceiling / np.maximum(np.abs(waveform), ceiling)  # what each sample alone would need
-    return waveform * uniform_filter1d(
-        minimum_filter1d(gain, window), window
-    )  # the mean of minima is never above what is needed
+    return waveform * uniform_filter1d(minimum_filter1d(gain, window), window)  # the mean of minima is never above what is needed
 
 
 def for_playback(waveform: np.ndarray, rate: int) -> np.ndarray:

@@ -101,9 +101,7 @@ class Recording:
             raise DsamlError(f"{self.path}: holds no audio samples; replace the file")
         if announced - self._length > self.rate and self._counts_its_frames():
             lasts, wanted = self._length / self.rate, announced / self.rate
-            raise DsamlError(
-                f"{self.path}: breaks off after {lasts:.1f} s, its header says {wanted:.1f} s; replace the file"
-            )
+            raise DsamlError(f"{self.path}: breaks off after {lasts:.1f} s, its header says {wanted:.1f} s; replace the file")
         if not finite:
             raise DsamlError(f"{self.path}: holds samples that are not numbers; replace the file")
         self.whole = torch.from_numpy(np.concatenate(blocks)) if blocks else None

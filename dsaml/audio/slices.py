@@ -33,7 +33,6 @@ def cut_slices(waveform: Waveform, steps: int | None, config: AudioConfig = Audi
         At ``config.sample_rate``, from the start of the song.
     steps : int or None
         Number of labels; ``None`` takes every whole slice that the audio has.
-    config : AudioConfig
 
     Returns
     -------
@@ -93,8 +92,6 @@ def log_mel_slices(waveform: Waveform, config: AudioConfig = AudioConfig(), step
     return torch.cat(list(log_mel_minutes(waveform, config, steps)))
 
 
-def log_mel_minutes(
-    waveform: Waveform, config: AudioConfig = AudioConfig(), steps: int | None = None
-) -> Iterator[Tensor]:
+def log_mel_minutes(waveform: Waveform, config: AudioConfig = AudioConfig(), steps: int | None = None) -> Iterator[Tensor]:
     """The slices of :func:`log_mel_slices`, a minute at a time: of a song of hours only one is in memory."""
     return (log_mel(part, config) for part in _minutes(waveform, steps, config))

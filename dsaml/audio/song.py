@@ -10,18 +10,8 @@ AUDIO_SUFFIXES = (".mp3", ".wav", ".ogg", ".flac")  # of the files that are deco
 
 @dataclass(frozen=True)
 class Song:
-    """One recording.
+    """One recording."""
 
-    Attributes
-    ----------
-    id : str
-        The data set's own id.
-    audio : Path or None
-        The audio file; ``None`` where the data set has labels but no audio at hand.
-    clip : bool
-        True for a clip with labels on 15-45 s (60 steps), False for a full-length song.
-    """
-
-    id: str
-    audio: Path | None
-    clip: bool = True
+    id: str  #: the data set's own
+    audio: Path | None  #: its file; None where the data set has labels but no audio at hand
+    clip: bool = True  #: a clip with labels on 15-45 s (60 steps), or a full-length song

@@ -49,7 +49,6 @@ def predict_song(
     ----------
     predict : callable
         From log-mels (W, clip, t, m) and global embeddings (W, 1 or clip, D) to predictions (W, clip, 2).
-    features : Features
     released : bool
         The released code's windows, ``RELEASED_HOPS`` instead of ``HOPS``, with its off-by-one: windows of arousal after the
         first start one step late (6, 11, ... instead of 5, 10, ...), which shifts its curve by one step.

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from dsaml.cli.common import CacheOption, DatasetOption, OwnRootOption, ProfileOption, ResultsOption, console
-from dsaml.cli.outputs import check_folder, check_results
+from dsaml.cli.common import CacheOption, DatasetOption, OwnRootOption, ProfileOption, ResultsOption, console, source_of
+from dsaml.cli.outputs import check_results
 
 app = typer.Typer()
 
@@ -31,9 +31,9 @@ def arena(
     from dsaml.experiment.arena_words import terminal_table
     from dsaml.experiment.prepare import prepare
 
-    settings, folder = get_profile(profile), results or Path("results") / profile
+    folder = results or Path("results") / profile
     check_results(folder)
-    check_folder(cache)
-    experiment = prepare(settings, cache, dataset, root, task_songs=(None, None))
+    source = source_of(dataset, root, cache)
+    experiment = prepare(get_profile(profile), source, task_songs=(None, None))
     payload = run_arena(experiment, range(seeds), folder)
     console.print(terminal_table(payload))

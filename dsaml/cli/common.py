@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
 from dsaml import config
+from dsaml.cli.outputs import check_folder
 from dsaml.config import LARGEST_SEED, Profile
+
+if TYPE_CHECKING:  # torch is not loaded for options alone
+    from dsaml.experiment.prepare import Source
 
 console = Console(markup=False, highlight=False)  # names of files are no markup
 
@@ -22,12 +26,8 @@ Mode = Literal["dmer", "pdmer"]  # averaged labels, or annotator tasks
 SEEDS: dict[str, Any] = {"min": 0, "max": LARGEST_SEED}
 DatasetOption = Annotated[DatasetName, typer.Option("--dataset", help="Which data set lies under --root.")]
 RootOption = Annotated[Path, typer.Option("--root", help="The data set's own folder.")]
-OwnRootOption = Annotated[
-    Path | None, typer.Option("--root", help="The data set's own folder; an embedded corpus needs none.")
-]
-ResultsOption = Annotated[
-    Path | None, typer.Option("--results", help="Folder of the result file; results/PROFILE by default.")
-]
+OwnRootOption = Annotated[Path | None, typer.Option("--root", help="The data set's own folder; an embedded corpus needs none.")]
+ResultsOption = Annotated[Path | None, typer.Option("--results", help="Folder of the result file; results/PROFILE by default.")]
 ProfileOption = Annotated[
     str,
     typer.Option(
@@ -66,12 +66,8 @@ SchedulerOption = Annotated[
 ]
 CacheOption = Annotated[Path, typer.Option("--cache", help="Features and checkpoints.")]
 DEMO_MODEL = Path("models/demo.safetensors")  # dsaml.listen.personal.DEMO_MODEL, without waiting for torch
-CheckpointOption = Annotated[
-    Path, typer.Option("--checkpoint", help="A model (.safetensors) that train or personalize wrote.")
-]
-ImagebindOption = Annotated[
-    Path | None, typer.Option("--imagebind", help="ImageBind weights, where the model needs them.")
-]
+CheckpointOption = Annotated[Path, typer.Option("--checkpoint", help="A model (.safetensors) that train or personalize wrote.")]
+ImagebindOption = Annotated[Path | None, typer.Option("--imagebind", help="ImageBind weights, where the model needs them.")]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Replace an existing file that is not what this command writes; never an input.")
 ]
@@ -86,3 +82,19 @@ SaveOption = Annotated[Path | None, typer.Option("--save", help="Also merge the 
 def chosen_profile(name: str, encoder: str | None, variant: str = "paper", steps: int | None = None) -> Profile:
     """A profile by name, with what the other options change."""
     return config.adjusted(config.get_profile(name), encoder, variant, steps)
+
+
+def source_of(
+    dataset: str,
+    root: Path | None,
+    cache: Path,
+    imagebind: Path | None = None,
+    accept: list[str] | None = None,
+    device: str = "cpu",
+) -> Source:
+    """Which data a command is about, and where it works; refuses a cache that cannot be written, or a device that is missing."""
+    from dsaml.experiment.prepare import Source
+    from dsaml.runtime.devices import choose_device
+
+    check_folder(cache)
+    return Source(dataset, root, cache, imagebind, tuple(accept or ()), choose_device(device))

@@ -11,23 +11,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from dsaml.cli.common import (
-    SEEDS,
-    DatasetName,
-    DatasetOption,
-    DeviceOption,
-    EncoderOption,
-    ForceOption,
-    JsonOption,
-    Mode,
-    ProfileOption,
-    RootOption,
-    SaveOption,
-    SchedulerOption,
-    chosen_profile,
-    console,
-)
-from dsaml.cli.outputs import check_folder, check_output, safetensors_metadata
+from dsaml.cli import common
+from dsaml.cli.outputs import check_folder, check_output
 from dsaml.config import STEP_SECONDS, get_profile
 from dsaml.errors import DsamlError
 
@@ -36,7 +21,7 @@ app = typer.Typer()
 
 @app.command()
 def fetch(
-    dataset: Annotated[DatasetName, typer.Argument(help="deam, vgmidi, merp; for the others it says where they come from.")],
+    dataset: Annotated[common.DatasetName, typer.Argument(help="deam, vgmidi, merp; for the others it says where they come from.")],
     directory: Annotated[Path, typer.Argument(help="Folder for the archives and the data.")],
     base_url: Annotated[str | None, typer.Option("--base-url", help="Another address with the same files.")] = None,
 ) -> None:
@@ -64,7 +49,7 @@ def fetch(
 
 @app.command()
 def render(
-    root: RootOption,
+    root: common.RootOption,
     sound_font: Annotated[
         Path | None,
         typer.Option("--sound-font", help="General MIDI sound font (.sf2) for FluidSynth; by default Debian's FluidR3."),
@@ -87,13 +72,13 @@ def render(
 
 @app.command()
 def check(
-    dataset: DatasetOption,
-    root: RootOption,
+    dataset: common.DatasetOption,
+    root: common.RootOption,
     labels_only: Annotated[bool, typer.Option("--labels-only", help="Ask for no audio: enough for floors.")] = False,
-    as_json: JsonOption = False,
-    profile: ProfileOption = "demo",
+    as_json: common.JsonOption = False,
+    profile: common.ProfileOption = "demo",
     mode: Annotated[
-        Mode | None, typer.Option("--mode", help="The training to judge; by default what the labels allow.")
+        common.Mode | None, typer.Option("--mode", help="The training to judge; by default what the labels allow.")
     ] = None,
 ) -> None:
     """List every problem of a data set with file and line, what would stop training, and a summary.
@@ -113,21 +98,21 @@ def check(
 
 @app.command()
 def features(
-    dataset: DatasetOption,
-    root: RootOption,
-    encoder: EncoderOption = None,
+    dataset: common.DatasetOption,
+    root: common.RootOption,
+    encoder: common.EncoderOption = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option("--checkpoint", help="ImageBind's weights (CC BY-NC-SA 4.0, non-commercial use only)."),
     ] = None,
     cache: Annotated[Path, typer.Option("--cache", help="Where the features go.")] = Path("cache/features"),
-    profile: ProfileOption = "demo",
+    profile: common.ProfileOption = "demo",
     hop_seconds: Annotated[
         float, typer.Option("--hop-seconds", min=0.5, help="Full songs: s between two windows of the global encoder.")
     ] = 2.0,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Songs at a time, one core each.")] = 1,
-    scheduler: SchedulerOption = None,
-    device: DeviceOption = "auto",
+    scheduler: common.SchedulerOption = None,
+    device: common.DeviceOption = "auto",
 ) -> None:
     """Compute the features of every song with audio and labels, once; a stopped run goes on where it was.
 
@@ -142,7 +127,7 @@ def features(
     from dsaml.runtime.devices import choose_device
 
     check_folder(cache)
-    settings, device = chosen_profile(profile, encoder), choose_device(device)
+    settings, device = common.chosen_profile(profile, encoder), choose_device(device)
     data = load_dataset(dataset, root)
     songs, settings = songs_with_steps(data), with_label_start(settings, data)
     one, maker = ONE_EMBEDDING[settings.embeddings], make_encoder(settings, checkpoint, device=device)
@@ -160,30 +145,31 @@ def features(
 def imagebind_audio(
     full: Annotated[Path, typer.Argument(help="imagebind_huge.pth, 4.8 GB.")],
     out: Annotated[Path, typer.Argument(help="A new .safetensors or .pth file, 345 MB.")],
-    force: ForceOption = False,
+    force: common.ForceOption = False,
 ) -> None:
     """Keep the audio part of ImageBind's weights; it stays under CC BY-NC-SA 4.0, non-commercial use only."""
     from dsaml.audio.imagebind import LICENCE, save_audio_only
+    from dsaml.io import read_header
 
-    check_output(out, lambda path: safetensors_metadata(path).get("licence") == LICENCE, (full,), force=force)
+    check_output(out, lambda path: read_header(path).get("licence") == LICENCE, (full,), force=force)
     digest = save_audio_only(full, out)
     typer.echo(f"{out}: SHA-256 of the audio weights {digest}\n{LICENCE}")
 
 
 @app.command()
 def floors(
-    dataset: DatasetOption,
-    root: RootOption,
+    dataset: common.DatasetOption,
+    root: common.RootOption,
     split: Annotated[str, typer.Option("--split", help="Which songs to score: train, validation or test.")] = "test",
-    as_json: JsonOption = False,
-    save: SaveOption = None,
+    as_json: common.JsonOption = False,
+    save: common.SaveOption = None,
 ) -> None:
     """Score the trivial predictors (RMSE in the labels' unit); needs labels only, no audio."""
     from dsaml.data import load_dataset
     from dsaml.evaluate import floors as trivial
 
     if save:
-        check_output(save, trivial.holds_floors, (root,))
+        check_output(save, lambda path: trivial.holds_facts(path, "counts", "real"), (root,))
     document = trivial.score_floors(load_dataset(dataset, root), split)
     if save:
         trivial.merge_facts(document, save)
@@ -191,36 +177,33 @@ def floors(
         typer.echo(json.dumps(document, indent=1))
     else:
         for name, numbers in document.items():
-            console.print(*trivial.terminal_tables(name, numbers))
+            common.console.print(*trivial.terminal_tables(name, numbers))
 
 
 @app.command()
 def structure(
-    dataset: DatasetOption,
-    root: Annotated[
-        Path | None, typer.Option("--root", help="The data set's own folder; an embedded corpus needs none.")
-    ] = None,
+    dataset: common.DatasetOption,
+    root: common.OwnRootOption = None,
     split: Annotated[
         str, typer.Option("--split", help="Which songs: train, validation or test; of VGMIDI always all.")
     ] = "test",
-    save: SaveOption = None,
+    save: common.SaveOption = None,
 ) -> None:
     """What one sample tells: how labels vary, what of a listener comes back, and what more songs would bring; needs no audio."""
     from dsaml.data import load_dataset, vgmidi
     from dsaml.data.base import with_flat
-    from dsaml.data.synthetic.population import STRESS, TWO_SIGNS
     from dsaml.evaluate import floors as trivial
     from dsaml.evaluate import structure as parts
-    from dsaml.evaluate.listeners import describe, holds_listeners, lines
+    from dsaml.evaluate.listeners import describe, lines
+    from dsaml.experiment.prepare import EMBEDDED
 
-    embedded = {"synthetic": TWO_SIGNS, "stress": STRESS}
     if save:
-        check_output(save, holds_listeners, (root,))
-    if root is None and dataset not in embedded:
+        check_output(save, lambda path: trivial.holds_facts(path, "traits", "variance"), (root,))
+    if root is None and dataset not in EMBEDDED:
         raise DsamlError(f"{dataset}: its folder is missing; give it with --root")
     real, source, place = True, dataset, " --root DIR"
     if root is None:
-        curves, real, place = parts.simulate(embedded[dataset])[0], False, ""
+        curves, real, place = parts.simulate(EMBEDDED[dataset][1])[0], False, ""
         seconds = dict.fromkeys(curves, STEP_SECONDS)
     elif dataset in vgmidi.SEEDS:
         (curves, seconds), source = vgmidi.read(root), vgmidi.SOURCE
@@ -250,7 +233,7 @@ def template(directory: Annotated[Path, typer.Argument(help="A new or empty fold
 @app.command()
 def synthesize(
     directory: Annotated[Path, typer.Argument(help="A new or empty folder, or an embedded corpus.")],
-    seed: Annotated[int, typer.Option("--seed", help="Everything follows from it.", **SEEDS)] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Everything follows from it.", **common.SEEDS)] = 0,
     workers: Annotated[int, typer.Option("--workers", help="Processes.", min=1)] = 2,
     population: Annotated[
         Literal["two-signs", "continuous"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,14 +24,6 @@ OWN: dict[str, Kind] = {
     "html": holds_mark("dsaml predict"),
 }
 """What predict may replace, by ending."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A song, and the files that are written for it, by ending."""
-
-    song: Path
-    files: dict[str, Path]
 
 
 def songs_in(given: Sequence[str]) -> list[Path]:
@@ -57,8 +48,8 @@ def songs_in(given: Sequence[str]) -> list[Path]:
     return songs
 
 
-def planned(given: Sequence[str], out: Path | None, endings: Sequence[str]) -> list[Job]:
-    """What is written for whom: ``out`` for one file, in the folder ``out`` for several, here by default.
+def planned(given: Sequence[str], out: Path | None, endings: Sequence[str]) -> list[tuple[Path, dict[str, Path]]]:
+    """Each song with its files by ending: ``out`` for one file, in the folder ``out`` for several, here by default.
 
     Raises
     ------
@@ -73,7 +64,7 @@ def planned(given: Sequence[str], out: Path | None, endings: Sequence[str]) -> l
         raise DsamlError(f"{twice}: two of the songs would be written to it; rename one, or predict them one by one")
     # only its last ending is replaced, whatever that is
     rest = [{ending: base.with_suffix(f".{ending}") for ending in endings[1:]} for base in bases]
-    return [Job(song, {endings[0]: base, **more}) for song, base, more in zip(songs, bases, rest, strict=True)]
+    return [(song, {endings[0]: base, **more}) for song, base, more in zip(songs, bases, rest, strict=True)]
 
 
 @app.command()
@@ -111,29 +102,29 @@ def predict(
 
     endings = [form, *(("png",) if plot else ()), *(("html",) if html else ())]
     jobs = planned(songs, out, endings)
-    for job in jobs:
-        for ending, file in job.files.items():
-            check_output(file, OWN[ending], (*(other.song for other in jobs), checkpoint, imagebind), force=force)
+    for _, files in jobs:
+        for ending, file in files.items():
+            check_output(file, OWN[ending], (*(song for song, _ in jobs), checkpoint, imagebind), force=force)
     model = load(checkpoint, imagebind, choose_device(device))
     failed: list[DsamlError] = []
     with counter("predicting") as progress:
-        for done, job in enumerate(jobs):
+        for done, (song, files) in enumerate(jobs, 1):
             try:
                 if html:
-                    check_playable(job.song, "--html")
-                curve = model.predict(job.song, start)
-                write_text(job.files[form], curve, form)
+                    check_playable(song, "--html")
+                curve = model.predict(song, start)
+                write_text(files[form], curve, form)
                 if plot:
-                    write_plot(job.files["png"], curve)
+                    write_plot(files["png"], curve)
                 if html:
-                    write_page(job.files["html"], curve, job.song)
+                    write_page(files["html"], curve, song)
             except DsamlError as error:
                 failed.append(error)
                 continue
-            typer.echo(f"{', '.join(map(str, job.files.values()))}: {len(curve)} steps; on the whole {in_words(curve)}")
+            typer.echo(f"{', '.join(map(str, files.values()))}: {len(curve)} steps; on the whole {in_words(curve)}")
             if said := warning(curve):
                 typer.echo(f"warning: {printable(said)}", err=True)
-            progress(done + 1, len(jobs))
+            progress(done, len(jobs))
     if len(failed) < len(jobs):
         typer.echo(LEGEND)
         typer.echo(origin(model.about))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import typer
 
-from dsaml.cli.common import CacheOption, DatasetOption, OwnRootOption, ProfileOption, ResultsOption, console
-from dsaml.cli.outputs import check_folder, check_results
+from dsaml.cli.common import CacheOption, DatasetOption, OwnRootOption, ProfileOption, ResultsOption, console, source_of
+from dsaml.cli.outputs import check_results
 
 app = typer.Typer()
 
@@ -28,8 +28,8 @@ def listeners(
     from dsaml.experiment.listeners import run_listeners, terminal_tables
     from dsaml.experiment.prepare import prepare
 
-    settings, folder = get_profile(profile), results or Path("results") / profile
+    folder = results or Path("results") / profile
     check_results(folder)
-    check_folder(cache)
-    payload = run_listeners(prepare(settings, cache, dataset, root), folder)
+    source = source_of(dataset, root, cache)
+    payload = run_listeners(prepare(get_profile(profile), source), folder)
     console.print(*terminal_tables(payload))

@@ -8,28 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dsaml.cli.common import (
-    SEEDS,
-    AcceptOption,
-    CacheOption,
-    CheckpointOption,
-    DatasetOption,
-    DeviceOption,
-    EncoderName,
-    EncoderOption,
-    ForceOption,
-    ImagebindOption,
-    Mode,
-    ProfileOption,
-    QuerySongsOption,
-    RootOption,
-    SchedulerOption,
-    StepsOption,
-    SupportSongsOption,
-    VariantOption,
-    chosen_profile,
-    console,
-)
+from dsaml.cli import common
 from dsaml.cli.outputs import check_folder, check_output, check_results, holds_model, holds_result
 from dsaml.cli.repository import in_repository
 from dsaml.errors import DsamlError
@@ -39,12 +18,12 @@ app = typer.Typer()
 
 @app.command()
 def train(
-    dataset: DatasetOption,
-    root: RootOption,
+    dataset: common.DatasetOption,
+    root: common.RootOption,
     out: Annotated[Path, typer.Option("--out", help="The trained model (.safetensors).")],
-    profile: ProfileOption = "demo",
+    profile: common.ProfileOption = "demo",
     mode: Annotated[
-        Mode, typer.Option("--mode", help="dmer: averaged labels. pdmer: MAML on annotator tasks (Eq. 6).")
+        common.Mode, typer.Option("--mode", help="dmer: averaged labels. pdmer: MAML on annotator tasks (Eq. 6).")
     ] = "pdmer",
     model: Annotated[
         Literal["dsaml", "low-rank"],
@@ -52,25 +31,25 @@ def train(
             "--model", help="dsaml, or the arena's light winner: a listener in closed form, trained in a minute."
         ),
     ] = "dsaml",
-    seed: Annotated[int, typer.Option("--seed", help="Of weights, batches and dropout.", **SEEDS)] = 0,
-    cache: CacheOption = Path("cache"),
-    imagebind: ImagebindOption = None,
-    encoder: EncoderOption = None,
-    variant: VariantOption = "paper",
-    steps: StepsOption = None,
-    support_songs: SupportSongsOption = None,
-    query_songs: QuerySongsOption = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of weights, batches and dropout.", **common.SEEDS)] = 0,
+    cache: common.CacheOption = Path("cache"),
+    imagebind: common.ImagebindOption = None,
+    encoder: common.EncoderOption = None,
+    variant: common.VariantOption = "paper",
+    steps: common.StepsOption = None,
+    support_songs: common.SupportSongsOption = None,
+    query_songs: common.QuerySongsOption = None,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on from the last checkpoint, or start anew.")
     ] = True,
-    device: DeviceOption = "auto",
+    device: common.DeviceOption = "auto",
     precision: Annotated[
         str, typer.Option("--precision", help="Of matrix products: float32, tf32 (GPU), bf16 (autocast).")
     ] = "float32",
     save_every: Annotated[int, typer.Option("--save-every", help="Steps between checkpoints.", min=1)] = 50,
     logs: Annotated[Path | None, typer.Option("--logs", help="Folder of TensorBoard event files.")] = None,
-    force: ForceOption = False,
-    accept: AcceptOption = None,
+    force: common.ForceOption = False,
+    accept: common.AcceptOption = None,
 ) -> None:
     """Train DSAML and write one model file; stopped at any time, the same command goes on where it was.
 
@@ -83,31 +62,31 @@ def train(
     from dsaml.listen.light import train_on
     from dsaml.listen.origin import belief
 
-    settings = chosen_profile(profile, encoder, variant, steps)
+    settings = common.chosen_profile(profile, encoder, variant, steps)
     check_output(out, holds_model, (root, imagebind), force=force)
-    for folder in (cache, logs) if logs else (cache,):
-        check_folder(folder)
+    if logs:
+        check_folder(logs)
+    source = common.source_of(dataset, root, cache, imagebind, accept, device)
     if model == "low-rank":
-        light = train_on(dataset, root, settings, seed, cache, accept or ())
+        light = train_on(settings, source, seed)
         light.save(out)
         typer.echo(f"{out}: best validation CCC {light.about['validation_ccc']:.3f}")
         if said := belief(light.about):
             typer.echo(said)
         return
-    options = TrainingOptions(resume=resume, save_every=save_every, logs=logs, device=device, precision=precision)
-    asked = (support_songs, query_songs)
-    best = workflow.train(dataset, root, out, settings, mode, seed, cache, imagebind, options, accept or (), asked)
+    options = TrainingOptions(resume=resume, save_every=save_every, logs=logs, precision=precision)
+    best = workflow.train(settings, source, out, mode, seed, options, (support_songs, query_songs))
     typer.echo(f"{out}: best validation CCC {best:.3f}")
 
 
 @app.command()
 def evaluate(
-    checkpoint: CheckpointOption,
-    dataset: DatasetOption,
-    root: RootOption,
+    checkpoint: common.CheckpointOption,
+    dataset: common.DatasetOption,
+    root: common.RootOption,
     out: Annotated[Path, typer.Option("--out", help="The result file (JSON).")],
     cache: Annotated[Path, typer.Option("--cache", help="Features.")] = Path("cache"),
-    imagebind: ImagebindOption = None,
+    imagebind: common.ImagebindOption = None,
     protocol: Annotated[
         Literal["cross-song", "prefix", "dmer"],
         typer.Option(
@@ -119,18 +98,16 @@ def evaluate(
         bool,
         typer.Option("--released-windows", help="Full songs through the released code's windows; ten times the work."),
     ] = False,
-    device: DeviceOption = "auto",
-    force: ForceOption = False,
+    device: common.DeviceOption = "auto",
+    force: common.ForceOption = False,
 ) -> None:
     """Score a model on unseen annotators and songs, beside the floors, with intervals."""
     from dsaml.experiment import workflow
-    from dsaml.runtime.devices import choose_device
 
     check_output(out, holds_result, (checkpoint, root, imagebind), force=force)
-    check_folder(cache)
-    where = choose_device(device)
-    done = workflow.evaluate(checkpoint, dataset, root, out, cache, imagebind, protocol, released_windows, where)
-    console.print(workflow.terminal_table(done, f"{checkpoint.stem}, {protocol}"))
+    source = common.source_of(dataset, root, cache, imagebind, device=device)
+    done = workflow.evaluate(checkpoint, source, out, protocol, released_windows)
+    common.console.print(workflow.terminal_table(done, f"{checkpoint.stem}, {protocol}"))
     typer.echo(out)
 
 
@@ -140,22 +117,20 @@ def reproduce(
         Literal["all", "book", "table1", "table2", "table3", "table4", "stress"],
         typer.Argument(help="all; a table of the paper; book: what its pages show; stress: a harder population."),
     ] = "all",
-    profile: ProfileOption = "demo",
-    dataset: DatasetOption = "synthetic",
-    root: Annotated[
-        Path | None, typer.Option("--root", help="The data set's own folder; the embedded corpus needs none.")
-    ] = None,
+    profile: common.ProfileOption = "demo",
+    dataset: common.DatasetOption = "synthetic",
+    root: common.OwnRootOption = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Training seeds 0, 1, …", min=1, max=1000)] = 3,
     results: Annotated[
         Path | None, typer.Option("--results", help="Folder of the result files, by default one under results.")
     ] = None,
     cache: Annotated[Path, typer.Option("--cache", help="Corpus, features, checkpoints, scores.")] = Path("cache"),
-    imagebind: ImagebindOption = None,
-    encoder: EncoderOption = None,
-    variant: VariantOption = "paper",
-    steps: StepsOption = None,
-    device: DeviceOption = "auto",
-    accept: AcceptOption = None,
+    imagebind: common.ImagebindOption = None,
+    encoder: common.EncoderOption = None,
+    variant: common.VariantOption = "paper",
+    steps: common.StepsOption = None,
+    device: common.DeviceOption = "auto",
+    accept: common.AcceptOption = None,
     update: Annotated[
         bool, typer.Option("--update", help="Then make the results the repository's reference run of this name.")
     ] = False,
@@ -171,31 +146,27 @@ def reproduce(
     from dsaml.experiment import workflow
     from dsaml.experiment.reproduce import reproduce as run_reproduce
     from dsaml.experiment.reproduce import results_folder
-    from dsaml.runtime.devices import choose_device
 
     keep = in_repository("book.builder.reference").keep if update else None
-    settings, where = chosen_profile(profile, encoder, variant, steps), choose_device(device)
+    settings = common.chosen_profile(profile, encoder, variant, steps)
     folder = results or results_folder(settings, dataset, root)
     check_results(folder)
-    check_folder(cache)
-    done = run_reproduce(what, settings, dataset, root, range(seeds), folder, cache, imagebind, accept or (), where)
+    source = common.source_of(dataset, root, cache, imagebind, accept, device)
+    done = run_reproduce(what, settings, source, range(seeds), folder)
     for title, rows in done.items():
-        console.print(workflow.terminal_table(rows, title))
+        common.console.print(workflow.terminal_table(rows, title))
     if keep:
         kept = keep(folder, colab.REFERENCE / folder.name)
         typer.echo(f"the reference run: {len(kept)} files in {kept[0].parent}")
 
 
 @app.command()
-def parameters(
-    profile: ProfileOption = "paper",
-    variant: VariantOption = "paper",
-) -> None:
+def parameters(profile: common.ProfileOption = "paper", variant: common.VariantOption = "paper") -> None:
     """Count the model's trainable parameters by part of Figure 2."""
     from dsaml.model.dsaml import DSAML
     from dsaml.model.weights import parameter_table
 
-    model = DSAML(chosen_profile(profile, None, variant).model)
+    model = DSAML(common.chosen_profile(profile, None, variant).model)
     for part, count in parameter_table(model).items():
         typer.echo(f"{part:12}{count:>14,}")
 
@@ -204,10 +175,10 @@ def parameters(
 def grid(
     file: Annotated[Path, typer.Argument(help="YAML: datasets (name, root), profiles, modes, seeds.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of models and result files.")] = Path("results/grid"),
-    cache: CacheOption = Path("cache"),
+    cache: common.CacheOption = Path("cache"),
     jobs: Annotated[int, typer.Option("--jobs", help="Runs at a time on this machine, one core each.", min=1)] = 2,
-    scheduler: SchedulerOption = None,
-    device: DeviceOption = "auto",
+    scheduler: common.SchedulerOption = None,
+    device: common.DeviceOption = "auto",
 ) -> None:
     """Train and score every combination; what has its result file already is not repeated."""
     from rich.table import Table
@@ -216,20 +187,20 @@ def grid(
     from dsaml.experiment.progress import counter
     from dsaml.runtime.devices import choose_device
 
-    where = choose_device(device)
-    runs = [replace(run, device=where) for run in read_grid(file)]
+    runs, where = read_grid(file), choose_device(device)
+    runs = [replace(run, source=replace(run.source, cache=cache, device=where)) for run in runs]
     for run in runs:
         for ending, own in ((".safetensors", holds_model), (".json", holds_result)):
-            check_output(out / f"{run.name}{ending}", own, (file, run.root, run.imagebind))
+            check_output(out / f"{run.name}{ending}", own, (file, run.source.root, run.source.imagebind))
     check_folder(cache)
     with counter("grid", "run") as progress:
-        failed = run_grid(runs, out, cache, jobs, scheduler, progress=progress)
+        failed = run_grid(runs, out, jobs, scheduler, progress=progress)
     if rows := as_rows(runs, out):
         shown = ("dataset", "profile", "mode", "seed", "arousal", "valence")
         table = Table(*shown, title="CCC on the test listeners")
         for row in rows:
             table.add_row(*(f"{row[key]:.3f}" if isinstance(row[key], float) else str(row[key]) for key in shown))
-        console.print(table)
+        common.console.print(table)
     if failed:
         name, said = next(iter(failed.items()))
         raise DsamlError(
@@ -243,9 +214,9 @@ def import_released(
     checkpoint: Annotated[Path, typer.Argument(help="What the authors' released code saves: epoch_N.pt.")],
     out: Annotated[Path, typer.Argument(help="A new .safetensors file.")],
     encoder: Annotated[
-        EncoderName, typer.Option("--encoder", help="What it was trained with: as released, ImageBind at 44.1 kHz.")
+        common.EncoderName, typer.Option("--encoder", help="What it was trained with: as released, ImageBind at 44.1 kHz.")
     ] = "imagebind-44k",
-    force: ForceOption = False,
+    force: common.ForceOption = False,
 ) -> None:
     """Make a checkpoint of the authors' released code a model that evaluate, predict and personalize take."""
     from dsaml.experiment import workflow

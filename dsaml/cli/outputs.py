@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tempfile
@@ -18,9 +17,7 @@ _CURVE = re.compile(  # as predict writes one; a person's curve names no model
 _STARTS = 8192  # bytes of a file in which a mark stands
 
 
-def check_output(
-    path: Path, own: Kind = lambda path: False, inputs: Iterable[Path | None] = (), *, force: bool = False
-) -> None:
+def check_output(path: Path, own: Kind = lambda path: False, inputs: Iterable[Path | None] = (), *, force: bool = False) -> None:
     """Refuse a file that the command must not or cannot write.
 
     Parameters
@@ -89,30 +86,22 @@ def check_results(folder: Path) -> None:
 
 def holds_model(path: Path) -> bool:
     """Whether a file is a model, personal or nobody's, by its header."""
-    header = set(safetensors_metadata(path))
+    from dsaml.io import read_header
+
+    header = set(read_header(path))
     return "about" in header and not header.isdisjoint(("profile", "base_sha256"))
-
-
-def safetensors_metadata(path: Path) -> dict[str, str]:
-    """The metadata in a safetensors file's header; empty where there is none."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as stored:
-            return stored.metadata() or {}
-    except (SafetensorError, OSError):
-        return {}
 
 
 def holds_json(*keys: str) -> Kind:
     """Whether a file is a JSON object with these keys."""
 
     def own(path: Path) -> bool:
+        from dsaml.io import read_json
+
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            return set(keys) <= set(read_json(path, "", ""))
+        except DsamlError:
             return False
-        return isinstance(document, dict) and set(keys) <= set(document)
 
     return own
 

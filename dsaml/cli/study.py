@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dsaml.cli.common import DEMO_MODEL, SEEDS, CacheOption, CheckpointOption, DatasetOption, ForceOption, console
+from dsaml.cli import common
 from dsaml.cli.outputs import check_folder, check_output, holds_json, holds_mark
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
@@ -26,13 +26,11 @@ def study_new(
         Literal["study", "class"],
         typer.Option("--kind", help="study: adjust one song, rank four curves of others. class: all draw one song."),
     ] = "study",
-    dataset: DatasetOption = "synthetic",
-    root: Annotated[
-        Path | None, typer.Option("--root", help="The data set's own folder; the embedded corpus needs none.")
-    ] = None,
+    dataset: common.DatasetOption = "synthetic",
+    root: common.OwnRootOption = None,
     checkpoint: Annotated[
         Path, typer.Option("--checkpoint", help="The model that is personalized: one of train --model low-rank.")
-    ] = DEMO_MODEL,
+    ] = common.DEMO_MODEL,
     fourth: Annotated[
         Path | None,
         typer.Option("--fourth", help="A model whose curve is the fourth; by default the first, shifted to one's mean."),
@@ -43,17 +41,16 @@ def study_new(
     ] = None,
     participants: Annotated[int, typer.Option("--participants", help="Links, or seats in a class.", min=1, max=500)] = 22,
     seconds: Annotated[float, typer.Option("--seconds", help="Of each song, from where its labels begin.", min=5, max=120)] = 30.0,
-    seed: Annotated[int, typer.Option("--seed", help="Of songs and of blinded orders.", **SEEDS)] = 0,
-    cache: CacheOption = Path("cache"),
+    seed: Annotated[int, typer.Option("--seed", help="Of songs and of blinded orders.", **common.SEEDS)] = 0,
+    cache: common.CacheOption = Path("cache"),
 ) -> None:
     """Design a study into a new folder: songs, curves, participants, orders."""
     from dsaml.study import design
 
     check_folder(folder)
     count = 1 if kind == "class" else songs
-    wanted = design.Wanted(
-        kind, dataset, root, checkpoint, fourth, count, tuple(named or ()), participants, seconds, seed, cache
-    )
+    source = common.source_of(dataset, root, cache)
+    wanted = design.Wanted(kind, source, checkpoint, fourth, count, tuple(named or ()), participants, seconds, seed)
     made = design.new(folder, wanted)
     typer.echo(f"{folder}: {len(made.songs)} songs, {participants} participants; the model: {made.origin}")
     typer.echo(f"next: python -m dsaml study serve {folder}")
@@ -103,18 +100,15 @@ def study_collect(
         list[Path] | None,
         typer.Option("--song", help="Audio of a song, named as in the curves' files: then the model predicts. Repeatable."),
     ] = None,
-    checkpoint: CheckpointOption = DEMO_MODEL,
-    force: ForceOption = False,
+    checkpoint: common.CheckpointOption = common.DEMO_MODEL,
+    force: common.ForceOption = False,
 ) -> None:
     """One page of everybody's curves: agreement, floors, and with the songs' audio what personalization adds."""
-    from dsaml.listen.light import LightModel
-    from dsaml.listen.personal import load
+    from dsaml.listen.personal import load_low_rank
     from dsaml.study.collect import GENERATOR, collect
 
     check_output(out, holds_mark(GENERATOR), (*curves, *(songs or ()), checkpoint), force=force)
-    model = load(checkpoint) if songs else None
-    if songs and not isinstance(model, LightModel):
-        raise DsamlError(f"{checkpoint}: not a low-rank model; 'python -m dsaml train --model low-rank' makes one")
+    model = load_low_rank(checkpoint) if songs else None
     drawn = collect(curves, out, model, songs or ())
     for song in drawn.values():
         typer.echo(f"song {song.name}: {len(song.people)} people")
@@ -122,7 +116,7 @@ def study_collect(
 
 
 @study_app.command("template")
-def study_template(out: Annotated[Path, typer.Argument(help="The CSV to write.")], force: ForceOption = False) -> None:
+def study_template(out: Annotated[Path, typer.Argument(help="The CSV to write.")], force: common.ForceOption = False) -> None:
     """Write an example answer sheet."""
     from dsaml.study import answers
 
@@ -137,8 +131,8 @@ def study_simulate(
     noise: Annotated[
         float, typer.Option("--noise", help="SD of the judged distance, on the labels' scale.", min=0.0)
     ] = 0.1,
-    seed: Annotated[int, typer.Option("--seed", help="Of the noise.", **SEEDS)] = 0,
-    force: ForceOption = False,
+    seed: Annotated[int, typer.Option("--seed", help="Of the noise.", **common.SEEDS)] = 0,
+    force: common.ForceOption = False,
 ) -> None:
     """Simulate answers: every simulated listener ranks the curves by the distance to their own true curve."""
     from dsaml.study import answers
@@ -164,13 +158,14 @@ def study_analyse(
             max=1000,
         ),
     ] = None,
-    force: ForceOption = False,
+    force: common.ForceOption = False,
 ) -> None:
     """Mean ranks with intervals, Friedman, paired t-tests with stars, Wilcoxon-Holm, effect sizes.
 
     Beside them a mixed model of participants and songs, the power of a next study by simulation from these answers, and, where
     study export wrote the order of songs and curves, its effects.
     """
+    from dsaml.experiment.results import plain
     from dsaml.io import write_json
     from dsaml.study import analysis, effects
     from dsaml.study.answers import read_rankings
@@ -182,9 +177,9 @@ def study_analyse(
     mixed, order = effects.mixed_model(answers), effects.order_effects(answers)
     power = {n: effects.simulated_power(answers, n) for n in participants or [found["participants"]]}
     if out:
-        write_json(out, effects.without_nan(found | {"mixed_model": mixed, "order": order, "power": power}))
+        write_json(out, plain(found | {"mixed_model": mixed, "order": order, "power": power}))
     for table in (*analysis.tables(found), *effects.tables(mixed, order, power)):
-        console.print(table)
+        common.console.print(table)
 
 
 @study_app.command("power")
@@ -200,6 +195,4 @@ def study_power(
         raise DsamlError(f"--difference {difference}, --spread {spread}: both have to be finite numbers")
     power = analysis.power_curve(difference, spread, [participants])[participants]
     smallest = analysis.detectable_difference(spread, participants)
-    typer.echo(
-        f"{participants} participants: power {power:.2f}; smallest difference found with power 0.8: {smallest:.2f} ranks"
-    )
+    typer.echo(f"{participants} participants: power {power:.2f}; smallest difference found with power 0.8: {smallest:.2f} ranks")

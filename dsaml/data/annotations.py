@@ -20,15 +20,6 @@ FLAT = 0.01
 class Annotation:
     """Arousal and valence at strictly increasing times.
 
-    Attributes
-    ----------
-    song_id, annotator_id : str
-        Which song, and whose perception; ``annotator_id`` is ``"all"`` for the averaged label.
-    times : ndarray, shape (T,)
-        Seconds from the start of the song. A label at ``t`` belongs to the audio slice ``[t, t + 0.5)``.
-    values : ndarray, shape (T, 2)
-        Columns arousal, valence. The scale is the data set's own: [-1, 1] for DEAM, [0, 1] for PMEmo.
-
     Raises
     ------
     DsamlError
@@ -36,9 +27,9 @@ class Annotation:
     """
 
     song_id: str
-    annotator_id: str
-    times: np.ndarray
-    values: np.ndarray
+    annotator_id: str  #: whose perception; "all" for the averaged label
+    times: np.ndarray  #: (T,), s from the start of the song; a label at ``t`` belongs to the audio slice ``[t, t + 0.5)``
+    values: np.ndarray  #: (T, 2), arousal and valence on the data set's own scale: [-1, 1] for DEAM, [0, 1] for PMEmo
 
     def __post_init__(self) -> None:
         who = f"song {self.song_id}, annotator {self.annotator_id}"

@@ -26,51 +26,28 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Songs and their labels, as found on disk (labels are never altered).
+    """Songs and their labels, as found on disk (labels are never altered)."""
 
-    Attributes
-    ----------
-    name : str
-        One of ``LOADERS``.
-    real : bool
-        False for the embedded corpora; it follows into every result file.
-    root : Path
-    songs : mapping of song id to Song
-    mean : mapping of song id to Annotation
-        The averaged label of each song (annotator id "all").
-    tracks : mapping of annotator id to mapping of song id to Annotation
-        Each annotator's own labels, usable tracks that move; empty where the data set has none.
-    split : Split
-    exclusions : tuple of Exclusion
-        Everything that was left out, with the reason.
-    oracle : mapping of annotator id to mapping of song id to Annotation, or empty
-        Noise-free true curves, known only for simulated listeners ("all" = the population's).
-    label_start : float
-        Seconds from a song's start to its first label.
-    clip_steps : int
-        Labels that training and the protocols take of a song, from its first one on; a shorter song gives those that it has.
-    prefix_steps : int
-        Labels at the start of a song that the prefix protocol gives away: 30 s as in the released code, less where songs are short.
-    flat : mapping of annotator id to mapping of song id to Annotation
-        Tracks that never move: they have a level and cannot have a CCC. And the other tracks of people who without these have too
-        few songs. :func:`with_flat` puts all of them among the others.
-    flat_people : mapping of part to annotator ids
-        Those people; nobody of them is in ``split``.
-    """
-
-    name: str
-    real: bool
+    name: str  #: one of ``LOADERS``
+    real: bool  #: False for the embedded corpora; it follows into every result file
     root: Path
-    songs: Mapping[str, Song]
-    mean: Mapping[str, Annotation]
+    songs: Mapping[str, Song]  #: by song id
+    mean: Mapping[str, Annotation]  #: the averaged label of each song (annotator id "all")
+    #: annotator id -> song id -> each annotator's own labels, usable tracks that move; empty where the data set has none
     tracks: Mapping[str, Mapping[str, Annotation]]
     split: Split
-    exclusions: tuple[Exclusion, ...] = ()
+    exclusions: tuple[Exclusion, ...] = ()  #: everything that was left out, with the reason
+    #: annotator id -> song id -> noise-free true curve, known only for simulated listeners ("all" = the population's)
     oracle: Mapping[str, Mapping[str, Annotation]] = field(default_factory=dict)
-    label_start: float = LABEL_START
+    label_start: float = LABEL_START  #: s from a song's start to its first label
+    #: labels that training and the protocols take of a song, from its first one on; a shorter song gives those that it has
     clip_steps: int = CLIP_STEPS
+    #: labels that the prefix protocol gives away: 30 s as in the released code, less where songs are short
     prefix_steps: int = CLIP_STEPS
+    #: annotator id -> song id -> tracks that never move: they have a level and no CCC. And the other tracks of people who
+    #: without these have too few songs. :func:`with_flat` puts all of them among the others.
     flat: Mapping[str, Mapping[str, Annotation]] = field(default_factory=dict)
+    #: part -> those people; nobody of them is in ``split``
     flat_people: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 

@@ -127,11 +127,7 @@ def _pair(found: Findings, tables: Tables, key: str, song: str, who: str) -> Ann
     if None in rows:
         lacking, other = DIMENSIONS if rows[0] is None else DIMENSIONS[::-1]
         bad = next((d for d in DIMENSIONS if key in tables[d].bad), None)
-        why = (
-            f"the {bad} labels {tables[bad].bad[key]}".replace("labels label", "label")
-            if bad
-            else f"no {lacking} labels"
-        )
+        why = f"the {bad} labels {tables[bad].bad[key]}".replace("labels label", "label") if bad else f"no {lacking} labels"
         found.exclude(subject, why)
         if not tables[lacking].fatal and key not in tables[lacking].bad:
             there = rows[DIMENSIONS.index(other)]  # None where the other row is there and cannot be used
@@ -163,9 +159,7 @@ def _averaged_labels(found: Findings, tables: Tables) -> tuple[dict[str, Annotat
         lines, values = table.labels()
         found.scale(table.path, lines, values, -1, 1)
         if len(table.rows) > 2 and values.min() >= 0 and values.max() <= 1:
-            found.error(
-                table.path, "no label is below 0: the scale seems to be [0, 1], and DEAM's is [-1, 1]", 2, "scale"
-            )
+            found.error(table.path, "no label is below 0: the scale seems to be [0, 1], and DEAM's is [-1, 1]", 2, "scale")
         found.counts[f"songs with averaged {d}"] = len(table.rows)
     mean, known = {}, []
     for song in sorted(_ids(tables), key=by_number):
@@ -197,11 +191,8 @@ def _annotators_labels(
     tracks: dict[str, dict[str, Annotation]] = {}
     anonymous, usable, people = [], 0, set()
     for song in sorted({name for named in files.values() for name in named}, key=by_number):
-        tables = {
-            d: read_wide(found, named[song], "WorkerId", ids_required=False)
-            for d, named in files.items()
-            if song in named
-        }
+        own = {d: named[song] for d, named in files.items() if song in named}
+        tables = {d: read_wide(found, file, "WorkerId", ids_required=False) for d, file in own.items()}
         for d, table in tables.items():
             found.scale(table.path, *table.labels(), -1, 1)
             if table.has_ids and MEAN in table.rows:

@@ -130,7 +130,6 @@ class Findings:
 
         Parameters
         ----------
-        folder : Path
         files : iterable of Path
             What lies in it, of any kind.
         mean : mapping of song id to Annotation
@@ -146,9 +145,7 @@ class Findings:
             if suffix in AUDIO_SUFFIXES:
                 found.setdefault(file.stem, []).append(file)
             elif suffix in OTHER_AUDIO:
-                self.error(
-                    file, f"{file.suffix} is not read; convert it to one of {', '.join(AUDIO_SUFFIXES)}", kind="audio"
-                )
+                self.error(file, f"{file.suffix} is not read; convert it to one of {', '.join(AUDIO_SUFFIXES)}", kind="audio")
         for name, same in found.items():
             needed = float(mean[name].times[-1]) + STEP_SECONDS if name in mean else 0.0
             self.audio[same[0]] = needed

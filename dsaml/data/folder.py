@@ -36,7 +36,6 @@ def load(root: Path, *, found: Findings | None = None) -> Dataset:
 
     Parameters
     ----------
-    root : Path
     found : Findings, optional
         Gets everything that is wrong.
 
@@ -67,11 +66,8 @@ def load(root: Path, *, found: Findings | None = None) -> Dataset:
     by_song: dict[str, dict[str, Annotation]] = {}
     tracks: dict[str, dict[str, Annotation]] = {}
     for (song, who), track in raw.items():
-        wrong = (
-            f"the name '{MEAN}' is reserved for the averaged label; rename it"
-            if who == MEAN
-            else why_not(track, start, gap)
-        )
+        reserved = f"the name '{MEAN}' is reserved for the averaged label; rename it"
+        wrong = reserved if who == MEAN else why_not(track, start, gap)
         if wrong:
             more = ALLOW if "between two labels" in wrong else ""
             found.error(path, f"song_id {song}, annotator_id {who}: {wrong}{more}", track.line)

@@ -78,10 +78,7 @@ def _read_parquet(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise Unreadable(message) from error
     except Exception as error:  # pyarrow raises many kinds for a damaged file
         raise Unreadable(f"cannot be read as Parquet ({type(error).__name__}); write it again") from error
-    rows = [
-        (n, ["" if v is None else str(v).strip() for v in row])
-        for n, row in enumerate(frame.itertuples(index=False), 1)
-    ]
+    rows = [(n, ["" if v is None else str(v).strip() for v in row]) for n, row in enumerate(frame.itertuples(index=False), 1)]
     return [str(c) for c in frame.columns], [(n, row) for n, row in rows if any(row)]
 
 
@@ -110,31 +107,16 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Wide:
-    """A table with one row per id and one column per time.
-
-    Attributes
-    ----------
-    path : Path
-    id_column : str
-    has_ids : bool
-        False where the file has no id column; rows are then numbered "0", "1", ...
-    times : ndarray, shape (T,)
-        Seconds, from the column names ``sample_<milliseconds>ms``.
-    rows : dict of id to Row
-        Rows that can be used.
-    bad : dict of id to str
-        Why the others cannot.
-    fatal : Problem, optional
-        Why nothing of the table can be used.
-    """
+    """A table with one row per id and one column per time."""
 
     path: Path
     id_column: str
-    has_ids: bool = True
+    has_ids: bool = True  #: False where the file has no id column; rows are then numbered "0", "1", ...
+    #: (T,), s, from the column names ``sample_<milliseconds>ms``
     times: np.ndarray = field(default_factory=lambda: np.empty(0))
-    rows: dict[str, Row] = field(default_factory=dict)
-    bad: dict[str, str] = field(default_factory=dict)
-    fatal: Problem | None = None
+    rows: dict[str, Row] = field(default_factory=dict)  #: by id, those that can be used
+    bad: dict[str, str] = field(default_factory=dict)  #: why the others cannot
+    fatal: Problem | None = None  #: why nothing of the table can be used
 
     def labels(self) -> tuple[np.ndarray, np.ndarray]:
         """Line and value of every label: two arrays of shape (labels,)."""
@@ -150,7 +132,6 @@ def read_wide(found: Findings, path: Path, id_column: str, ids_required: bool = 
     ----------
     found : Findings
         Gets every problem; never raises for what is in the file.
-    path : Path
     id_column : str
         Name of the first column: ``song_id`` or ``WorkerId``.
     ids_required : bool
@@ -211,10 +192,7 @@ def _wide_values(cells: list[str], columns: int) -> tuple[np.ndarray, str | None
     """Values of one row without trailing empty cells, and what is wrong with them."""
     count, nothing = max((i for i, cell in enumerate(cells, 1) if cell), default=0), np.empty(0)
     if count > columns:
-        return (
-            nothing,
-            f"has {count} labels but the header names {columns}; the row is shifted or the header is damaged",
-        )
+        return nothing, f"has {count} labels but the header names {columns}; the row is shifted or the header is damaged"
     try:
         values = np.array([float(cell) if cell else np.nan for cell in cells[:count]])
     except ValueError as error:
@@ -291,7 +269,6 @@ def tracks_in(
     ----------
     found : Findings
         Gets every track that cannot be used, and rows without a key.
-    table : Long
     keys : sequence of str
         The text columns that name a track; ``time``, ``arousal`` and ``valence`` are number columns.
 

@@ -44,17 +44,19 @@ def song_parts(dataset: str, songs: Iterable[str], is_test: Callable[[str], bool
 def parts_by_rank(kind: str, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """20 % test, 10 % validation, the rest train, in the order of the names' hashes; no part of 3 names is empty."""
     names = list(names)
-    order = sorted(names, key=lambda name: digest(kind, name))
-    test = max(round(0.2 * len(order)), int(len(order) > 1))
-    validation = max(round(0.1 * len(order)), int(len(order) > 2))
+    return _first_for_test(names, sorted(names, key=lambda name: digest(kind, name)), 1)
+
+
+def _first_for_test(names: list[str], order: list[str], least: int) -> dict[str, tuple[str, ...]]:
+    """The first 20 % of ``order`` for test, the next 10 % for validation, ``least`` each, as far as there are enough."""
+    test = max(round(0.2 * len(order)), least) if len(order) > 1 else 0
+    validation = max(round(0.1 * len(order)), least) if len(order) > 2 else 0
     part_of = dict.fromkeys(order, "train") | dict.fromkeys(order[: test + validation], "validation")
     part_of |= dict.fromkeys(order[:test], "test")
     return {part: tuple(name for name in names if part_of[name] == part) for part in PARTS}
 
 
-def songs_together(
-    songs: Iterable[str], tracks: Mapping[str, Collection[str]], dataset: str
-) -> dict[str, tuple[str, ...]]:
+def songs_together(songs: Iterable[str], tracks: Mapping[str, Collection[str]], dataset: str) -> dict[str, tuple[str, ...]]:
     """Part of each song where nothing is known of a data set: 20 % test, 10 % validation, the rest train.
 
     Songs are taken in an order in which the next one is that of whose raters most rated a song before it, by the hash of its id
@@ -70,12 +72,7 @@ def songs_together(
     """
     songs = list(songs)
     order = _by_common_raters(sorted(songs, key=lambda song: digest(f"{dataset}:song", song)), tracks)
-    least = 2 if len(order) >= 6 else 1
-    test = max(round(0.2 * len(order)), least) if len(order) > 1 else 0
-    validation = max(round(0.1 * len(order)), least) if len(order) > 2 else 0
-    part_of = dict.fromkeys(order, "train") | dict.fromkeys(order[: test + validation], "validation")
-    part_of |= dict.fromkeys(order[:test], "test")
-    return {part: tuple(song for song in songs if part_of[song] == part) for part in PARTS}
+    return _first_for_test(songs, order, 2 if len(order) >= 6 else 1)
 
 
 def people_of(
@@ -130,9 +127,7 @@ def read_split(path: Path) -> dict[str, dict[str, tuple[str, ...]]]:
     content = read_json(path, "split file", f"it holds {shape}")
     try:
         kinds = {kind: content[kind] for kind in ("songs", "annotators") if kind == "songs" or kind in content}
-        split = {
-            kind: {part: tuple(str(i) for i in ids.get(part, ())) for part in PARTS} for kind, ids in kinds.items()
-        }
+        split = {kind: {part: tuple(str(i) for i in ids.get(part, ())) for part in PARTS} for kind, ids in kinds.items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise DsamlError(f"{path}: not a split file ({type(error).__name__}); it holds {shape}") from error
     for kind, parts in split.items():

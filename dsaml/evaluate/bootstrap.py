@@ -56,9 +56,7 @@ class CrossedScores:
         self._values = {metric: scores[metric].to_numpy() for metric in METRICS}
         people, self._people = pd.factorize(scores.annotator, sort=True)
         songs, self._songs = pd.factorize(scores.song, sort=True)
-        self._cells: dict[
-            tuple[str, str], tuple[np.ndarray, ...]
-        ] = {}  # rows of the table, and their places in the arrays
+        self._cells: dict[tuple[str, str], tuple[np.ndarray, ...]] = {}  # rows of the table, and their places in the arrays
         self._seeds: dict[str, tuple[int, ...]] = {}
         for (method, dimension), rows in scores.groupby(["method", "dimension"], sort=False).indices.items():
             seeds, places = np.unique(scores.seed.to_numpy()[rows], return_inverse=True)
@@ -186,10 +184,7 @@ def summarize(crossed: CrossedScores) -> dict[str, Any]:
         found = interval(crossed.of(method, dimension, metric))
         return {key: found[key] for key in ("mean", "low", "high")} | {"seeds": _what_became_of(crossed.seeds(method))}
 
-    return {
-        method: {d: {metric: cell(method, d, metric) for metric in METRICS} for d in DIMENSIONS}
-        for method in crossed.methods
-    }
+    return {method: {d: {metric: cell(method, d, metric) for metric in METRICS} for d in DIMENSIONS} for method in crossed.methods}
 
 
 def seed_means(crossed: CrossedScores) -> dict[str, dict[str, list[float]]]:
@@ -268,14 +263,14 @@ def correct(cells: Collection[dict[str, Any]]) -> None:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """P-values corrected together after Holm, in the order given.
+    """P-values corrected together after Holm, in the order given; what is no number stays none and does not count.
 
     As statsmodels' ``multipletests``, which runs the garbage collector at each call: a quarter of a second beside torch.
     """
     values = np.asarray(p, float)
-    order = values.argsort()
-    steps = values[order] * np.arange(len(values), 0, -1)
-    corrected = np.empty_like(values)
+    order = values.argsort()[: np.isfinite(values).sum()]  # NaN comes last
+    steps = values[order] * np.arange(len(order), 0, -1)
+    corrected = np.full_like(values, np.nan)
     corrected[order] = np.minimum(1.0, np.maximum.accumulate(steps))
     return corrected.tolist()
 

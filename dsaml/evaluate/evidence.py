@@ -46,9 +46,9 @@ def jackknife(without: np.ndarray) -> np.ndarray:
     return stats.t.ppf(0.975, blocks - 1) * np.sqrt(spread)
 
 
-def block_of(songs: Curves, blocks: int = BLOCKS) -> dict[str, int]:
+def block_of(songs: Curves) -> dict[str, int]:
     """Song -> number of its block of neighbours; there are no more blocks than songs."""
-    count = min(blocks, len(songs))
+    count = min(BLOCKS, len(songs))
     return {song: place * count // len(songs) for place, song in enumerate(songs)}
 
 
@@ -88,11 +88,8 @@ def evidence(songs: Curves, intervals: bool) -> dict[str, Any] | None:
             reach = jackknife(np.array([above[fold != b].mean(0) for b in np.unique(fold)]))
             for k, d in enumerate(DIMENSIONS):
                 mean = float(above[:, k].mean())
-                rows[row][d]["rmse_above"] = {
-                    "mean": mean,
-                    "low": mean - float(reach[k]),
-                    "high": mean + float(reach[k]),
-                }
+                low, high = mean - float(reach[k]), mean + float(reach[k])
+                rows[row][d]["rmse_above"] = {"mean": mean, "low": low, "high": high}
     return {"tracks": len(fold), "rows": rows}
 
 
@@ -136,14 +133,10 @@ def _questions(songs: Curves) -> list[dict[str, Any]]:
     return out
 
 
-def _answers(
-    songs: Curves, asked: list[dict[str, Any]], fold: np.ndarray, block: Mapping[str, int]
-) -> dict[str, list[np.ndarray]]:
+def _answers(songs: Curves, asked: list[dict[str, Any]], fold: np.ndarray, block: Mapping[str, int]) -> dict[str, list[np.ndarray]]:
     """Row -> for each song curves (n, T, 2)."""
-    pooled = {
-        key: np.concatenate([a[key] for a in asked])
-        for key in ("deviation", "song_offset", "half_offset", "last_offset")
-    }
+    wanted = ("deviation", "song_offset", "half_offset", "last_offset")
+    pooled = {key: np.concatenate([a[key] for a in asked]) for key in wanted}
     constant, small, both = np.zeros((len(fold), 2)), np.zeros((len(fold), 2)), np.zeros((len(fold), 2))
     sums = {s: (np.sum([v.sum(0) for v in p.values()], 0), sum(map(len, p.values()))) for s, p in songs.items()}
     for b in np.unique(fold):

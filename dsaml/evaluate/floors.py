@@ -98,7 +98,6 @@ def score_floors(dataset: Dataset, part: str = "test") -> dict[str, Any]:
 
     Parameters
     ----------
-    dataset : Dataset
     part : {"train", "validation", "test"}
 
     Returns
@@ -189,13 +188,13 @@ def terminal_tables(name: str, floors: Mapping[str, Any]) -> Iterator[Table]:
         yield out
 
 
-def holds_floors(path: Path) -> bool:
-    """Whether a file is a facts file of floors, which may be added to."""
+def holds_facts(path: Path, *keys: str) -> bool:
+    """Whether a file is a facts file, which may be added to: of each data set an object with these keys."""
     try:
         facts = read_facts(path)
     except DsamlError:
         return False
-    return all(isinstance(floors, dict) and {"counts", "real"} <= set(floors) for floors in facts.values())
+    return all(isinstance(found, dict) and set(keys) <= set(found) for found in facts.values())
 
 
 def merge_facts(document: Mapping[str, Any], path: Path) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dsaml.config import DIMENSIONS
-from dsaml.errors import DsamlError
 from dsaml.evaluate.evidence import block_of, evidence, jackknife, level_error_left
-from dsaml.evaluate.floors import read_facts
 from dsaml.evaluate.structure import COMPONENTS, Curves, Structure, decompose, summary
 from dsaml.evaluate.traits import comebacks, pair_traits, song_pairs
 
@@ -94,12 +91,3 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     for d, rows in found["more_songs"].items():
         told = ", ".join(f"{songs}: {100 * row['shrinkage']:.0f} %" for songs, row in rows.items())
         yield f"{f'level error left by number of songs, {d}':40}{told}"
-
-
-def holds_listeners(path: Path) -> bool:
-    """Whether a file holds what :func:`describe` found of data sets, which may be added to."""
-    try:
-        facts = read_facts(path)
-    except DsamlError:
-        return False
-    return all(isinstance(found, dict) and {"traits", "variance"} <= set(found) for found in facts.values())

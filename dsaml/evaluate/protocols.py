@@ -111,9 +111,7 @@ def fixed_rows(store: SongStore, protocol: str) -> list[pd.DataFrame]:
     return [scores_table(questions, map(answers[name], questions), name, UNTRAINED) for name in known]
 
 
-def _curve(
-    model: Module, weights: Mapping[str, Tensor], song: Features, store: SongStore, released: bool
-) -> np.ndarray:
+def _curve(model: Module, weights: Mapping[str, Tensor], song: Features, store: SongStore, released: bool) -> np.ndarray:
     """A whole song's curve (T, 2), by the model with other weights; computed where the model is."""
     song, stage = song.to(next(model.parameters()).device), store.stage
 

@@ -22,25 +22,13 @@ UNTRAINED = -1  # the seed of rows that nothing was trained for: floors and orac
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What does this annotator feel in this song?
+    """What does this annotator feel in this song?"""
 
-    Attributes
-    ----------
-    annotator, song : str
-        ``"all"`` asks for the averaged label.
-    target : ndarray, shape (T, 2)
-        The right answer: arousal, valence.
-    support : ndarray, shape (N, 2)
-        The labels that are given of the annotator; none in DMER.
-    first : int
-        Step of the song with which the target begins.
-    """
-
-    annotator: str
+    annotator: str  #: "all" asks for the averaged label
     song: str
-    target: np.ndarray
-    support: np.ndarray
-    first: int = 0
+    target: np.ndarray  #: (T, 2), the right answer: arousal, valence
+    support: np.ndarray  #: (N, 2), the labels that are given of the annotator; none in DMER
+    first: int = 0  #: step of the song with which the target begins
 
 
 Answer = Callable[[Question], np.ndarray]

@@ -26,8 +26,6 @@ def select_inner(
 
     Parameters
     ----------
-    store : SongStore
-    model : DSAML
     config : MetaConfig
         Everything else about the inner loop.
     supports : int

@@ -124,18 +124,15 @@ def _levels(songs: Curves) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for row, people in enumerate(songs.values()):
         for who, values in people.items():
             levels[:, row, column[who]], there[row, column[who]] = values.mean(0), 1
-    levels -= levels.sum((1, 2), keepdims=True) / max(
-        there.sum(), 1
-    )  # for the digits' sake: what follows does not see it
+    # for the digits' sake: what follows does not see it
+    levels -= levels.sum((1, 2), keepdims=True) / max(there.sum(), 1)
     levels *= there
     count, both = there.sum(1), there @ there.T
     means = levels.sum(2) / count
     pair = np.triu(np.ones_like(both, dtype=bool), 1)
     common = pair & (both > 1)
     if not common.any():
-        raise DsamlError(
-            "tracks: no two songs have two listeners in common, so nothing can be taken apart; give more songs"
-        )
+        raise DsamlError("tracks: no two songs have two listeners in common, so nothing can be taken apart; give more songs")
     inside = (levels**2).sum(2) - count * means**2
     within_song = inside.sum(1) / (count - 1).sum()
     sums = levels @ there.T  # (2, songs, songs): sum of a song's levels over the listeners it shares with another
@@ -209,9 +206,7 @@ def _plans(config: CorpusConfig) -> list[Plan]:
     return [plan for plan in make_plans(config) if plan.part == "test"]
 
 
-def _heard_by(
-    people: Mapping[str, Listener], names: Iterable[str], config: CorpusConfig, plan: Plan
-) -> dict[str, np.ndarray]:
+def _heard_by(people: Mapping[str, Listener], names: Iterable[str], config: CorpusConfig, plan: Plan) -> dict[str, np.ndarray]:
     """What listeners hear in a song when they are in no mood: curves (T, 2) by name."""
     world = make_controls(config, plan.song_id, plan.steps, plan.flat)
     return {who: true_curve(config, *world, people[who]) for who in names}
@@ -237,9 +232,7 @@ def two_signs(config: CorpusConfig) -> dict[str, np.ndarray]:
         raise DsamlError(f"the population '{config.population}' does not differ by two signs; give the default corpus")
     rated, heard, _ = simulate(config)
     lag = (config.shortest_lag + config.longest_lag) / 2
-    people = {
-        p.id: Listener(p.id, tuple(np.sign(p.z)), (1.0, 1.0), (0.0, 0.0), lag) for p in make_listeners(config, "test")
-    }
+    people = {p.id: Listener(p.id, tuple(np.sign(p.z)), (1.0, 1.0), (0.0, 0.0), lag) for p in make_listeners(config, "test")}
     left, between, scores = np.zeros(2), np.zeros(2), []
     for plan in _plans(config):
         song = str(plan.song_id)
@@ -273,12 +266,9 @@ def knowable(
     total, out = (ratings**2).sum((0, 1, 2)), {}
     for number in supports:
         left = np.zeros(2)
-        for turn in range(
-            4
-        ):  # half of the listeners to fit, a quarter to choose the ridge, a quarter to score: each once
-            seen, choice, new = np.split(
-                np.roll(np.arange(listeners), turn * listeners // 4), [listeners // 2, 3 * listeners // 4]
-            )
+        for turn in range(4):  # half of the listeners to fit, a quarter to choose the ridge, a quarter to score: each once
+            order = np.roll(np.arange(listeners), turn * listeners // 4)
+            seen, choice, new = np.split(order, [listeners // 2, 3 * listeners // 4])
             errors = np.zeros((len(_RIDGES), 2, 2))  # of each ridge: on those who choose, and on the new
             for k in range(songs):
                 given = [(k + 1 + i) % songs for i in range(number)]
@@ -286,9 +276,8 @@ def knowable(
                 y = ratings[k].reshape(listeners, -1)
                 inner, outer, eye = x[seen].T @ x[seen], x[seen].T @ y[seen], np.eye(x.shape[1])
                 for row, ridge in enumerate(_RIDGES):
-                    gaps = (x @ np.linalg.solve(inner + ridge * len(seen) * eye, outer) - y).reshape(
-                        ratings[k].shape
-                    ) ** 2
+                    guess = x @ np.linalg.solve(inner + ridge * len(seen) * eye, outer)
+                    gaps = (guess - y).reshape(ratings[k].shape) ** 2
                     errors[row] += gaps[choice].sum((0, 1)), gaps[new].sum((0, 1))
             left += errors[errors[:, 0].sum(1).argmin(), 1]
         out[number] = 1 - left / total

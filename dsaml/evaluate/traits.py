@@ -109,10 +109,7 @@ def pair_traits(songs: Curves, seconds: Mapping[str, float]) -> Pairs:
         if len(group) > 1:
             placebo += [(of[song, a], of[other, b]) for a, b in zip(group, group[1:] + group[:1], strict=True)]
     lists = {"another song": same, "somebody else": placebo}
-    out = {
-        kind: tuple(np.array([pair[k] for pair in pairs]).reshape(-1, 4, 2) for k in (0, 1))
-        for kind, pairs in lists.items()
-    }
+    out = {kind: tuple(np.array([pair[k] for pair in pairs]).reshape(-1, 4, 2) for k in (0, 1)) for kind, pairs in lists.items()}
     return out | {"same song": (np.concatenate(halves[0]), np.concatenate(halves[1]))}
 
 

@@ -37,19 +37,12 @@ SHOWN = (FINE_TUNED, NON_META, MAML_MEAN, MAML_ANNOTATOR, BEFORE)
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One listener and one query song.
-
-    Attributes
-    ----------
-    annotator, support, song : str
-        Who, the song that the models adapted on, and the one that they predict.
-    curves : dict of str to ndarray, shape (60, 2)
-        By row of the tables; also the listener's own labels (``TRUTH``) and the averaged ones (``MEAN_LABEL``).
-    """
+    """One listener and one query song."""
 
     annotator: str
-    support: str
-    song: str
+    support: str  #: the song that the models adapted on
+    song: str  #: the one that they predict
+    #: (60, 2) each, by row of the tables; also the listener's own labels (``TRUTH``) and the averaged ones (``MEAN_LABEL``)
     curves: dict[str, np.ndarray]
 
     def ccc(self, method: str) -> list[float]:
@@ -67,7 +60,6 @@ def predicted_cases(experiment: Experiment, selection: Mapping[str, Any], seed: 
 
     Parameters
     ----------
-    experiment : Experiment
     selection : mapping
         The inner loops that were chosen: ``selection`` of ``pdmer.json``.
     seed : int

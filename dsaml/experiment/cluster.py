@@ -26,9 +26,7 @@ def client(scheduler: str) -> Any:
     try:
         from distributed import Client
     except ImportError as error:
-        raise DsamlError(
-            "a Dask cluster needs the package distributed; install it, or leave --scheduler out"
-        ) from error
+        raise DsamlError("a Dask cluster needs the package distributed; install it, or leave --scheduler out") from error
     try:
         return Client(scheduler, timeout=10)
     except (OSError, TimeoutError, ValueError) as error:

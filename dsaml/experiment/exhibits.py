@@ -20,7 +20,7 @@ from dsaml.experiment import figure4, player
 from dsaml.experiment.cases import errors, example_curves, predicted_cases, study_curves
 from dsaml.experiment.claims import headline
 from dsaml.experiment.recipes import MAML_ANNOTATOR, MAML_MEAN
-from dsaml.experiment.results import provenance, write_result
+from dsaml.experiment.results import stamp_of, write_result
 from dsaml.experiment.rows import FINE_TUNED
 from dsaml.experiment.run import Experiment
 from dsaml.experiment.tables import JOBS
@@ -31,12 +31,10 @@ def write_all(experiment: Experiment, payload: Mapping[str, Any], seed: int, res
 
     Parameters
     ----------
-    experiment : Experiment
     payload : mapping
         What :func:`dsaml.experiment.reproduce.pdmer` returned.
     seed : int
         Whose models are shown.
-    results : Path
     """
     started = time.perf_counter()
     training, maps = training_histories(experiment, seed), figure4.attention_maps(experiment, seed)
@@ -52,13 +50,9 @@ def write_all(experiment: Experiment, payload: Mapping[str, Any], seed: int, res
         "corpus": corpus,
         "numbers": numbers(experiment, payload, corpus) | {"figure4_finding": figure4.finding(maps)},
     }
-    seconds = time.perf_counter() - started
     every = [int(of_seed) for of_seed in payload["selection"]]  # what the numbers of the prose come from
     for name, document in documents.items():
-        seeds = every if name == "numbers" else [seed]
-        stamp = provenance(
-            experiment.profile, experiment.dataset, seeds=seeds, seconds=seconds, device=experiment.options.device
-        )
+        stamp = stamp_of(experiment, every if name == "numbers" else [seed], started)
         write_result(results / f"{name}.json", document, stamp)
     write_clip(experiment, curves["disagreement"]["song"], results / "index")
 

@@ -26,10 +26,10 @@ from dsaml.data.findings import KINDS
 from dsaml.errors import DsamlError, require_file
 from dsaml.experiment import workflow
 from dsaml.experiment.cluster import client
+from dsaml.experiment.prepare import Source
 from dsaml.experiment.results import read_result
 from dsaml.experiment.run import use_one_core
 from dsaml.experiment.workflow import MODELS
-from dsaml.learn.loop import TrainingOptions
 from dsaml.runtime.workers import end_with_parent
 
 log = logging.getLogger(__name__)
@@ -41,19 +41,15 @@ KEYS = {"datasets", "profiles", "modes", "seeds", "imagebind", "accept"}
 class GridRun:
     """One cell of a grid."""
 
-    dataset: str  # name of the loader
-    root: Path  # the data set's folder
+    source: Source
     profile: str
     mode: str  # "dmer" or "pdmer"
     seed: int
-    imagebind: Path | None = None  # weights, where the profile needs them
-    accept: tuple[str, ...] = ()  # kinds of errors of check to train in spite of
-    device: str = "cpu"  # where it is trained and scored, as torch names it
 
     @property
     def name(self) -> str:
         """Name of its files."""
-        return f"{self.dataset}-{self.root.resolve().name}-{self.profile}-{self.mode}-{self.seed}"
+        return f"{self.source.dataset}-{self.source.root.resolve().name}-{self.profile}-{self.mode}-{self.seed}"
 
 
 def read_grid(path: Path) -> list[GridRun]:
@@ -98,16 +94,14 @@ def read_grid(path: Path) -> list[GridRun]:
     if not isinstance(grid.get("imagebind"), str | None):
         raise DsamlError(f"{path}: imagebind '{grid['imagebind']}' is no path; write it in quotes")
     weights = Path(grid["imagebind"]) if grid.get("imagebind") else None
-    accept = tuple(lists["accept"])
+    common = Source(imagebind=weights, accept=tuple(lists["accept"]))
     runs = [
-        GridRun(entry["name"], Path(entry["root"]), profile, mode, seed, weights, accept)
+        GridRun(dataclasses.replace(common, dataset=entry["name"], root=Path(entry["root"])), profile, mode, seed)
         for entry, profile, mode, seed in product(lists["datasets"], lists["profiles"], lists["modes"], lists["seeds"])
     ]
     names = [run.name for run in runs]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise DsamlError(
-            f"{path}: asks for {twice[0]} more than once; give folders of different names, and each seed once"
-        )
+        raise DsamlError(f"{path}: asks for {twice[0]} more than once; give folders of different names, and each seed once")
     return runs
 
 
@@ -120,30 +114,25 @@ def _is_profile(name: object) -> bool:
     return isinstance(name, str)
 
 
-def work(run: GridRun, out: Path, cache: Path) -> None:
+def work(run: GridRun, out: Path) -> None:
     """Train and score one run; the result file is written last."""
     use_one_core()
-    model, data = out / f"{run.name}.safetensors", (run.dataset, run.root)
-    profile, options = get_profile(run.profile), TrainingOptions(resume=True, device=run.device)
-    workflow.train(*data, model, profile, run.mode, run.seed, cache, run.imagebind, options, run.accept)
-    workflow.evaluate(model, *data, out / f"{run.name}.json", cache, run.imagebind, device=run.device)
+    model = out / f"{run.name}.safetensors"
+    workflow.train(get_profile(run.profile), run.source, model, run.mode, run.seed)
+    workflow.evaluate(model, run.source, out / f"{run.name}.json")
 
 
-def _attempt(job: Callable[..., None], run: GridRun, out: Path, cache: Path) -> tuple[str, str | None]:
+def _attempt(job: Callable[[GridRun, Path], None], run: GridRun, out: Path) -> tuple[str, str | None]:
     """A run that fails does not stop the others: (name, what went wrong)."""
     try:
-        job(run, out, cache)
+        job(run, out)
     except Exception as error:
         return run.name, str(error) if isinstance(error, DsamlError) else f"{type(error).__name__}: {error}"
     return run.name, None
 
 
-def is_done(run: GridRun, out: Path) -> bool:
-    """Whether a run's record is there and can be read."""
-    return _record(run, out) is not None
-
-
-def _record(run: GridRun, out: Path) -> dict[str, Any] | None:
+def record_of(run: GridRun, out: Path) -> dict[str, Any] | None:
+    """A run's result file; None where it is not there or cannot be read."""
     try:
         return read_result(out / f"{run.name}.json")
     except DsamlError:
@@ -153,10 +142,9 @@ def _record(run: GridRun, out: Path) -> dict[str, Any] | None:
 def run_grid(
     runs: list[GridRun],
     out: Path,
-    cache: Path,
     jobs: int = 2,
     scheduler: str | None = None,
-    job: Callable[[GridRun, Path, Path], None] = work,
+    job: Callable[[GridRun, Path], None] = work,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, str]:
     """Do what is not done yet.
@@ -166,8 +154,6 @@ def run_grid(
     runs : list of GridRun
     out : Path
         Folder of models and result files.
-    cache : Path
-        Features and checkpoints, shared by all runs.
     jobs : int
         Runs at a time on this machine.
     scheduler : str, optional
@@ -186,7 +172,7 @@ def run_grid(
     DsamlError
         If there is no such scheduler, or Dask is not installed.
     """
-    waiting = [run for run in runs if not is_done(run, out)]
+    waiting = [run for run in runs if record_of(run, out) is None]
     done, failed = len(runs) - len(waiting), {}
     log.info("%d runs: %d done before, %d to do", len(runs), done, len(waiting))
     if not waiting:
@@ -195,7 +181,7 @@ def run_grid(
     backend = {"backend": "dask"} if scheduler else {"backend": "loky", "n_jobs": jobs}
     ours = {} if scheduler else {"initializer": end_with_parent, "initargs": (os.getpid(),)}
     with client(scheduler) if scheduler else nullcontext(), joblib.parallel_config(**backend):
-        tasks = (joblib.delayed(_attempt)(job, run, out, cache) for run in waiting)
+        tasks = (joblib.delayed(_attempt)(job, run, out) for run in waiting)
         ends = joblib.Parallel(return_as="list" if scheduler else "generator_unordered", **ours)(tasks)
         for name, trouble in ends:
             done += 1
@@ -210,11 +196,11 @@ def as_rows(runs: list[GridRun], out: Path) -> list[dict[str, Any]]:
     """One row per finished run: what it was, and the CCC of its own model."""
     rows = []
     for run in runs:
-        if record := _record(run, out):
+        if record := record_of(run, out):
             try:
                 scores = {d: float(record["rows"][run.name][d]["ccc"]["mean"]) for d in DIMENSIONS}
             except (KeyError, TypeError, ValueError) as error:
                 file = out / f"{run.name}.json"
                 raise DsamlError(f"{file}: not the record of a run; delete it and run the grid again") from error
-            rows.append({field.name: getattr(run, field.name) for field in dataclasses.fields(run)} | scores)
+            rows.append({"dataset": run.source.dataset, "profile": run.profile, "mode": run.mode, "seed": run.seed} | scores)
     return rows

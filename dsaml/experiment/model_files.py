@@ -9,18 +9,19 @@ import dataclasses
 import json
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
+from torch import Tensor
 
 from dsaml.audio.recording import HIGHEST_RATE, LOWEST_RATE
 from dsaml.config import AudioConfig, ModelConfig, Profile
 from dsaml.errors import DsamlError, require_file
-from dsaml.io import pack_tensors, read_tensors, write_bytes_atomically
+from dsaml.io import load_weights, pack_tensors, read_tensors, write_bytes_atomically
 from dsaml.model.dsaml import DSAML
-from dsaml.model.weights import load_weights
 
 LARGEST = 1 << 20  # of any whole number in a header: sizes, steps, samples
 MOST_LAYERS = 256
@@ -45,6 +46,26 @@ def save_model(path: str | Path, model: DSAML, profile: Profile, about: dict[str
     return path
 
 
+@contextmanager
+def model_file(path: Path, advice: str) -> Iterator[tuple[dict[str, Tensor], dict[str, str], dict[str, Any]]]:
+    """Tensors and header of a model's file, and what the header says of where it comes from.
+
+    Raises
+    ------
+    DsamlError
+        If the file is missing (``advice`` says what to do), damaged, or none of this package, which may turn out inside the block.
+    """
+    require_file(path, "model", advice)
+    try:
+        tensors, header = read_tensors(path)
+        about = json.loads(header["about"])
+        if not isinstance(about, dict) or not isinstance(about.get("seeds", []), list):
+            raise ValueError("its header does not say where it comes from")
+        yield tensors, header, about
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DsamlError(f"{path}: not a model of this package ({error}); give a .safetensors file that it wrote") from error
+
+
 def load_model(path: str | Path) -> tuple[DSAML, Profile, dict[str, Any]]:
     """Read a model that :func:`save_model` wrote; nothing in the file is executed.
 
@@ -61,20 +82,12 @@ def load_model(path: str | Path) -> tuple[DSAML, Profile, dict[str, Any]]:
         If the file is missing, damaged, or no model of this package.
     """
     path = Path(path)
-    require_file(path, "model", "train one with 'python -m dsaml train' or correct the path")
-    try:
-        weights, header = read_tensors(path)
+    with model_file(path, "train one with 'python -m dsaml train' or correct the path") as (weights, header, about):
         if kind := header.get("kind"):
             raise ValueError(f"it holds a {kind} model, which predict and personalize take")
-        profile, about = read_profile(json.loads(header["profile"])), json.loads(header["about"])
-        if not isinstance(about, dict) or not isinstance(about.get("seeds", []), list):
-            raise ValueError("its header does not say where it comes from")
+        profile = read_profile(json.loads(header["profile"]))
         with torch.device("meta"):  # sizes are compared before memory is taken for them
             load_weights(DSAML(profile.model), weights, str(path))
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise DsamlError(
-            f"{path}: not a model of this package ({error}); give a .safetensors file that it wrote"
-        ) from error
     model = DSAML(profile.model)
     load_weights(model, weights, str(path))
     return model.eval(), profile, about
@@ -116,9 +129,7 @@ def read_settings(kind: type, value: Any, name: str) -> Any:
         each = [wanted[0]] * len(value) if wanted[-1] is ... and isinstance(value, list) else list(wanted)
         if not isinstance(value, list) or len(value) != len(each):
             raise ValueError(f"{name} is {value!r}, not a list of {len(wanted)} numbers")
-        return tuple(
-            read_settings(one, item, f"{name}[{n}]") for n, (one, item) in enumerate(zip(each, value, strict=True))
-        )
+        return tuple(read_settings(one, item, f"{name}[{n}]") for n, (one, item) in enumerate(zip(each, value, strict=True)))
     if kind is float and type(value) is int:
         return value
     if type(value) is not kind or (kind is float and not math.isfinite(value)):

@@ -28,9 +28,9 @@ PEAKS = 600  # of the drawn waveform
 DIGITS = 3  # of curves
 
 
-def peaks(waveform: np.ndarray, count: int = PEAKS) -> list[float]:
-    """Largest absolute value of ``count`` equal parts of a waveform (samples,)."""
-    return [round(float(np.abs(part).max()), 3) for part in np.array_split(waveform, count)]
+def peaks(waveform: np.ndarray) -> list[float]:
+    """Largest absolute value of ``PEAKS`` equal parts of a waveform (samples,)."""
+    return [round(float(np.abs(part).max()), 3) for part in np.array_split(waveform, PEAKS)]
 
 
 def disagreement(cases: list[Case]) -> dict[str, float]:
@@ -86,7 +86,6 @@ def write(experiment: Experiment, cases: list[Case], folder: Path, pair: Sequenc
 
     Parameters
     ----------
-    experiment : Experiment
     cases : list of Case
         Of all test listeners.
     folder : Path
@@ -121,9 +120,6 @@ def write(experiment: Experiment, cases: list[Case], folder: Path, pair: Sequenc
         one = entry(song) | {"title": f"song {song}, annotated by {' and '.join(people)}"}
         one["listeners"] |= {who: rounded(store.track(who, song).values[: store.steps], DIGITS) for who in people}
         supports.append(one)
-    who_is = [
-        {"id": who, "color": color, "support": support[who]}
-        for who, color in zip(listeners, LISTENER_COLORS, strict=False)
-    ]
+    who_is = [{"id": who, "color": color, "support": support[who]} for who, color in zip(listeners, LISTENER_COLORS, strict=False)]
     times = {"seconds": seconds, "step": audio.step_seconds, "start": audio.label_start}
     return times | {"listeners": who_is, "songs": songs, "supports": supports}

@@ -9,7 +9,8 @@ import dataclasses
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,31 +41,43 @@ EMBEDDED = {"synthetic": ("corpus", TWO_SIGNS), "stress": ("stress", STRESS)}
 """The data sets that are made here: their folder in the cache, and their configuration."""
 
 
-def prepare(
-    profile: Profile,
-    cache: Path,
-    dataset: str = "synthetic",
-    root: Path | None = None,
-    imagebind: Path | None = None,
-    device: str = "cpu",
-    task_songs: TaskSongs | None = None,
-) -> Experiment:
-    """A data set with its features; without ``root`` an embedded one. Labels begin where the data set's do.
+@dataclass(frozen=True)
+class Source:
+    """Which data, and where everything is found, kept and computed."""
+
+    dataset: str = "synthetic"  # one of dsaml.data.base.LOADERS
+    root: Path | None = None  # the data set's folder; an embedded one needs none
+    cache: Path = Path("cache")  # corpus, features, checkpoints, scores
+    imagebind: Path | None = None  # ImageBind's weights, where the profile needs them
+    accept: tuple[str, ...] = ()  # kinds of errors of ``check`` to go on in spite of
+    device: str = "cpu"  # where everything runs, as torch names it
+
+    def load(self) -> Dataset:
+        """The data set; one that is made here is made if it is not there.
+
+        Raises
+        ------
+        DsamlError
+            If the folder of another one is missing, or the data set is unusable.
+        """
+        if self.root is not None:
+            return load_dataset(self.dataset, self.root)
+        if self.dataset not in EMBEDDED:
+            raise DsamlError(f"{self.dataset}: its folder is missing; give it with --root")
+        folder, config = EMBEDDED[self.dataset]
+        with counter("corpus") as progress:
+            made = synthetic.synthesize(self.cache / folder, config, workers=side_by_side(), progress=progress)
+        return load_dataset(self.dataset, made)
+
+
+def prepare(profile: Profile, source: Source = Source(), task_songs: TaskSongs | None = None) -> Experiment:
+    """A data set with its features. Labels begin where the data set's do.
 
     Songs and tracks that are too short are left out (:func:`dsaml.data.base.without_short`), which is logged; so is the number of
     flat tracks.
 
     Parameters
     ----------
-    profile : Profile
-    cache : Path
-        Corpus, features, checkpoints, scores.
-    dataset : str
-    root : Path, optional
-    imagebind : Path, optional
-        ImageBind's weights, where the profile needs them.
-    device : str
-        Where ImageBind runs, and where models are trained and scored; as torch names it.
     task_songs : tuple, optional
         See :func:`with_task_songs`; None leaves the profile as it is.
 
@@ -73,8 +86,8 @@ def prepare(
     DsamlError
         If the encoder lacks its weights, or the data set or its audio is unusable; or see :func:`with_task_songs`.
     """
-    started, encoder = time.perf_counter(), make_encoder(profile, imagebind, device=device)
-    data = only_with_audio(load_dataset(dataset, root or embedded_corpus(dataset, cache)))
+    started, encoder = time.perf_counter(), make_encoder(profile, source.imagebind, device=source.device)
+    data = only_with_audio(source.load())
     data, short, tracks = without_short(data)
     if short or tracks:
         seconds = FEWEST_STEPS * STEP_SECONDS
@@ -86,11 +99,11 @@ def prepare(
         profile = with_task_songs(profile, data, task_songs)
     songs = {s: (data.songs[s], len(data.mean[s])) for ids in data.split.songs.values() for s in ids}
     with counter("features") as progress:
-        store = FeatureCache(cache / "features", profile.audio, encoder, clip=ONE_EMBEDDING[profile.embeddings])
-        features = store.fill(songs, side_by_side(device), progress)
+        store = FeatureCache(source.cache / "features", profile.audio, encoder, clip=ONE_EMBEDDING[profile.embeddings])
+        features = store.fill(songs, side_by_side(source.device), progress)
     log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
     name = f"{content_digest(data, features)[:8]}-{code_digest('dsaml.experiment.run')[:8]}"
-    return Experiment(profile, data, features, cache / "runs" / name, TrainingOptions(resume=True, device=device))
+    return Experiment(profile, data, features, source.cache / "runs" / name, TrainingOptions(resume=True, device=source.device))
 
 
 def with_task_songs(profile: Profile, data: Dataset, songs: TaskSongs) -> Profile:
@@ -131,43 +144,25 @@ def with_label_start(profile: Profile, data: Dataset) -> Profile:
     return dataclasses.replace(profile, audio=dataclasses.replace(profile.audio, label_start=data.label_start))
 
 
-def check_data(
-    dataset: str, root: Path, profile: Profile, mode: str | None, cache: Path, accept: Iterable[str] = ()
-) -> None:
+def check_data(profile: Profile, source: Source, mode: str | None) -> None:
     """What ``check`` says of a data set, before anything is computed on it.
+
+    What was found in audio files is kept in the cache, so that nothing is decoded twice.
 
     Parameters
     ----------
     mode : {"dmer", "pdmer"} or None
         The training that has to be possible; None: what the labels allow.
-    cache : Path
-        Keeps what was found in audio files, so that nothing is decoded twice.
-    accept : iterable of str
-        Kinds of errors to go on in spite of.
 
     Raises
     ------
     DsamlError
-        If there is an error of another kind, or anything that would stop training.
+        If there is an error of a kind that is not accepted, or anything that would stop training.
     """
+    memory = source.cache / "checked-audio.json"
     with counter("checking the data", "file") as progress:
-        found = check(dataset, root, profile=profile, mode=mode, memory=cache / "checked-audio.json", progress=progress)
-    stop_on_errors(root, found.problems, found.obstacles, accept)
-
-
-def embedded_corpus(dataset: str, cache: Path) -> Path:
-    """The folder of a data set that is made here, under ``cache``; it is made if it is not there.
-
-    Raises
-    ------
-    DsamlError
-        If the data set is another one.
-    """
-    if dataset not in EMBEDDED:
-        raise DsamlError(f"{dataset}: its folder is missing; give it with --root")
-    folder, config = EMBEDDED[dataset]
-    with counter("corpus") as progress:
-        return synthetic.synthesize(cache / folder, config, workers=side_by_side(), progress=progress)
+        found = check(source.dataset, source.root, profile=profile, mode=mode, memory=memory, progress=progress)
+    stop_on_errors(source.root, found.problems, found.obstacles, source.accept)
 
 
 def only_with_audio(data: Dataset) -> Dataset:

@@ -60,17 +60,12 @@ def training_bar(what: str, per_step: int, unit: str) -> Iterator[Callable[[int,
     def progress(step: int, total: int, history: History) -> None:
         if not bar:
             start = (step - 1) * per_step
-            bar.append(
-                tqdm(
-                    desc=what, total=total * per_step, initial=start, unit=unit, mininterval=1.0, disable=not watched()
-                )
-            )
+            size = {"total": total * per_step, "initial": start, "unit": unit}
+            bar.append(tqdm(desc=what, mininterval=1.0, disable=not watched(), **size))
         scores = {"loss": f"{history.loss[-1]:.3f}"}
         if history.validation:
-            scores |= {
-                "CCC": f"{history.validation[-1][1]:.3f}",
-                "best": f"{max(s for _, s in history.validation):.3f}",
-            }
+            last, best = history.validation[-1][1], max(s for _, s in history.validation)
+            scores |= {"CCC": f"{last:.3f}", "best": f"{best:.3f}"}
         bar[0].set_postfix(scores, refresh=False)
         bar[0].update(step * per_step - bar[0].n)
         lines(step, total, "".join(f", {name} {value}" for name, value in scores.items()))

@@ -17,12 +17,8 @@ from dsaml.baselines import BASELINES, Baseline, BaselineConfig, make_baseline
 from dsaml.config import MetaConfig, ModelConfig, Profile, SupervisedConfig
 from dsaml.model.dsaml import DSAML
 
-DMER_MODEL = (
-    "DSAML"  # on averaged labels; Tables 1 and 3 show it, and what follows starts from it where a profile says so
-)
-NON_META = (
-    "non-meta model"  # second stage without MAML: supervised steps on averaged labels where MAML takes meta-steps
-)
+DMER_MODEL = "DSAML"  # on averaged labels; Tables 1 and 3 show it, and what follows starts from it where a profile says so
+NON_META = "non-meta model"  # second stage without MAML: supervised steps on averaged labels where MAML takes meta-steps
 MAML_MEAN, MAML_ANNOTATOR = "MAML, mean-label tasks (Eq. 5)", "MAML, annotator tasks (Eq. 6)"
 ANNOTATOR_LABELS = "non-meta model on annotators' labels"
 NON_META_LONG = "non-meta model, MAML's passes"  # as many passes through songs as MAML makes
@@ -86,9 +82,8 @@ def recipes(profile: Profile) -> dict[str, Recipe]:
         out[name] = Recipe(dataclasses.replace(profile.model, **change), first_stage)
     plain, meta = profile.supervised, dataclasses.replace(profile.meta, tasks="annotator")
     batch = min(passes(meta, 1), max(1, LONG_BATCH // profile.model.dim))  # as many as MAML has, where memory allows
-    long = dataclasses.replace(
-        plain, batch_size=batch, steps=passes(meta) // batch, patience=0, train_adapter=meta.train_adapter
-    )
+    steps = passes(meta) // batch
+    long = dataclasses.replace(plain, batch_size=batch, steps=steps, patience=0, train_adapter=meta.train_adapter)
     for name, training in ((NON_META, plain), (NON_META_LONG, long)):
         out[name] = Recipe(profile.model, training, start, meta)
     for name, training in ((ANNOTATOR_LABELS, plain), (ANNOTATOR_LABELS_LONG, long)):

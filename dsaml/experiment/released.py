@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from torch import Tensor
 
 from dsaml.config import released
 from dsaml.errors import DsamlError, require_file
+from dsaml.io import load_weights, read_weights
 from dsaml.model.dsaml import DSAML
-from dsaml.model.weights import load_weights
 
 RELEASED_NAMES = (  # (the released code's, ours), applied in this order
     ("spectrogram_feature_extractor.feature_extractor.0.", "adapter.block1."),
@@ -45,32 +44,18 @@ def read_released(path: str | Path) -> dict[str, Tensor]:
     DsamlError
         If there is no such file, it is damaged, or it holds anything but a table of weights.
     """
-    path = Path(path)
-    require_file(path, "checkpoint", "give a file that the released code saved, such as epoch_2000.pt")
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DsamlError(
-            f"{path}: refused, because it is no PyTorch checkpoint or would run code; do not use it"
-        ) from error
-    except Exception as error:  # torch.load fails in many ways on damaged files
-        raise DsamlError(
-            f"{path}: not a PyTorch checkpoint, or damaged ({type(error).__name__}); get it again"
-        ) from error
-    if not isinstance(stored, dict) or not stored or not all(isinstance(value, Tensor) for value in stored.values()):
-        raise DsamlError(f"{path}: holds no table of weights; give the checkpoint that the released code saved")
-    return {str(name).removeprefix("module."): value for name, value in stored.items()}
+    advice = "give a file that the released code saved, such as epoch_2000.pt"
+    require_file(Path(path), "checkpoint", advice)
+    return {name.removeprefix("module."): value for name, value in read_weights(Path(path), advice).items()}
 
 
-def load_released(state_dict: Mapping[str, Tensor], num_heads: int | None = None) -> DSAML:
+def load_released(state_dict: Mapping[str, Tensor]) -> DSAML:
     """Build the ``released`` variant from weights under the released code's names.
 
     Parameters
     ----------
     state_dict : mapping of str to Tensor
-        D, the number of layers, the feed-forward width and the position limit are read off the shapes.
-    num_heads : int, optional
-        By default as many as the width of the position embeddings asks for.
+        D, the numbers of layers and heads, the feed-forward width and the position limit are read off the shapes.
 
     Returns
     -------
@@ -80,7 +65,7 @@ def load_released(state_dict: Mapping[str, Tensor], num_heads: int | None = None
     Raises
     ------
     DsamlError
-        If weights are missing, unknown or of a wrong shape (all are listed), or ``num_heads`` does not fit.
+        If weights are missing, unknown or of a wrong shape (all are listed), or no number of heads fits.
     """
     weights = {}
     for name, tensor in state_dict.items():
@@ -89,18 +74,14 @@ def load_released(state_dict: Mapping[str, Tensor], num_heads: int | None = None
         weights[name] = torch.as_tensor(tensor)
     needed = ("adapter.linear.weight", "attention.layers.0.up.weight", "attention.layers.0.distance")
     if absent := [name for name in needed if name not in weights or weights[name].dim() != 2]:
-        raise DsamlError(
-            f"released weights: no {', '.join(absent)} among {len(weights)} names; is this a checkpoint of DSAML?"
-        )
+        raise DsamlError(f"released weights: no {', '.join(absent)} among {len(weights)} names; is this a checkpoint of DSAML?")
     dim, feed_forward = len(weights[needed[0]]), len(weights[needed[1]])
     limit, head_dim = weights[needed[2]].shape
-    num_heads = dim // max(1, head_dim) if num_heads is None else num_heads
-    if num_heads * head_dim != dim:
-        raise DsamlError(
-            f"released weights: {num_heads} heads of {head_dim} do not make D = {dim}; num_heads is {dim // head_dim}"
-        )
+    heads = dim // max(1, head_dim)
+    if heads * head_dim != dim:
+        raise DsamlError(f"released weights: {heads} heads of {head_dim} do not make D = {dim}; get the checkpoint again")
     layers = {name.split(".")[2] for name in weights if name.startswith("attention.layers.")}
-    settings = dataclasses.replace(released(), dim=dim, heads=num_heads, layers=len(layers), feed_forward=feed_forward)
+    settings = dataclasses.replace(released(), dim=dim, heads=heads, layers=len(layers), feed_forward=feed_forward)
     model = DSAML(dataclasses.replace(settings, max_positions=(limit + 1) // 2))
     load_weights(model, weights, "released weights")
     return model.eval()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from dsaml.evaluate import bootstrap, protocols
 from dsaml.evaluate.oracles import best_spread
 from dsaml.experiment import exhibits, figure4
 from dsaml.experiment.claims import judge_all
-from dsaml.experiment.prepare import EMBEDDED, check_data, prepare
+from dsaml.experiment.prepare import EMBEDDED, Source, check_data, prepare
 from dsaml.experiment.recipes import MAML_ANNOTATOR, MAML_MEAN, NO_ATTENTION_LOSS, NON_META
-from dsaml.experiment.results import provenance, read_result, write_result
+from dsaml.experiment.results import read_result, stamp_of, write_result
 from dsaml.experiment.rows import order_rows
 from dsaml.experiment.run import Experiment
 from dsaml.experiment.scoring import Job, fixed_scores, score_all, train_for
@@ -50,14 +50,8 @@ def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path) -> dict
     }
     results.mkdir(parents=True, exist_ok=True)
     scores.to_csv(results / "scores.csv", index=False, float_format="%.6f")
-    write_result(results / "pdmer.json", payload, _stamp(experiment, seeds, started))
+    write_result(results / "pdmer.json", payload, stamp_of(experiment, seeds, started))
     return payload
-
-
-def _stamp(experiment: Experiment, seeds: Sequence[int], started: float) -> dict[str, Any]:
-    seconds = time.perf_counter() - started
-    device = experiment.options.device
-    return provenance(experiment.profile, experiment.dataset, seeds=list(seeds), seconds=seconds, device=device)
 
 
 def write_tables(experiment: Experiment, jobs: Sequence[Job], results: Path) -> dict[str, Any]:
@@ -72,7 +66,7 @@ def write_tables(experiment: Experiment, jobs: Sequence[Job], results: Path) -> 
     for block in blocks.values():
         block["song_passes"] = mean_passes(about, block["rows"])
     payload = {"blocks": blocks, "selection": about, "gap_closed": gap, "spread": best_spread(experiment.dataset)}
-    stamp = _stamp(experiment, sorted({seed for *_, seed in jobs}), started)
+    stamp = stamp_of(experiment, sorted({seed for *_, seed in jobs}), started)
     write_result(results / f"tables-{name}.json", payload, stamp)
     write_result(results / f"claims-{name}.json", {"claims": judge_all(blocks)}, stamp)
     return payload
@@ -90,7 +84,6 @@ def book_results(experiment: Experiment, seeds: tuple[int, ...], results: Path, 
 
     Parameters
     ----------
-    experiment : Experiment
     seeds : tuple of int
         Training seeds.
     results : Path
@@ -106,47 +99,22 @@ def book_results(experiment: Experiment, seeds: tuple[int, ...], results: Path, 
     log.info("results in %s", results)
 
 
-def demo_results(profile: Profile, results: Path, cache: Path, device: str = "cpu") -> None:
-    """What the book's own build computes: :func:`book_results` on the embedded corpus, with the profile's seeds."""
-    book_results(prepare(profile, cache, device=device), profile.seeds, results)
-
-
-def reproduce(
-    what: str,
-    profile: Profile,
-    dataset: str,
-    root: Path | None,
-    seeds: Sequence[int],
-    results: Path,
-    cache: Path,
-    imagebind: Path | None = None,
-    accept: Iterable[str] = (),
-    device: str = "cpu",
-) -> dict[str, dict[str, Any]]:
+def reproduce(what: str, profile: Profile, source: Source, seeds: Sequence[int], results: Path) -> dict[str, dict[str, Any]]:
     """What the command ``reproduce`` does: from data to result files, for any profile, data set, encoder and device.
 
     Parameters
     ----------
     what : {"all", "book", "table1", "table2", "table3", "table4", "stress"}
-        "book" and "stress" are about the embedded corpus.
+        "all" is every table, and what notebooks show; of the embedded corpus ("synthetic") also the stress test. "book" and
+        "stress" are about the embedded corpus.
     profile : Profile
         Names the encoder.
-    dataset : str
-        "all" is every table, and what notebooks show; of the embedded corpus ("synthetic") also the stress test.
-    root : Path or None
-        The data set's folder; an embedded one needs none.
+    source : Source
+        ``check`` judges a data set that is not made here.
     seeds : sequence of int
         Training seeds.
     results : Path
         Folder of the result files, such as :func:`results_folder`.
-    cache : Path
-        Corpus, features, checkpoints, scores.
-    imagebind : Path, optional
-        ImageBind's weights, where the profile needs them.
-    accept : iterable of str
-        Kinds of errors of ``check`` to go on in spite of, on a data set that is not made here.
-    device : str
-        Where everything runs, as torch names it.
 
     Returns
     -------
@@ -158,16 +126,17 @@ def reproduce(
     DsamlError
         If the folder is missing, ``check`` finds an error that is not accepted, or ``what`` cannot be computed on this data set.
     """
-    seeds, embedded = tuple(seeds), dataset == "synthetic"
-    if dataset not in EMBEDDED and root is None:
+    seeds, dataset = tuple(seeds), source.dataset
+    embedded = dataset == "synthetic"
+    if dataset not in EMBEDDED and source.root is None:
         raise DsamlError(f"--root is missing: the folder of {dataset}")
     if what in ("book", "stress") and not embedded:
         raise DsamlError(f"{what}: is about embedded corpora, not {dataset}; ask for all, or for one table")
     shown: dict[str, dict[str, Any]] = {}
     if what != "stress":
         if dataset not in EMBEDDED:
-            check_data(dataset, root, profile, "dmer" if what in ("table1", "table3") else None, cache, accept)
-        experiment = prepare(profile, cache, dataset, root, imagebind, device, task_songs=(None, None))
+            check_data(profile, source, "dmer" if what in ("table1", "table3") else None)
+        experiment = prepare(profile, source, (None, None))
         wanted = ["table1", "table2", "table3", "table4"] if what == "all" else [what]
         if not experiment.dataset.tracks:  # labels of single annotators are not in every data set
             wanted = [name for name in wanted if name in ("table1", "table3")]
@@ -183,7 +152,8 @@ def reproduce(
         if what != "book":
             shown |= tables_of_scores(results, experiment.dataset.name)
     if what == "stress" or (what == "all" and embedded):  # the same songs, heard by a harder population
-        experiment, jobs = prepare(profile, cache, "stress", None, imagebind, device), jobs_of(["stress"], seeds)
+        experiment = prepare(profile, dataclasses.replace(source, dataset="stress", root=None))
+        jobs = jobs_of(["stress"], seeds)
         train_for(experiment, jobs)
         write_tables(experiment, jobs, results)
         shown |= tables_of_scores(results, "stress")

@@ -6,9 +6,11 @@ import json
 import os
 import platform
 import subprocess
+import time
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +20,9 @@ from dsaml.data.base import PARTS, Dataset, flat_tracks
 from dsaml.errors import DsamlError
 from dsaml.io import DAMAGED, KEY, document_digest, read_json, write_json
 from dsaml.runtime.devices import describe
+
+if TYPE_CHECKING:
+    from dsaml.experiment.run import Experiment
 
 PACKAGES = ("torch", "torchaudio", "numpy", "pandas", "statsmodels", "learn2learn")
 
@@ -99,7 +104,13 @@ def provenance(
     } | ({"flat_tracks": flat} if any(flat.values()) else {})
 
 
-def _plain(document: dict[str, Any]) -> dict[str, Any]:
+def stamp_of(experiment: Experiment, seeds: Sequence[int], started: float) -> dict[str, Any]:
+    """The stamp (:func:`provenance`) of what an experiment computed since ``time.perf_counter()`` was ``started``."""
+    seconds, device = time.perf_counter() - started, experiment.options.device
+    return provenance(experiment.profile, experiment.dataset, seeds=list(seeds), seconds=seconds, device=device)
+
+
+def plain(document: dict[str, Any]) -> dict[str, Any]:
     """NumPy scalars and arrays to JSON types; NaN to null, because JSON has no NaN."""
     text = json.dumps(document, default=lambda value: value.tolist())
     return json.loads(text, parse_constant=lambda name: None)
@@ -113,7 +124,7 @@ def rounded(values: Any, digits: int = 4) -> list[Any]:
 def write_result(path: str | Path, payload: dict[str, Any], stamp: dict[str, Any]) -> Path:
     """Write ``payload`` with its stamp (see :func:`provenance`) and the digest of both, atomically."""
     path = Path(path)
-    document = _plain(payload | {"provenance": stamp})
+    document = plain(payload | {"provenance": stamp})
     document["provenance"] = {**document["provenance"], KEY: document_digest(document)}
     write_json(path, document)
     return path

@@ -23,31 +23,16 @@ SHOTS = (1, 3, 5)  # songs in the support set
 
 @dataclass(frozen=True)
 class Row:
-    """A trained model under one way to use it, for one listener.
+    """A trained model under one way to use it, for one listener."""
 
-    Attributes
-    ----------
-    name : str
-        As it stands in the tables.
-    inner : str
-        The inner loop: "chosen" on validation listeners, that of its "training", "none" (the model as it is), or "shift": as it
-        is, but shifted by the support labels' mean.
-    songs : int
-        In the support set.
-    head_only : bool
-        Adapt the head alone, not what the recipe says.
-    adapted : bool
-        With the checkpoint that was best after adaptation, of the two that a model without MAML has.
-    prefix : bool
-        Scored under the prefix protocol too, not in cross-song alone.
-    """
-
-    name: str
+    name: str  #: as it stands in the tables
+    #: the inner loop: "chosen" on validation listeners, that of its "training", "none" (the model as it is), or "shift": as it is,
+    #: but shifted by the support labels' mean
     inner: Literal["chosen", "training", "none", "shift"] = "chosen"
-    songs: int = 1
-    head_only: bool = False
-    adapted: bool = False
-    prefix: bool = False
+    songs: int = 1  #: in the support set
+    head_only: bool = False  #: adapt the head alone, not what the recipe says
+    adapted: bool = False  #: with the checkpoint that was best after adaptation, of the two that a model without MAML has
+    prefix: bool = False  #: scored under the prefix protocol too, not in cross-song alone
 
 
 def rows_of(model: str) -> list[Row]:

@@ -38,21 +38,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a table is computed from.
-
-    Attributes
-    ----------
-    features : mapping of song id to Features
-    checkpoints : Path
-        Their folder, named by labels, features and code: see :func:`prepare`.
-    options : TrainingOptions
-        Device, precision, logs of every training; seed and validations are each recipe's and the profile's.
-    """
+    """What a table is computed from."""
 
     profile: Profile
     dataset: Dataset
-    features: Mapping[str, Features]
-    checkpoints: Path
+    features: Mapping[str, Features]  #: by song id
+    checkpoints: Path  #: their folder, named by labels, features and code: see :func:`prepare`
+    #: device, precision, logs of every training; seed and validations are each recipe's and the profile's
     options: TrainingOptions = TrainingOptions(resume=True)
 
     @property
@@ -85,9 +77,8 @@ class Experiment:
 
     def checkpoint(self, name: str, seed: int) -> Path:
         """Where a model is kept: named by its recipe, all that it starts from, and how it is computed."""
-        settings = (
-            f"{digest(self.recipes, name)} {self.profile.validate_every} {self.options.device} {self.options.precision}"
-        )
+        computed = f"{self.profile.validate_every} {self.options.device} {self.options.precision}"
+        settings = f"{digest(self.recipes, name)} {computed}"
         slug = "".join(c if c.isalnum() else "-" for c in name.lower())
         return self.checkpoints / f"{slug}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}-{seed}.pt"
 
@@ -111,15 +102,11 @@ class Experiment:
         train: Callable[..., History] = train_maml
         if isinstance(config, SupervisedConfig):
             train = partial(train_supervised, adaptation=recipe.adaptation, adapted=adapted)
-        per_step, unit = (
-            (config.tasks_per_step, "task") if isinstance(config, MetaConfig) else (config.batch_size, "song")
-        )
-        file = self.checkpoint(name, seed)
-        with training_bar(f"{name}, seed {seed}", per_step, unit) as progress:
-            every = self.profile.validate_every
-            options = dataclasses.replace(
-                self.options, checkpoint=file, progress=progress, seed=seed, validate_every=every
-            )
+        meta, every = isinstance(config, MetaConfig), self.profile.validate_every
+        per_step = (config.tasks_per_step, "task") if meta else (config.batch_size, "song")
+        with training_bar(f"{name}, seed {seed}", *per_step) as progress:
+            own = {"checkpoint": self.checkpoint(name, seed), "seed": seed, "validate_every": every}
+            options = dataclasses.replace(self.options, progress=progress, **own)
             history = train(model, self.store_for(name), config, options)
         return model, history
 

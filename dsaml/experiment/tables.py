@@ -39,11 +39,7 @@ OTHER_WAYS = (rows.BEFORE, rows.HEAD_ONLY, rows.AS_TRAINED, *map(rows.shots_labe
 
 _ARGUMENT = [("pdmer", name) for name in (NON_META, MAML_MEAN, MAML_ANNOTATOR)]  # what Table 4 is about
 JOBS = {  # what each table is computed from: kind of score and model, for every seed
-    "book": [
-        ("dmer", DMER_MODEL),
-        ("dmer", recipes.NO_ATTENTION_LOSS),
-        *_ARGUMENT,
-    ],  # no model is trained for a table alone
+    "book": [("dmer", DMER_MODEL), ("dmer", recipes.NO_ATTENTION_LOSS), *_ARGUMENT],  # no model is trained for a table alone
     "table1": [("dmer", name) for name in PAPER_ROWS["table1"].values()],
     "table3": [("dmer", name) for name in (*PAPER_ROWS["table3"].values(), recipes.RELEASED_POSITIONS)],
     "table4": [("pdmer", name) for name in (*PAPER_ROWS["table4"].values(), *LONG)],
@@ -84,7 +80,6 @@ def block_payload(block: Block, scores: pd.DataFrame, long_range: frozenset[str]
 
     Parameters
     ----------
-    block : Block
     scores : DataFrame
         A scores table with the column ``protocol``.
     long_range : frozenset of str

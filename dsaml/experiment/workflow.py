@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,71 +19,54 @@ from dsaml.evaluate.oracles import best_spread
 from dsaml.evaluate.selection import select_inner
 from dsaml.experiment import recipes
 from dsaml.experiment.model_files import load_model, save_model
-from dsaml.experiment.prepare import TaskSongs, check_data, prepare
+from dsaml.experiment.prepare import Source, TaskSongs, check_data, prepare
 from dsaml.experiment.progress import counter
 from dsaml.experiment.released import load_released, read_released
-from dsaml.experiment.results import provenance, write_result
+from dsaml.experiment.results import stamp_of, write_result
 from dsaml.learn.batches import SongStore
 from dsaml.learn.loop import TrainingOptions
 from dsaml.learn.training import cross_song_tasks
-from dsaml.runtime.devices import choose_device
 from dsaml.runtime.distributed import processes, ranks
 
 MODELS = {"dmer": recipes.NON_META, "pdmer": recipes.MAML_ANNOTATOR}
 
 
 def train(
-    dataset: str,
-    root: Path,
-    out: Path,
     profile: Profile,
+    source: Source,
+    out: Path,
     mode: str,
     seed: int,
-    cache: Path,
-    imagebind: Path | None,
-    options: TrainingOptions | None = None,
-    accept: Iterable[str] = (),
+    options: TrainingOptions = TrainingOptions(resume=True),
     task_songs: TaskSongs = (None, None),
 ) -> float:
-    """Train (or finish training) a model and export it; returns its best validation CCC.
+    """Train (or finish training) a model on the source's device and export it; returns its best validation CCC.
 
     Under ``torchrun`` every process calls this; the first one writes.
 
     Raises
     ------
     DsamlError
-        If ``check`` finds an error of a kind that is not in ``accept``, anything would stop training (told before its first
+        If ``check`` finds an error of a kind that is not accepted, anything would stop training (told before its first
         step), or training stops (see :func:`dsaml.learn.loop.fit`). ``task_songs``: see
         :func:`dsaml.experiment.prepare.with_task_songs`.
     """
-    started, options = time.perf_counter(), options or TrainingOptions(resume=True)
+    started = time.perf_counter()
     if out.suffix != ".safetensors":
         raise DsamlError(f"{out}: a model file ends in .safetensors; change --out")
-    chosen = choose_device(options.device)
-    check_data(dataset, root, profile, mode, cache, accept)
-    with processes(chosen) as device:
-        options = dataclasses.replace(options, device=device)
+    check_data(profile, source, mode)
+    with processes(source.device) as device:
         wanted = task_songs if mode == "pdmer" else None
-        experiment = prepare(profile, cache, dataset, root, imagebind, device, task_songs=wanted)
-        experiment, profile = dataclasses.replace(experiment, options=options), experiment.profile
+        experiment = prepare(profile, dataclasses.replace(source, device=device), wanted)
+        experiment = dataclasses.replace(experiment, options=dataclasses.replace(options, device=device))
         model, history = experiment.model(MODELS[mode], seed)
         if ranks()[0] == 0:
-            seconds = time.perf_counter() - started
-            stamp = provenance(profile, experiment.dataset, seeds=[seed], seconds=seconds, device=device)
-            save_model(out, model.cpu(), profile, stamp)
+            save_model(out, model.cpu(), experiment.profile, stamp_of(experiment, [seed], started))
     return max(score for _, score in history.validation)
 
 
 def evaluate(
-    checkpoint: Path,
-    dataset: str,
-    root: Path,
-    out: Path,
-    cache: Path,
-    imagebind: Path | None,
-    protocol: str = "cross-song",
-    released_windows: bool = False,
-    device: str = "cpu",
+    checkpoint: Path, source: Source, out: Path, protocol: str = "cross-song", released_windows: bool = False
 ) -> dict[str, Any]:
     """Scores of one model on the test part under one protocol, beside floors and oracles; written to ``out``.
 
@@ -91,20 +74,14 @@ def evaluate(
     ----------
     checkpoint : path
         A model file.
-    dataset, root
+    source : Source
         What it is scored on.
     out : Path
         The result file.
-    cache : Path
-        Of features.
-    imagebind : Path, optional
-        ImageBind's weights, where the model needs them.
     protocol : {"cross-song", "prefix", "dmer"}
         One of :data:`dsaml.evaluate.protocols.PROTOCOLS`.
     released_windows : bool
         Full songs through the released code's windows: more of them, and arousal's one step late.
-    device : str
-        As torch names it.
 
     Raises
     ------
@@ -114,16 +91,14 @@ def evaluate(
     if released_windows and protocol == "cross-song":
         raise DsamlError("cross-song: every song counts with one window; --released-windows goes with prefix or dmer")
     model, profile, about = load_model(checkpoint)
-    started, name = time.perf_counter(), checkpoint.stem
-    experiment = prepare(profile, cache, dataset, root, imagebind, device)
+    started, name, device = time.perf_counter(), checkpoint.stem, source.device
+    experiment = prepare(profile, source)
     store, windows = experiment.store, {"released": released_windows}
     if protocol != "dmer":
-        _check_people(store, protocol, root)
+        _check_people(store, protocol, experiment.dataset.root)
     scores, chosen = protocols.fixed_rows(store, protocol), None
     if protocol == "dmer":
-        scores.append(
-            protocols.dmer(store, experiment.features, model.to(device), name, 0, **windows)
-        )  # one model: one seed
+        scores.append(protocols.dmer(store, experiment.features, model.to(device), name, 0, **windows))  # one model: one seed
     else:
         with counter("choosing the inner loop", "task") as progress:
             config, grid = select_inner(store, model.to(device), profile.meta, progress=progress)
@@ -147,9 +122,7 @@ def evaluate(
         "spread": best_spread(experiment.dataset),
         "model": about,
     }
-    seconds = time.perf_counter() - started
-    stamp = provenance(profile, experiment.dataset, seeds=about.get("seeds", []), seconds=seconds, device=device)
-    write_result(out, payload, stamp)
+    write_result(out, payload, stamp_of(dataclasses.replace(experiment, profile=profile), about.get("seeds", []), started))
     return payload
 
 
@@ -158,9 +131,7 @@ def _check_people(store: SongStore, protocol: str, root: Path) -> None:
     if not cross_song_tasks(store, "test", protocols.SUPPORTS):
         raise DsamlError(f"{root}: no test annotators, so PDMER cannot be scored; 'floors' needs averaged labels only")
     if not cross_song_tasks(store, "validation", 1):
-        raise DsamlError(
-            f"{root}: no validation annotator rated two songs, so no inner loop can be chosen; change the split"
-        )
+        raise DsamlError(f"{root}: no validation annotator rated two songs, so no inner loop can be chosen; change the split")
     if protocol == "prefix" and not protocols.prefix_questions(store):
         steps = protocols.prefix_steps(store)
         raise DsamlError(f"{root}: no test song is longer than {steps} labels, so none has a rest; use cross-song")

@@ -26,7 +26,6 @@ class SongStore:
 
     Parameters
     ----------
-    dataset : Dataset
     features : mapping of song id to Features
         Log-mel slices (T, t, m) and global embeddings (1 or T, D).
     steps : int, optional

@@ -117,9 +117,7 @@ def fit(
             validate()
         while not ends():
             rank = ranks()[0] if shared else 0
-            torch.manual_seed(
-                int(np.random.SeedSequence([options.seed, step, rank]).generate_state(1, np.uint64)[0]) >> 1
-            )
+            torch.manual_seed(int(np.random.SeedSequence([options.seed, step, rank]).generate_state(1, np.uint64)[0]) >> 1)
             if config.schedule == "cosine":
                 for group in optimizer.param_groups:
                     group["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / total))

@@ -16,9 +16,7 @@ def mean_where(x: Tensor, there: Tensor | None, axis: int) -> Tensor:
     return torch.where(there, x, 0).sum(axis) / there.sum(axis).clamp_min(1)
 
 
-def sequence_scores(
-    prediction: Tensor, target: Tensor, there: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
+def sequence_scores(prediction: Tensor, target: Tensor, there: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """CCC (biased variances), PCC and RMSE along time.
 
     Parameters
@@ -75,9 +73,7 @@ def diagonal_attention_loss(output: Output, alpha: float, beta: float, there: Te
     return loss
 
 
-def total_loss(
-    output: Output, target: Tensor, kind: str, config: ModelConfig, there: Tensor | None = None
-) -> Tensor:
+def total_loss(output: Output, target: Tensor, kind: str, config: ModelConfig, there: Tensor | None = None) -> Tensor:
     """Regression loss ("score" or "mse") plus the weighted diagonal attention loss. Shape (...)."""
     regression = score_loss if kind == "score" else mse_loss
     half = output.prediction.dtype == torch.bfloat16  # under autocast

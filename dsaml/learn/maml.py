@@ -151,9 +151,7 @@ InnerUpdate = Callable[..., Weights]
 """A function with the arguments and the result of :func:`inner_update`."""
 
 
-def meta_loss(
-    model: DSAML, support: Batch, query: Batch, config: MetaConfig, inner: InnerUpdate = inner_update
-) -> Tensor:
+def meta_loss(model: DSAML, support: Batch, query: Batch, config: MetaConfig, inner: InnerUpdate = inner_update) -> Tensor:
     """Query loss after adaptation, for each task: shape (K,). Its mean is what the outer optimizer descends (Eq. 4).
 
     In first-order MAML nothing flows through the support set: adapter features of the support songs are detached.

@@ -38,9 +38,7 @@ def import_learn2learn() -> ModuleType:
             "requirements-nodeps.txt with 'pip install --no-deps --use-pep517 -r requirements-nodeps.txt'"
         ) from error
     # it reads .grad of the tensors that it clones
-    warnings.filterwarnings(
-        "ignore", message="The .grad attribute of a Tensor that is not a leaf", category=UserWarning
-    )
+    warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf", category=UserWarning)
     return learn2learn
 
 
@@ -49,9 +47,7 @@ def inner_update(
 ) -> Weights:
     """See :func:`dsaml.learn.maml.inner_update`: for each task ``MAML.clone``, and k times ``MAML.adapt``."""
     algorithms = import_learn2learn().algorithms
-    maml = algorithms.MAML(
-        model, lr=config.inner_lr, first_order=not second_order, allow_unused=True, allow_nograd=True
-    )
+    maml = algorithms.MAML(model, lr=config.inner_lr, first_order=not second_order, allow_unused=True, allow_nograd=True)
     adapted = []
     for number in range(len(support)):
         learner, task = maml.clone(), support[number]

@@ -109,9 +109,7 @@ def train_supervised(
         )
 
 
-def train_maml(
-    model: DSAML, store: SongStore, config: MetaConfig, options: TrainingOptions = TrainingOptions()
-) -> History:
+def train_maml(model: DSAML, store: SongStore, config: MetaConfig, options: TrainingOptions = TrainingOptions()) -> History:
     """Meta-training (Eq. 4) on annotator tasks (Eq. 6) or random tasks on averaged labels (Eq. 5).
 
     Validated on the annotators held out for it, whatever the training tasks were: adapt to one song, score the others. Under

@@ -3,43 +3,41 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
+import socket
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Lock
 from typing import Any
 
 import soundfile as sf
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
 
 from dsaml.config import STEP_SECONDS
-from dsaml.errors import DsamlError
+from dsaml.errors import DsamlError, printable
 from dsaml.listen import front
 from dsaml.listen.curves import SHORTEST, read_curve, write_curve
 from dsaml.listen.export import check_playable
+from dsaml.listen.guard import Headers, body_of, server_of
 from dsaml.listen.light import LightModel
 from dsaml.listen.page import for_page
 from dsaml.listen.personal import load
 
 HOST = "127.0.0.1"
 LARGEST_BODY = 1 << 20  # bytes; a curve of a quarter of an hour has 50 kB
-PATIENCE = 30.0  # s for a request to arrive
 KINDS = {"MP3": "audio/mpeg", "WAV": "audio/wav", "WAVEX": "audio/wav", "FLAC": "audio/flac", "OGG": "audio/ogg"}
 """What browsers play, by libsndfile's name."""
-PIECE = 1 << 16  # bytes of audio sent at once
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; media-src 'self' blob:; "
-    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+POLICY = "script-src 'unsafe-inline'; style-src 'unsafe-inline'"
 
 
 @dataclass
@@ -51,7 +49,6 @@ class Desk:
     page: bytes
     kind: str  # of the audio, as a browser calls it
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
-    saved: Event = field(default_factory=Event)
     lock: Lock = field(default_factory=Lock)  # one curve, from whichever tab comes first
     points: int | None = None  # of the curve that was written
 
@@ -77,105 +74,37 @@ class Desk:
         return len(curve)
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Answers to the page's own requests; to anything else "not found"."""
+def application(desk: Desk, port: int, saved: Callable[[], None]) -> Starlette:
+    """The page, its song and the place for its curve; to anything else, and to strangers, "not found".
 
-    protocol_version, server_version, sys_version = "HTTP/1.1", "dsaml", ""
-    timeout = PATIENCE
-    desk: Desk
+    ``saved`` is called once a curve was written.
+    """
 
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Nothing is logged."""
-
-    def _asked(self) -> str | None:
-        """What of this page is wanted; None for strangers, and for pages of other hosts that were led here."""
-        port = self.server.server_address[1]
-        known = self.headers.get("Host") in (f"{HOST}:{port}", f"localhost:{port}")
-        same = self.headers.get("Origin") in (None, f"http://{HOST}:{port}", f"http://localhost:{port}")
-        token, _, name = self.path.removeprefix("/").partition("/")
-        return name if known and same and secrets.compare_digest(token.encode(), self.desk.token.encode()) else None
-
-    def _send(self, status: HTTPStatus, body: bytes, kind: str = "text/plain; charset=utf-8", **more: str) -> None:
-        self.send_response(status)
-        for name, value in (_HEADERS | {"Content-Type": kind, "Content-Length": str(len(body))} | more).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _refuse(self, status: HTTPStatus, sentence: str) -> None:
-        self.close_connection = True  # what else was sent is not read
-        self._send(status, sentence.encode("utf-8", "backslashreplace"), Connection="close")
-
-    def do_GET(self) -> None:
-        """The page, and the song or a part of it."""
-        asked = self._asked()
-        if asked == "":
-            self._send(HTTPStatus.OK, self.desk.page, "text/html; charset=utf-8")
-        elif asked == "song":
-            self._send_song()
-        else:
-            self._refuse(HTTPStatus.NOT_FOUND, "not found")
-
-    def do_POST(self) -> None:
-        """The curve."""
-        if self._asked() != "curve":
-            return self._refuse(HTTPStatus.NOT_FOUND, "not found")
-        length = self.headers.get("Content-Length", "")
-        if not re.fullmatch(r"\d{1,18}", length):
-            return self._refuse(HTTPStatus.LENGTH_REQUIRED, "a curve has to say how long it is")
-        if int(length) > LARGEST_BODY:
-            return self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a curve has at most {LARGEST_BODY} bytes")
-        body = self.rfile.read(int(length))
-        if len(body) < int(length):
-            return self._refuse(HTTPStatus.BAD_REQUEST, "the curve broke off")
+    async def curve(request: Request) -> Response:
+        body = await body_of(request, "a curve", LARGEST_BODY)
         try:
-            points = self.desk.keep(body)
+            points = await run_in_threadpool(desk.keep, body)
         except DsamlError as error:
-            return self._refuse(HTTPStatus.BAD_REQUEST, str(error))
-        self.close_connection = True
-        said = f"Saved {points} points in {self.desk.out}; this page can be closed."
-        try:
-            self._send(HTTPStatus.OK, said.encode("utf-8", "backslashreplace"), Connection="close")
-        finally:  # it is written, whether or not anybody hears of it
-            self.desk.saved.set()
+            raise HTTPException(400, printable(str(error))) from error
+        said = printable(f"Saved {points} points in {desk.out}; this page can be closed.")
+        return PlainTextResponse(said, background=BackgroundTask(saved))
 
-    def _send_song(self) -> None:
-        """The whole file, or the range that was asked for: that is how browsers seek."""
-        with self.desk.song.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            first, last, status = 0, size - 1, HTTPStatus.OK
-            if found := _RANGE.fullmatch(self.headers.get("Range", "")):
-                begin, end = found.groups()
-                status = HTTPStatus.PARTIAL_CONTENT
-                if begin:
-                    first, last = int(begin[:18]), min(last, int(end[:18]) if end else last)
-                else:
-                    first = max(0, size - int(end[:18] or 0))
-                if first > last:
-                    more = {"Content-Range": f"bytes */{size}"}
-                    return self._send(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, b"", **more)
-            self.send_response(status)
-            headers = _HEADERS | {"Content-Type": self.desk.kind, "Content-Length": str(last - first + 1)}
-            headers |= {"Accept-Ranges": "bytes"}
-            if status == HTTPStatus.PARTIAL_CONTENT:
-                headers |= {"Content-Range": f"bytes {first}-{last}/{size}"}
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            stream.seek(first)
-            left = last - first + 1
-            while left and (part := stream.read(min(PIECE, left))):
-                self.wfile.write(part)
-                left -= len(part)
+    async def reply(request: Request) -> Response:
+        headers, (token, _, name) = request.headers, request.path_params["path"].partition("/")
+        hosts = (f"{HOST}:{port}", f"localhost:{port}")  # another name was made to lead here
+        known = headers.get("host") in hosts and headers.get("origin") in (None, *(f"http://{host}" for host in hosts))
+        if known and secrets.compare_digest(token.encode(), desk.token.encode()):
+            asked = (request.method, name)
+            if asked == ("GET", ""):
+                return HTMLResponse(desk.page)
+            if asked == ("GET", "song"):
+                return FileResponse(desk.song, media_type=desk.kind)
+            if asked == ("POST", "curve"):
+                return await curve(request)
+        raise HTTPException(404, "not found")
 
-
-class Server(ThreadingHTTPServer):
-    """Browsers hang up in the middle of a song whenever somebody seeks; that is no error."""
-
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing is said."""
+    routes = [Route("/{path:path}", reply, methods=["GET", "POST"])]
+    return Starlette(routes=routes, middleware=[Middleware(Headers, policy=POLICY)])
 
 
 def drawing_page(song: Path, model: LightModel | None) -> bytes:
@@ -233,14 +162,9 @@ def annotate(song: Path, out: Path, checkpoint: Path, opened: Callable[[str], ob
         if (form := stream.format) not in KINDS:
             raise DsamlError(f"{song}: browsers do not play {form}; convert it to WAV, FLAC or MP3")
     desk = Desk(song, out, page, KINDS[form])
-    server = Server((HOST, 0), type("OwnHandler", (Handler,), {"desk": desk}))
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
-    thread.start()
-    try:
-        opened(f"http://{HOST}:{server.server_address[1]}/{desk.token}/")
-        while not desk.saved.wait(0.5):  # so that Ctrl-C comes through
-            pass
-    finally:
-        server.shutdown()
-        server.server_close()
+    with socket.create_server((HOST, 0)) as listening:
+        port = listening.getsockname()[1]
+        server = server_of(application(desk, port, lambda: setattr(server, "should_exit", True)))
+        opened(f"http://{HOST}:{port}/{desk.token}/")
+        server.run(sockets=[listening])
     return desk.points or 0

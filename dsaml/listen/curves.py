@@ -91,6 +91,18 @@ def read_curve(path: Path, largest_gap: float = LARGEST_GAP) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def require_scale(path: Path, curve: pd.DataFrame) -> None:
+    """Let through a curve on the scale.
+
+    Raises
+    ------
+    DsamlError
+        If a value is off [-1, 1].
+    """
+    if curve[["arousal", "valence"]].abs().to_numpy().max() > 1:
+        raise DsamlError(f"{path}: values reach beyond [-1, 1]; rescale them (from 1-9: (value - 5) / 4)")
+
+
 def labels_of(
     path: Path, audio: AudioConfig, largest_gap: float = LARGEST_GAP, most: int | None = None
 ) -> tuple[AudioConfig, np.ndarray]:
@@ -102,8 +114,7 @@ def labels_of(
         See :func:`read_curve`; or if the curve is shorter than 5 s, or off the scale [-1, 1].
     """
     curve = read_curve(path, largest_gap)
-    if curve[["arousal", "valence"]].abs().to_numpy().max() > 1:
-        raise DsamlError(f"{path}: values reach beyond [-1, 1]; rescale them (from 1-9: (value - 5) / 4)")
+    require_scale(path, curve)
     first, last = curve.time_s.iloc[0], curve.time_s.iloc[-1]
     audio = dataclasses.replace(audio, label_start=float(first))
     steps = int((last - first) / audio.step_seconds) + 1

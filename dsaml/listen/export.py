@@ -18,7 +18,7 @@ from dsaml.config import STEP_SECONDS
 from dsaml.errors import DsamlError
 from dsaml.io import write_bytes_atomically
 from dsaml.listen.curves import COLUMNS, LEGEND, SCALE, SPREADS, in_words, quadrant, warning
-from dsaml.listen.front import inline
+from dsaml.listen.front import data_url, inline
 from dsaml.plots.curves import one_song
 
 MARK = "dsaml predict"
@@ -138,7 +138,7 @@ def write_page(path: Path, curve: pd.DataFrame, song: Path) -> None:
     names = [*COLUMNS[1:]], [name for name in SPREADS if name in curve]
     values, sd = (curve[list(part)].round(_DIGITS).to_numpy().tolist() for part in names)
     title = curve.attrs["song"]
-    page = {"title": title, "values": values, "sd": sd if names[1] else None}
+    page = {"title": title, "values": values, "sd": sd if names[1] else None, "audio": data_url(sound.getvalue(), "audio/mpeg")}
     data = {
         "seconds": len(curve) * STEP_SECONDS,
         "step": STEP_SECONDS,
@@ -147,5 +147,5 @@ def write_page(path: Path, curve: pd.DataFrame, song: Path) -> None:
         "notes": [f"On the whole {in_words(curve)}.", f"{LEGEND}.", *_below(curve).splitlines()],
     }
     body = f'<main><h1>{escape(title)}</h1><div id="dsaml-song" class="dp"></div></main>'
-    text = inline(title, body, data, ("light.js", "parts.js", "song.js"), sound=sound.getvalue(), generator=MARK)
+    text = inline(title, body, data, ("light.js", "parts.js", "song.js"), MARK)
     write_bytes_atomically(path, text.encode("utf-8", "backslashreplace"))

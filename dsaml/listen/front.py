@@ -29,32 +29,25 @@ def script_data(data: Mapping[str, Any]) -> str:
     return f"window.dsamlPlayer = {json.dumps(data).replace('<', chr(92) + 'u003c')};"
 
 
-def inline(
-    title: str,
-    body: str,
-    data: Mapping[str, Any],
-    scripts: Sequence[str],
-    *,
-    sound: bytes | None = None,
-    generator: str = "dsaml",
-) -> str:
+def data_url(content: bytes, kind: str) -> str:
+    """An address that holds what it leads to; ``kind`` as browsers call it, "audio/mpeg"."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def inline(title: str, body: str, data: Mapping[str, Any], scripts: Sequence[str], generator: str = "dsaml") -> str:
     """A page with everything inside.
 
     Parameters
     ----------
-    title : str
     body : str
         HTML.
     data : mapping
-        ``dsamlPlayer``. With ``sound``, an MP3, that becomes the audio of its one song.
+        ``dsamlPlayer``.
     scripts : sequence of str
         Names of files, in their order.
     generator : str
         What made it.
     """
-    if sound is not None:
-        address = f"data:audio/mpeg;base64,{base64.b64encode(sound).decode()}"
-        data = {**data, "songs": [{**data["songs"][0], "audio": address}]}
     parts = [script_data(data), *map(read, scripts)]
     return "\n".join(
         [

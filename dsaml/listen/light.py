@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,18 @@ from dsaml.arena.uncertainty import calibrate
 from dsaml.audio.recording import load_waveform
 from dsaml.audio.slices import log_mel_minutes
 from dsaml.config import AudioConfig, Profile
-from dsaml.errors import DsamlError, require_file
+from dsaml.errors import DsamlError
 from dsaml.experiment.arena import SMALL, Arena, fitting_config, full_clips
-from dsaml.experiment.model_files import read_profile, read_settings
-from dsaml.experiment.prepare import check_data, prepare
-from dsaml.experiment.results import provenance
+from dsaml.experiment.model_files import model_file, read_profile, read_settings
+from dsaml.experiment.prepare import Source, check_data, prepare
+from dsaml.experiment.results import stamp_of
 from dsaml.experiment.run import Experiment
-from dsaml.io import KEY, pack_tensors, read_header, read_tensors, write_bytes_atomically
+from dsaml.io import KEY, load_weights, pack_tensors, read_header, write_bytes_atomically
 from dsaml.learn.training import cross_song_tasks
 from dsaml.listen.curves import LARGEST_GAP, Paths, as_curve, audio_from, labels_of, paired, require_numbers
 from dsaml.listen.familiar import Familiar
 from dsaml.listen.origin import trained_on
 from dsaml.listen.own_file import Base, write_own
-from dsaml.model.weights import load_weights
 
 KIND = "low-rank"
 """What the header of a file says that holds such a model."""
@@ -62,47 +61,26 @@ class LightModel:
         """
         audio = audio_from(self.profile.audio, start)
         x = self._inputs(Path(song), audio, None)
-        values, sd = self._curve(self.listener, h := self._encoded(x)), self._spread(self.listener, h)
+        values, sd = self.curve(self.listener, h := self._encoded(x)), self._spread(self.listener, h)
         require_numbers(np.concatenate((values, sd)), self.name, song)
         about: dict[str, Any] = {"song": Path(song).name, "model": trained_on(self.about)}
         if self.familiar:
             about |= {"distance": self.familiar.distance(x), "usual_distance": float(self.familiar.limit)}
         return as_curve(values, audio, sd, **about)
 
-    def personalize(
-        self,
-        songs: Paths,
-        curves: Paths,
-        largest_gap: float = LARGEST_GAP,
-    ) -> LightModel:
+    def personalize(self, songs: Paths, curves: Paths, largest_gap: float = LARGEST_GAP) -> LightModel:
         """The model for one person, from their curves of one or several songs: the closed-form posterior.
 
-        Parameters
-        ----------
-        songs, curves : path or sequence of path
-            What the person listened to, and a CSV for each, see :func:`dsaml.listen.curves.read_curve`; values in [-1, 1].
-        largest_gap : float
-            Seconds between two points of a curve.
-
-        Returns
-        -------
-        LightModel
-            Its ``about`` holds the ``steps`` of the curves that were used, and the RMSE on these songs ``before`` and ``after``;
-            with several songs also ``left_out``: the RMSE on a song that was left out, of the personal model, of the model for
-            nobody in particular (``nobody``), and of that one shifted by the mean of the other songs' labels (``shift``).
-
-        Raises
-        ------
-        DsamlError
-            If a song or curve is unusable, a curve is shorter than 5 s, or off the scale [-1, 1], there are not as many curves as
-            songs, or the model gives no numbers.
+        Parameters and errors as in ``LoadedModel.personalize``. With several songs ``about`` also holds ``left_out``: the RMSE on
+        a song that was left out, of the personal model, of the model for nobody in particular (``nobody``), and of that one
+        shifted by the mean of the other songs' labels (``shift``).
         """
         songs, curves = paired(songs, curves)
         pairs = []
         for song, curve in zip(songs, curves, strict=True):
             audio, labels = labels_of(curve, self.profile.audio, largest_gap)
-            pairs.append((self._heard(song, audio, len(labels)), torch.tensor(labels, dtype=torch.float32)))
-        own = self._fit(pairs)
+            pairs.append((self.heard(song, len(labels), audio), torch.tensor(labels, dtype=torch.float32)))
+        own = self.fit(pairs)
         before, after = (float(np.mean([self._error(who, pair) for pair in pairs])) for who in (None, own))
         require_numbers(np.array([before, after]), self.name, songs[0])
         steps = sum(len(labels) for _, labels in pairs)
@@ -118,18 +96,8 @@ class LightModel:
 
         T is ``steps``, from ``start`` (s) on, by default from where the labels of the training data began.
         """
-        audio = self.profile.audio
-        h = self._heard(song, audio if start is None else audio_from(audio, start), steps)
+        h = self.heard(song, steps, None if start is None else audio_from(self.profile.audio, start))
         return self.method.average(h)[0, 0].numpy(), self.method.basis(h)[0, 0].numpy()
-
-    def heard(self, song: Path, steps: int) -> Tensor:
-        """A song as the method sees it, from where the labels of the training data began: (1, 1, T, H)."""
-        return self._heard(song, self.profile.audio, steps)
-
-    def fitted(self, pairs: Sequence[tuple[Tensor, np.ndarray]]) -> Callable[[Tensor], np.ndarray]:
-        """From what was heard (1, 1, T, H) and said (T, 2) to what is predicted of another song that was heard."""
-        state = self._fit([(h, torch.as_tensor(labels, dtype=torch.float32)) for h, labels in pairs])
-        return lambda h: self._curve(state, h)
 
     def save(self, path: str | Path) -> None:
         """Write the model to a ``.safetensors`` file that :func:`dsaml.load` reads: of a personal one only the person.
@@ -142,15 +110,12 @@ class LightModel:
         if self.listener is not None:
             write_own(Path(path), self.listener, self.about, self.file)
             return
+        settings = {"profile": self.profile, "config": self.method.config}
         tensors = {f"method.{name}": tensor for name, tensor in self.method.state_dict().items()} | {"scale": self.scale}
         if self.familiar:
             tensors |= {f"familiar.{name}": tensor for name, tensor in vars(self.familiar).items()}
-        header = {
-            "kind": KIND,
-            "profile": json.dumps(dataclasses.asdict(self.profile)),
-            "about": json.dumps(self.about),
-        }
-        header["config"] = json.dumps(dataclasses.asdict(self.method.config))
+        header = {"kind": KIND, "about": json.dumps(self.about)}
+        header |= {name: json.dumps(dataclasses.asdict(own)) for name, own in settings.items()}
         write_bytes_atomically(Path(path), pack_tensors(tensors, header))
 
     def of(self, listener: State, about: dict[str, Any]) -> LightModel:
@@ -183,18 +148,21 @@ class LightModel:
         """(T, F) -> (1, 1, T, H)."""
         return self.method.encode(x[None, None])
 
-    def _heard(self, song: Path, audio: AudioConfig, steps: int | None) -> Tensor:
-        """A song as the method sees it, as far as ``steps`` or to its end: (1, 1, T, H). Neighbours are heard beyond it."""
-        return self._encoded(self._inputs(song, audio, steps))[:, :, :steps]
+    def heard(self, song: Path, steps: int, audio: AudioConfig | None = None) -> Tensor:
+        """The first ``steps`` of a song as the method sees it, by default from where the labels of the training data began.
+
+        (1, 1, T, H); neighbours are heard beyond it.
+        """
+        return self._encoded(self._inputs(song, audio or self.profile.audio, steps))[:, :, :steps]
 
     @torch.no_grad()
-    def _fit(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> State:
-        """The posterior, given what was heard (1, 1, T, H) and said (T, 2)."""
+    def fit(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> State:
+        """The posterior of a listener, given what was heard (1, 1, T, H) and said (T, 2)."""
         return self.method.adapt(torch.cat([h for h, _ in pairs], 2), torch.cat([y for _, y in pairs])[None, None])
 
     @torch.no_grad()
-    def _curve(self, listener: State | None, h: Tensor) -> np.ndarray:
-        """Arousal and valence (T, 2)."""
+    def curve(self, listener: State | None, h: Tensor) -> np.ndarray:
+        """Arousal and valence (T, 2) that a listener, or nobody in particular, feels in what was heard."""
         if listener is None:
             return self.method.average(h)[0, 0].tanh().numpy()
         return self.method.predict(listener, h).mean[0, 0].numpy()
@@ -208,15 +176,15 @@ class LightModel:
 
     def _error(self, listener: State | None, pair: tuple[Tensor, Tensor], shift: np.ndarray | float = 0.0) -> float:
         h, labels = pair
-        return float(np.sqrt(np.square(self._curve(listener, h) + shift - labels.numpy()).mean()))
+        return float(np.sqrt(np.square(self.curve(listener, h) + shift - labels.numpy()).mean()))
 
     def _left_out(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
         """RMSE on each song in turn, the others being known; means over songs."""
         rows = []
         for k, pair in enumerate(pairs):
             others = [*pairs[:k], *pairs[k + 1 :]]
-            shift = np.mean([(y.numpy() - self._curve(None, h)).mean(0) for h, y in others], 0)
-            rows.append([self._error(self._fit(others), pair), self._error(None, pair), self._error(None, pair, shift)])
+            shift = np.mean([(y.numpy() - self.curve(None, h)).mean(0) for h, y in others], 0)
+            rows.append([self._error(self.fit(others), pair), self._error(None, pair), self._error(None, pair, shift)])
         return dict(zip(("personal", "nobody", "shift"), np.mean(rows, 0).tolist(), strict=True))
 
 
@@ -228,7 +196,7 @@ def train_light(experiment: Experiment, seed: int) -> LightModel:
     worlds = arena.worlds(SMALL, seed, ("train", "validation"))
     every = cross_song_tasks(experiment.store, "validation", len(worlds["validation"].songs))
     calibrate(method, worlds["validation"].batches(every))
-    stamp = provenance(experiment.profile, experiment.dataset, seeds=[seed], seconds=time.perf_counter() - began)
+    stamp = stamp_of(experiment, [seed], began)
     best = max(score for _, score in about["validation"])
     scale = torch.stack((worlds["train"].mean, worlds["train"].deviation))
     familiar = Familiar.of(worlds["train"].x)
@@ -236,19 +204,17 @@ def train_light(experiment: Experiment, seed: int) -> LightModel:
     return LightModel(method, scale, experiment.profile, stamp, "the model", familiar=familiar)
 
 
-def train_on(
-    dataset: str, root: Path, profile: Profile, seed: int, cache: Path, accept: Iterable[str] = ()
-) -> LightModel:
-    """Train the model on any data set with annotators' tracks, after ``check``; see :func:`train_light`.
+def train_on(profile: Profile, source: Source, seed: int) -> LightModel:
+    """Train the model on any data set with annotators' tracks, after ``check`` and on the CPU; see :func:`train_light`.
 
     Raises
     ------
     DsamlError
-        If ``check`` finds an error of a kind that is not in ``accept``, or anything would stop training.
+        If ``check`` finds an error of a kind that is not accepted, or anything would stop training.
     """
-    check_data(dataset, root, profile, "pdmer", cache, accept)
+    check_data(profile, source, "pdmer")
     light = dataclasses.replace(profile, encoder="mel")  # this model has no use for a global embedding
-    return train_light(prepare(light, cache, dataset, root), seed)
+    return train_light(prepare(light, dataclasses.replace(source, device="cpu")), seed)
 
 
 def load_light(path: Path) -> LightModel:
@@ -259,12 +225,11 @@ def load_light(path: Path) -> LightModel:
     DsamlError
         If the file is missing, damaged, or holds something else.
     """
-    require_file(path, "model", "train one with 'python -m dsaml train --model low-rank' or correct the path")
-    try:
-        tensors, header = read_tensors(path)
-        profile, about = read_profile(json.loads(header["profile"])), json.loads(header["about"])
+    advice = "train one with 'python -m dsaml train --model low-rank' or correct the path"
+    with model_file(path, advice) as (tensors, header, about):
+        profile = read_profile(json.loads(header["profile"]))
         config = read_settings(ArenaConfig, json.loads(header["config"]), "config")
-        if not isinstance(about, dict) or not 0 < config.width <= WIDEST:
+        if not 0 < config.width <= WIDEST:
             raise ValueError("its header has impossible settings")
         scale = tensors["scale"]
         if scale.dim() != 2 or len(scale) != 2 or not 0 < scale.shape[1] <= WIDEST:
@@ -281,9 +246,5 @@ def load_light(path: Path) -> LightModel:
         familiar = Familiar(**parts["familiar"]) if parts["familiar"] else None
         if familiar and (familiar.songs.shape[1:] != scale.shape[1:] or familiar.limit.dim()):
             raise ValueError("its training songs fit no inputs")
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise DsamlError(
-            f"{path}: not a model of this package ({error}); give a .safetensors file that it wrote"
-        ) from error
     file = Base(path, read_header(path)[KEY])
     return LightModel(method.eval(), scale, profile, about, str(path), familiar=familiar, file=file)

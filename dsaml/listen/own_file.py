@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from dsaml.errors import DsamlError, require_file
-from dsaml.io import KEY, pack_tensors, read_header, read_tensors, write_bytes_atomically
+from dsaml.errors import DsamlError
+from dsaml.experiment.model_files import model_file
+from dsaml.io import KEY, pack_tensors, read_header, write_bytes_atomically
 
 KIND = "personal"
 """What the header of such a file says."""
@@ -62,14 +63,10 @@ def read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], Base]:
     DsamlError
         If the file is missing, damaged or something else, or no file in these places is its base.
     """
-    require_file(path, "model", "correct the path")
-    try:
-        tensors, header = read_tensors(path)
-        about, where, digest = json.loads(header["about"]), Path(header["base"]), header["base_sha256"]
-        if not isinstance(about, dict) or not where.name:
+    with model_file(path, "correct the path") as (tensors, header, about):
+        where, digest = Path(header["base"]), header["base_sha256"]
+        if not where.name:
             raise ValueError("its header does not say where it comes from")
-    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise DsamlError(f"{path}: not a model of this package ({error}); give a .safetensors file that it wrote") from error
     places = [place for place in (path.parent / where, path.parent / where.name, MODELS / where.name) if place.is_file()]
     for place in places:
         if read_header(place).get(KEY) == digest:

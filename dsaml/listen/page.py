@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 
 from dsaml.evaluate.metrics import ccc
-from dsaml.experiment.results import provenance, read_result, rounded, write_result
+from dsaml.experiment.results import read_result, rounded, stamp_of, write_result
 from dsaml.experiment.run import Experiment
 from dsaml.listen.light import LightModel
 from dsaml.listen.origin import origin
@@ -19,14 +20,11 @@ from dsaml.listen.origin import origin
 DIGITS = 5  # of the terms; with them the page is as near to the package as 1e-4
 
 
-def for_page(
-    model: LightModel, songs: Mapping[str, Path], steps: int, start: float | None = None
-) -> dict[str, Any]:
+def for_page(model: LightModel, songs: Mapping[str, Path], steps: int, start: float | None = None) -> dict[str, Any]:
     """What ``dsaml/listen/player/light.js`` computes with.
 
     Parameters
     ----------
-    model : LightModel
     songs : mapping of song id to Path
         Audio files.
     steps : int
@@ -64,7 +62,6 @@ def gain(model: LightModel, songs: Mapping[str, Path], listeners: Mapping[str, M
 
     Parameters
     ----------
-    model : LightModel
     songs : mapping of song id to Path
         Audio files.
     listeners : mapping of song id to mapping of listener to curve (T, 2)
@@ -80,10 +77,10 @@ def gain(model: LightModel, songs: Mapping[str, Path], listeners: Mapping[str, M
     own, plain, people = [], [], set()
     for told, of in listeners.items():
         for who, curve in of.items():
-            person = model.fitted([(heard[told], np.asarray(curve))])
+            person = model.fit([(heard[told], torch.tensor(curve, dtype=torch.float32))])
             for asked in (song for song in songs if song != told and who in listeners[song]):
                 truth = np.asarray(listeners[asked][who])
-                own.append(ccc(person(heard[asked]).T, truth.T))
+                own.append(ccc(model.curve(person, heard[asked]).T, truth.T))
                 plain.append(ccc(average[asked].T, truth.T))
                 people.add(who)
     means = {"own": np.mean(own, 0).tolist(), "average": np.mean(plain, 0).tolist()}
@@ -96,6 +93,4 @@ def write(model: LightModel, experiment: Experiment, results: Path) -> None:
     audio = {song["id"]: experiment.dataset.songs[song["id"]].audio for song in player["songs"]}
     payload = for_page(model, audio, round(player["seconds"] / player["step"]))
     payload["gain"] = gain(model, audio, {song["id"]: song["listeners"] for song in player["songs"]})
-    seconds = time.perf_counter() - began
-    stamp = provenance(experiment.profile, experiment.dataset, seeds=model.about["seeds"], seconds=seconds)
-    write_result(results / "light.json", payload, stamp)
+    write_result(results / "light.json", payload, stamp_of(experiment, model.about["seeds"], began))

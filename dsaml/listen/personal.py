@@ -89,12 +89,7 @@ class LoadedModel:
         require_numbers(curve, self.name, song)
         return as_curve(curve, audio, song=Path(song).name, model=trained_on(self.about))
 
-    def personalize(
-        self,
-        songs: Paths,
-        curves: Paths,
-        largest_gap: float = LARGEST_GAP,
-    ) -> LoadedModel:
+    def personalize(self, songs: Paths, curves: Paths, largest_gap: float = LARGEST_GAP) -> LoadedModel:
         """The model adapted to one person's curves of one or several songs: the inner loop of Eq. 4.
 
         Parameters
@@ -135,12 +130,7 @@ class LoadedModel:
         own.load_state_dict(self.model.state_dict() | adapted)
         errors = {"before": error(self.model), "after": error(own)}
         require_numbers(np.array(list(errors.values())), self.name, songs[0])
-        about = {
-            "base": self.about,
-            "personalized_on": [song.name for song in songs],
-            "steps": steps * len(songs),
-            **errors,
-        }
+        about = {"base": self.about, "personalized_on": [song.name for song in songs], "steps": steps * len(songs), **errors}
         return dataclasses.replace(self, model=own, about=about, changed=self.changed | adapted.keys())
 
     def save(self, path: str | Path) -> None:
@@ -158,9 +148,7 @@ class LoadedModel:
             save_model(path, self.model, self.profile, self.about)
 
 
-def load(
-    path: str | Path = "demo", imagebind: str | Path | None = None, device: str = "cpu"
-) -> LoadedModel | LightModel:
+def load(path: str | Path = "demo", imagebind: str | Path | None = None, device: str = "cpu") -> LoadedModel | LightModel:
     """Read a model file that ``train``, ``personalize`` or ``make book`` wrote.
 
     Parameters
@@ -189,6 +177,14 @@ def load(
     encoder = make_encoder(profile, Path(imagebind) if imagebind else None, device=device)
     file = Base(path, header[KEY])
     return LoadedModel(model.to(device), profile, about, encoder, str(path), device, file)
+
+
+def load_low_rank(path: str | Path) -> LightModel:
+    """:func:`load` for what only a low-rank model can do; refuses others."""
+    model = load(path)
+    if not isinstance(model, LightModel):
+        raise DsamlError(f"{path}: not a low-rank model; 'python -m dsaml train --model low-rank' makes one")
+    return model
 
 
 def _load_own(path: Path, imagebind: str | Path | None, device: str) -> LoadedModel | LightModel:

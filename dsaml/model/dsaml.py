@@ -115,9 +115,7 @@ class TransformerLayer(nn.Module):
         steps, table = query.shape[-2], self.distance  # (2 max - 1, head_dim), or stacked (tasks, ...)
         limit = (table.shape[-2] + 1) // 2
         if steps > limit:
-            raise DsamlError(
-                f"a sequence of {steps} steps is longer than the {limit} of its position embeddings; use windows"
-            )
+            raise DsamlError(f"a sequence of {steps} steps is longer than the {limit} of its position embeddings; use windows")
         index = torch.arange(steps, device=query.device)
         gathered = table[..., index[:, None] - index[None, :] + limit - 1, :]  # (..., T, T, head_dim)
         return torch.einsum("...lc,lrc->...lr" if table.dim() == 2 else "k...lc,klrc->k...lr", query, gathered)
@@ -160,10 +158,7 @@ class DualScaleAttention(nn.Module):
             padding = ~there[..., None, None, None, :] & ~band_mask(steps, 0, z.device)  # padding has itself to look at
             outside = outside | padding  # (..., B, S, 1, T, T)
         bias = z.new_zeros(outside.shape).masked_fill(outside, -torch.inf)
-        x, layers = (
-            z.unsqueeze(-3),
-            [],
-        )  # (..., B, 1, T, D): the first layer projects once for both scales, then it is S
+        x, layers = z.unsqueeze(-3), []  # (..., B, 1, T, D): the first layer projects once for both scales, then it is S
         for layer in self.layers:
             x, attention = layer(x, bias)
             layers.append(attention)
@@ -241,9 +236,7 @@ class DSAML(nn.Module):
             raise DsamlError(f"log-mel slices are {got}, the model wants {want}")
         width = None if global_embedding is None else global_embedding.shape[-1]
         if width != self.config.dim:
-            raise DsamlError(
-                f"the global embedding has width {width}, the model wants {self.config.dim}; use one encoder"
-            )
+            raise DsamlError(f"the global embedding has width {width}, the model wants {self.config.dim}; use one encoder")
         local = self.local_features(x) if stage == "audio" else x
         context, attention_local, attention_global = self.attention(self.fuse(local, global_embedding), there)
         return Output(self.predictor(context, there), attention_local, attention_global, context)

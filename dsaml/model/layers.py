@@ -107,10 +107,8 @@ class _BothWays(nn.RNNBase):
 
     def forward(self, input: Tensor, there: Tensor | None = None) -> Tensor:
         """(..., T, input_size) -> (..., T, 2 * hidden_size); ``there`` (..., T) is False where a sequence has ended."""
-        stacked = self.weight_hh_l0.dim() == 3
-        return (self._written_out(input, there) if stacked else self._fused(input, there)).view(
-            *input.shape[:-1], 2 * self.hidden_size
-        )
+        out = (self._written_out if self.weight_hh_l0.dim() == 3 else self._fused)(input, there)
+        return out.view(*input.shape[:-1], 2 * self.hidden_size)
 
     def _fused(self, input: Tensor, there: Tensor | None) -> Tensor:
         flat = input.flatten(0, -3)  # (rows, T, in)
@@ -150,9 +148,7 @@ class BiLSTM(_BothWays, nn.LSTM):
         kernel: Callable[..., Any] = torch.lstm
         return kernel(*inputs, (zero, zero), *settings)[0]
 
-    def _advance(
-        self, gates: Tensor, w_hidden: Tensor, bias: Tensor, kept: Sequence[Tensor | None]
-    ) -> list[Tensor]:
+    def _advance(self, gates: Tensor, w_hidden: Tensor, bias: Tensor, kept: Sequence[Tensor | None]) -> list[Tensor]:
         gates = gates + bias.sum(0).unsqueeze(1)  # (tasks * 2, rows, T, 4H)
         hidden = cell = gates.new_zeros(*gates.shape[:2], self.hidden_size)
         states = []
@@ -173,9 +169,7 @@ class BiGRU(_BothWays, nn.GRU):
         kernel: Callable[..., Any] = torch.gru
         return kernel(*inputs, zero, *settings)[0]
 
-    def _advance(
-        self, gates: Tensor, w_hidden: Tensor, bias: Tensor, kept: Sequence[Tensor | None]
-    ) -> list[Tensor]:
+    def _advance(self, gates: Tensor, w_hidden: Tensor, bias: Tensor, kept: Sequence[Tensor | None]) -> list[Tensor]:
         size = 2 * self.hidden_size
         gates = gates + bias[0].unsqueeze(1)
         hidden = gates.new_zeros(*gates.shape[:2], self.hidden_size)

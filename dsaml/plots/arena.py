@@ -20,9 +20,7 @@ LINES = (
 """Methods whose need of evidence is drawn: fourteen lines could not be told apart."""
 
 
-def arena(
-    rows: Mapping[str, Any], heard: Mapping[str, str], method: Mapping[str, str], lines: Mapping[str, str]
-) -> Figure:
+def arena(rows: Mapping[str, Any], heard: Mapping[str, str], method: Mapping[str, str], lines: Mapping[str, str]) -> Figure:
     """CCC with interval of every method, one colour for each kind of features.
 
     Parameters
@@ -35,9 +33,7 @@ def arena(
     figure, axes = panels(0.5 * len(set(method.values())) + 1.4)
     for axis, d in zip(axes, DIMENSIONS, strict=True):
         for k, (row, words) in enumerate(lines.items()):
-            axis.axvline(
-                rows[row][d]["ccc"]["mean"], color="0.35", ls=("-", "--", ":", "-.")[k % 4], lw=1.2, label=words
-            )
+            axis.axvline(rows[row][d]["ccc"]["mean"], color="0.35", ls=("-", "--", ":", "-.")[k % 4], lw=1.2, label=words)
         _intervals(axis, {row: rows[row][d]["ccc"] for row in method}, heard, method)
         axis.set_xlabel("CCC within songs")
     return _with_names(figure, axes, method)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from dsaml.config import DIMENSIONS
 from dsaml.data.annotations import Annotation
-from dsaml.plots.style import DIMENSION_COLORS, PALETTE, panels
+from dsaml.plots.style import DIMENSION_COLORS, PALETTE, over_time
 
 
 def waveform_slices(waveform: np.ndarray, sample_rate: int, starts: np.ndarray, first: float, last: float) -> Figure:
@@ -59,14 +59,12 @@ def song(log_mel: np.ndarray, times: np.ndarray, label: Annotation) -> Figure:
 
 def listeners(tracks: Mapping[str, Annotation], mean: Annotation) -> Figure:
     """Every annotator's curve of one song, and their average."""
-    figure, axes = panels(3)
+    figure, axes = over_time(3)
     for d, (axis, name) in enumerate(zip(axes, DIMENSIONS, strict=True)):
         for track in tracks.values():
             axis.plot(track.times, track.values[:, d], color=DIMENSION_COLORS[name], lw=0.8, alpha=0.6)
         axis.plot(mean.times, mean.values[:, d], color="black", lw=2.4, label="average")
-        axis.set(ylim=(-1.05, 1.05), xlabel="time in the song (s)")
     axes[0].legend(frameon=False)
-    axes[0].set_ylabel("label in [-1, 1]")
     return figure
 
 

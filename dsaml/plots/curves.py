@@ -13,19 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dsaml.config import DIMENSIONS
-from dsaml.plots.style import DIMENSION_COLORS, LISTENER_COLORS, PALETTE, legend_below, panels
+from dsaml.plots.style import DIMENSION_COLORS, LISTENER_COLORS, PALETTE, legend_below, over_time, panels
 
 ENDS = (("calm", "excited"), ("unpleasant", "pleasant"))  # of arousal, of valence
-
-
-def _over_time() -> tuple[Figure, np.ndarray]:
-    """Panels for arousal and valence over the time in a song."""
-    figure, axes = panels(3.0)
-    for axis in axes:
-        axis.set(xlabel="time in the song (s)", ylim=(-1.05, 1.05))
-        axis.axhline(0, color="0.85", lw=0.8, zorder=0)
-    axes[0].set_ylabel("label in [-1, 1]")
-    return figure, axes
 
 
 def disagreement(curves: Mapping[str, Any], only_pair: bool = False) -> Figure:
@@ -33,7 +23,7 @@ def disagreement(curves: Mapping[str, Any], only_pair: bool = False) -> Figure:
 
     With ``only_pair`` the other listeners are left out.
     """
-    figure, axes = _over_time()
+    figure, axes = over_time()
     song, times = curves["disagreement"], curves["times"]
     for d, axis in enumerate(axes):
         if not only_pair:
@@ -41,9 +31,7 @@ def disagreement(curves: Mapping[str, Any], only_pair: bool = False) -> Figure:
                 if who not in song["pair"]:
                     axis.plot(times, np.array(values)[:, d], color="0.8", lw=0.8)
         for k, who in enumerate(song["pair"]):
-            axis.plot(
-                times, np.array(song["listeners"][who])[:, d], color=LISTENER_COLORS[k], lw=2.2, label=f"listener {who}"
-            )
+            axis.plot(times, np.array(song["listeners"][who])[:, d], color=LISTENER_COLORS[k], lw=2.2, label=f"listener {who}")
         axis.plot(times, np.array(song["mean"])[:, d], color="black", lw=2, ls="--", label="average of all listeners")
     legend_below(figure, axes[1])
     return figure
@@ -54,7 +42,7 @@ def before_after(case: Mapping[str, Any], times: Sequence[float], before: str, a
 
     ``case`` is an entry of ``personalization`` in ``curves.json``, ``before`` and ``after`` are names of its curves; times in s.
     """
-    figure, axes = _over_time()
+    figure, axes = over_time()
     for d, axis in enumerate(axes):
         for name, label, style in (
             ("truth", "the listener's own labels", {"color": "black", "lw": 2}),
@@ -86,11 +74,7 @@ def case_in_words(case: Mapping[str, Any]) -> str:
 def plane(case: Mapping[str, Any], before: str, after: str) -> Figure:
     """The same curves as trajectories in the valence-arousal plane; a dot marks the start."""
     figure, axis = plt.subplots(figsize=(4.6, 4.6), layout="constrained")
-    for name, label, color in (
-        ("truth", "own labels", "black"),
-        (before, "before", PALETTE[1]),
-        (after, "after", PALETTE[0]),
-    ):
+    for name, label, color in (("truth", "own labels", "black"), (before, "before", PALETTE[1]), (after, "after", PALETTE[0])):
         arousal, valence = np.array(case["curves"][name]).T
         axis.plot(valence, arousal, color=color, lw=1.8, label=label)
         axis.plot(valence[0], arousal[0], "o", color=color)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dsaml.config import DIMENSIONS
-from dsaml.plots.style import DIMENSION_COLORS, PALETTE, panels
+from dsaml.plots.style import DIMENSION_COLORS, PALETTE, over_time, panels
 
 
 def mean_ranks(analysis: Mapping[str, Any], reference: str) -> Figure:
@@ -49,13 +49,10 @@ def power(curves: Mapping[str, Mapping[int, float]], marks: Sequence[int] = (22,
 
 def class_curves(times: np.ndarray, curves: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> Figure:
     """Everybody's curves (P, T, 2) of one song over time (T,) in s, their mean and one standard deviation, (T, 2) each."""
-    figure, axes = panels(3.2)
+    figure, axes = over_time(3.2)
     for d, axis in enumerate(axes):
         color = list(DIMENSION_COLORS.values())[d]
-        axis.axhline(0, color="0.85", lw=0.8, zorder=0)
         axis.plot(times, curves[..., d].T, color="0.45", lw=0.7, alpha=0.6)
         axis.fill_between(times, (mean - sd)[:, d], (mean + sd)[:, d], color=color, alpha=0.2, lw=0)
         axis.plot(times, mean[:, d], color=color, lw=2.5)
-        axis.set(xlabel="time in the song (s)", ylim=(-1.05, 1.05))
-    axes[0].set_ylabel("label in [-1, 1]")
     return figure

@@ -40,6 +40,16 @@ def panels(height: float, names: Sequence[str] = DIMENSIONS, **shared: bool) -> 
     return figure, grid[0]
 
 
+def over_time(height: float = 3.0) -> tuple[Figure, np.ndarray]:
+    """Panels for arousal and valence over the time in a song, labels in [-1, 1]."""
+    figure, axes = panels(height)
+    for axis in axes:
+        axis.set(xlabel="time in the song (s)", ylim=(-1.05, 1.05))
+        axis.axhline(0, color="0.85", lw=0.8, zorder=0)
+    axes[0].set_ylabel("label in [-1, 1]")
+    return figure, axes
+
+
 def legend_below(figure: Figure, axis: Axes, columns: int | None = None) -> None:
     """One legend below all panels, where it hides no curve."""
     handles, labels = axis.get_legend_handles_labels()

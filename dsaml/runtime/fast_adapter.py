@@ -39,9 +39,7 @@ def slice_features(adapter: Any, x: Tensor) -> Tensor:
         Log-mel slices.
     """
     norms, last = (adapter.block1.norm, adapter.block2.norm), adapter.conv1x1
-    weights = [
-        w for block in (adapter.block1, adapter.block2) for w in (*block.conv.parameters(), *block.norm.parameters())
-    ]
+    weights = [w for block in (adapter.block1, adapter.block2) for w in (*block.conv.parameters(), *block.norm.parameters())]
     weights += [last.weight, last.bias]
     if last.weight.dim() == 4:
         return _one_task(*norms, x, *weights)
@@ -54,9 +52,7 @@ def _one_task(norm1: Any, norm2: Any, x: Tensor, *weights: Tensor) -> Tensor:
     statistics = _first_statistics(x, kernel, values) if norm1.training else None
     scale, shift = _normalisation(norm1, statistics, values, bias1, weight1, offset1)
     kernel = kernel * scale.unsqueeze(1)
-    rows = torch.stack(
-        (F.pad(kernel, (0, 1)), F.pad(kernel, (1, 0)))
-    )  # (2, 8, 4): the two rows of a window, from its 4 times
+    rows = torch.stack((F.pad(kernel, (0, 1)), F.pad(kernel, (1, 0))))  # (2, 8, 4): the two rows of a window, from its 4 times
     same = torch.eye(2, dtype=x.dtype)  # each of its two columns from one mel
     product = torch.einsum("rct,mn->tmnrc", rows, same).reshape(8, -1)  # (4 times * 2 mels, 2 columns * 2 rows * 8)
 
@@ -136,9 +132,7 @@ def _padded(x: Tensor) -> Tensor:
 def _first_block(x: Tensor, product: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Windows (8, P), their values (P, 2, 16), the larger column (P, 2, 8), normalised maximum (n * t', m' * 8)."""
     rows, columns, padded = _pooled(x.shape[1]), _pooled(x.shape[2]), _padded(x)
-    windows = torch.stack(
-        [padded[:, mel, time : time + 2 * rows : 2] for time in range(4) for mel in range(2)]
-    ).flatten(1)
+    windows = torch.stack([padded[:, mel, time : time + 2 * rows : 2] for time in range(4) for mel in range(2)]).flatten(1)
     four = (windows.T @ product).view(-1, 2, 2 * len(shift))
     places, lowest = four.view(len(x), rows, columns, 2, 2, -1), torch.finfo(x.dtype).min
     places[:, 0, :, :, 0] = lowest  # before the first row
@@ -225,9 +219,7 @@ class _InChunks(torch.autograd.Function):
         (x, *weights), needed = ctx.saved_tensors, ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():  # somebody differentiates the gradient: all slices at once, with their graph
             return None, None, *_gradients(ctx.work, needed, gradients, x, *weights)
-        found = _map(
-            lambda place: ctx.back(needed, (gradients[0][place], *gradients[1:]), x[place], *weights), _places(x)
-        )
+        found = _map(lambda place: ctx.back(needed, (gradients[0][place], *gradients[1:]), x[place], *weights), _places(x))
         of_x, *others = zip(*found, strict=True)
         total = [torch.stack(parts).sum(0) if need else None for parts, need in zip(others, needed[1:], strict=True)]
         return None, None, torch.cat(of_x) if needed[0] else None, *total
@@ -256,10 +248,7 @@ def _gradients(work: Callable[..., Any], needed: Any, gradients: Any, *inputs: T
     """Of ``work``, with respect to the inputs that need one; with a graph where one is asked for."""
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        own = [
-            t.view_as(t) if create_graph else t.detach().requires_grad_(need)
-            for t, need in zip(inputs, needed, strict=True)
-        ]
+        own = [t.view_as(t) if create_graph else t.detach().requires_grad_(need) for t, need in zip(inputs, needed, strict=True)]
         wanted = [t for t, need in zip(own, needed, strict=True) if need]
         found = iter(torch.autograd.grad(work(*own), wanted, gradients, create_graph=create_graph))
     return [next(found) if need else None for need in needed]

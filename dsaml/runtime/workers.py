@@ -43,9 +43,7 @@ def end_with_parent(parent: int) -> None:
 
     if os.getpid() not in _watching:
         _watching.add(os.getpid())
-        signal.signal(
-            signal.SIGTERM, signal.SIG_DFL
-        )  # a forked one has its parent's handler, which speaks for the command
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked one has its parent's handler, which speaks for the command
         threading.Thread(target=watch, daemon=True, name="end with parent").start()
 
 

@@ -14,12 +14,14 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
+from dsaml.evaluate.bootstrap import holm
 
+REPLICATES = 2000  # of the bootstrap over participants
+LEVEL, POWER = 0.05, 0.8  # of a test, and what a study is planned for
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))  # as in Figure 6
 
 
@@ -60,9 +62,9 @@ def _pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Every pair of methods: tests, Holm's correction over all pairs, effect sizes."""
     columns = {name: table[name].to_numpy() for name in table.columns}
     pairs = [{"a": a, "b": b, **_paired(columns[a], columns[b])} for a, b in combinations(columns, 2)]
-    corrected = (multipletests([pair[p] for pair in pairs], method="holm")[1] for p in ("p_t", "p_w"))
+    corrected = (holm([pair[p] for pair in pairs]) for p in ("p_t", "p_w"))
     for pair, p_t, p_w in zip(pairs, *corrected, strict=True):
-        pair |= {"stars": stars(pair["p_t"]), "p_t_holm": float(p_t), "p_w_holm": float(p_w), "stars_holm": stars(p_t)}
+        pair |= {"stars": stars(pair["p_t"]), "p_t_holm": p_t, "p_w_holm": p_w, "stars_holm": stars(p_t)}
         pair["rank_biserial"] = rank_biserial(columns[pair["b"]] - columns[pair["a"]])
     return pairs
 
@@ -85,14 +87,14 @@ def _analyse(table: pd.DataFrame, replicates: int, rng: np.random.Generator) -> 
     return {"methods": methods, "friedman": friedman, "pairs": _pairs(table)}
 
 
-def analyse(rankings: pd.DataFrame, replicates: int = 2000, seed: int = 0) -> dict[str, Any]:
+def analyse(rankings: pd.DataFrame, replicates: int = REPLICATES) -> dict[str, Any]:
     """All statistics of the study.
 
     Parameters
     ----------
     rankings : DataFrame
         As :func:`dsaml.study.answers.read_rankings` returns it.
-    replicates, seed : int
+    replicates : int
         Of the bootstrap over participants.
 
     Returns
@@ -113,23 +115,20 @@ def analyse(rankings: pd.DataFrame, replicates: int = 2000, seed: int = 0) -> di
     tables = {dimension: mean_ranks(rankings, dimension) for dimension in DIMENSIONS}
     for dimension, table in tables.items():
         if len(table) < 3:
-            raise DsamlError(
-                f"{len(table)} participants ranked {dimension}; the statistics need at least 3 in each dimension"
-            )
-    rng = np.random.default_rng(seed)
+            raise DsamlError(f"{len(table)} participants ranked {dimension}; the statistics need at least 3 in each dimension")
+    rng = np.random.default_rng(0)
     out: dict[str, Any] = {"participants": participants, "songs": rankings.song_id.nunique(), "unit": "participant"}
     return out | {dimension: _analyse(table, replicates, rng) for dimension, table in tables.items()}
 
 
-def power_curve(difference: float, spread: float, participants: list[int], alpha: float = 0.05) -> dict[int, float]:
+def power_curve(difference: float, spread: float, participants: list[int]) -> dict[int, float]:
     """Power of the paired t-test for a mean-rank difference whose SD over participants is ``spread``."""
-    return {n: float(TTestPower().power(difference / spread, n, alpha)) for n in participants}
+    return {n: float(TTestPower().power(difference / spread, n, LEVEL)) for n in participants}
 
 
-def detectable_difference(spread: float, participants: int, power: float = 0.8, alpha: float = 0.05) -> float:
-    """Smallest mean-rank difference that ``participants`` find with the given power."""
-    effect = TTestPower().solve_power(effect_size=None, nobs=participants, alpha=alpha, power=power)
-    return float(effect * spread)
+def detectable_difference(spread: float, participants: int) -> float:
+    """Smallest mean-rank difference that ``participants`` find with power 0.8."""
+    return float(TTestPower().solve_power(effect_size=None, nobs=participants, alpha=LEVEL, power=POWER) * spread)
 
 
 def tables(analysis: Mapping[str, Any]) -> list[Table]:

@@ -49,9 +49,7 @@ def read_rankings(path: str | Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (ValueError, OSError) as error:
-        raise DsamlError(
-            f"{path}: not a CSV file ({str(error).splitlines()[0]}); save it as comma-separated text"
-        ) from error
+        raise DsamlError(f"{path}: not a CSV file ({str(error).splitlines()[0]}); save it as comma-separated text") from error
     if missing := [name for name in COLUMNS if name not in table.columns]:
         raise DsamlError(f"{path}: no column {', '.join(missing)}; the columns have to be {','.join(COLUMNS)}")
     if table.empty:
@@ -73,15 +71,11 @@ def read_rankings(path: str | Path) -> pd.DataFrame:
     for (who, song, dimension), group in table.groupby(["participant_id", "song_id", "dimension"], sort=True):
         where = f"line {line[group.index[0]]}: participant {who}, song {song}, {dimension}"
         if sorted(group.method) != methods:
-            problems.append(
-                f"{where}: ranks {', '.join(sorted(group.method))} but the methods are {', '.join(methods)}"
-            )
+            problems.append(f"{where}: ranks {', '.join(sorted(group.method))} but the methods are {', '.join(methods)}")
         elif not group["rank"].isna().any() and sorted(group["rank"]) != list(range(1, len(methods) + 1)):
             problems.append(f"{where}: ranks {sorted(group['rank'].tolist())} are not 1 to {len(methods)}, each once")
     if problems:
-        raise DsamlError(
-            f"{path}: {'; '.join(problems[:20])}{'; …' if len(problems) > 20 else ''}; correct these lines"
-        )
+        raise DsamlError(f"{path}: {'; '.join(problems[:20])}{'; …' if len(problems) > 20 else ''}; correct these lines")
     return table.astype({name: int for name in ("rank", "position") if name in table})
 
 
@@ -99,7 +93,6 @@ def simulate(curves: Mapping[str, Any], noise: float = 0.1, seed: int = 0) -> pd
         ``study_curves.json``: per participant and song the true curve and the curves of each method, (T, 2) each.
     noise : float
         SD of the error with which a participant judges the RMSE of a curve, on the labels' scale.
-    seed : int
 
     Returns
     -------

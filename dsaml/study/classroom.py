@@ -8,6 +8,7 @@ import numpy as np
 
 from dsaml.config import DIMENSIONS
 from dsaml.evaluate.metrics import ccc
+from dsaml.experiment.results import plain, rounded
 from dsaml.study.design import CLASS, Design
 from dsaml.study.export import as_curve, name_of
 from dsaml.study.steps import DRAW, steps_of
@@ -37,29 +38,19 @@ def agreement(curves: np.ndarray) -> list[float | None]:
     return out
 
 
-class Classroom:
-    """The state of a study for its experimenter."""
-
-    def __init__(self, design: Design, store: Store):
-        self.design, self.store = design, store
-
-    def state(self, steps: int) -> dict[str, Any]:
-        """Everybody's step out of ``steps`` and link; of a class, for the wall, curves, spread and predictions instead of links."""
-        answers, links = self.store.everything(), self.store.links()
-        people = [{"id": name_of(who), "done": len(answers.get(who, [])), "of": steps} for who in links]
-        found: dict[str, Any] = {"people": people}
-        if self.design.kind != CLASS:
-            for person, link in zip(people, links.values(), strict=True):
-                person["link"] = f"/p/{link}"
-        else:
-            at = steps_of(self.design).index(DRAW)
-            drawn = [(given[at][1], as_curve(given[at][0])) for given in answers.values() if len(given) > at]
-            drawn.sort(key=lambda item: item[0])  # as they came
-            curves = np.array([curve for _, curve in drawn]).reshape(-1, self.design.steps, 2)
-            terms = self.design.songs[1].terms
-            predicted = np.array([terms.curve(self.design.personal(curve)) for curve in curves]).reshape(curves.shape)
-            found["songs"] = [_song(curves), _song(predicted)]
-        return found
+def state_of(design: Design, store: Store) -> dict[str, Any]:
+    """A study for its experimenter: everybody's step and link; of a class, for the wall, curves, spread and predictions instead."""
+    answers, links, steps = store.everything(), store.links(), steps_of(design)
+    people = [{"id": name_of(who), "done": len(answers.get(who, [])), "of": len(steps)} for who in links]
+    if design.kind != CLASS:
+        return {"people": [person | {"link": f"/p/{link}"} for person, link in zip(people, links.values(), strict=True)]}
+    at = steps.index(DRAW)
+    drawn = [(given[at][1], as_curve(given[at][0])) for given in answers.values() if len(given) > at]
+    drawn.sort(key=lambda item: item[0])  # as they came
+    curves = np.array([curve for _, curve in drawn]).reshape(-1, design.steps, 2)
+    terms = design.songs[1].terms
+    predicted = np.array([terms.curve(design.personal(curve)) for curve in curves]).reshape(curves.shape)
+    return {"people": people, "songs": [_song(curves), _song(predicted)]}
 
 
 def _song(curves: np.ndarray) -> dict[str, Any]:
@@ -68,22 +59,7 @@ def _song(curves: np.ndarray) -> dict[str, Any]:
     growth = []
     for n in range(2, len(curves) + 1):
         spread = spread_of(curves[:n])[1]
-        growth.append([n, *(_number(np.mean(s[np.isfinite(s)]) if np.isfinite(s).any() else np.nan) for s in spread.T)])
-    return {
-        "curves": _rows(curves),
-        "mean": _rows(mean),
-        "sd": _rows(sd),
-        "agreement": dict(zip(DIMENSIONS, agreement(curves), strict=True)),
-        "growth": growth,
-    }
-
-
-def _number(value: float) -> float | None:
-    return round(float(value), 3) if np.isfinite(value) else None
-
-
-def _rows(values: np.ndarray) -> Any:
-    """Nested lists with None for NaN."""
-    if values.ndim == 1:
-        return [_number(v) for v in values]
-    return [_rows(part) for part in values]
+        growth.append([n, *rounded([np.mean(s[np.isfinite(s)]) if np.isfinite(s).any() else np.nan for s in spread.T], 3)])
+    common = dict(zip(DIMENSIONS, agreement(curves), strict=True))
+    shown = {"curves": curves, "mean": mean, "sd": sd}
+    return plain({**{name: rounded(values, 3) for name, values in shown.items()}, "agreement": common, "growth": growth})

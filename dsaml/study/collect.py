@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +19,8 @@ from dsaml.errors import DsamlError
 from dsaml.evaluate.metrics import ccc, rmse
 from dsaml.io import write_bytes_atomically
 from dsaml.listen import page
-from dsaml.listen.curves import SHORTEST, read_curve
+from dsaml.listen.curves import SHORTEST, read_curve, require_scale
+from dsaml.listen.front import data_url
 from dsaml.listen.light import LightModel
 from dsaml.plots import study as figures
 from dsaml.study.classroom import agreement, spread_of
@@ -30,16 +30,10 @@ GENERATOR = "dsaml study collect"
 """What a page says that made it."""
 _NAME = re.compile(r"(?P<who>.+?)-of-(?P<song>.+?)(?P<copy> ?\(\d+\))?")
 ANONYMOUS = "my-curve"  # what the drawing page calls everybody
-OTHERS, CONSTANT, OWN = (
-    "average of the others",
-    "the others' mean value (constant)",
-    "the person's own mean so far (constant)",
-)
-NOBODY, SHIFTED, PERSONAL = (
-    "model for nobody in particular",
-    "model, shifted to the person's mean",
-    "model, personalized",
-)
+OTHERS, CONSTANT = "average of the others", "the others' mean value (constant)"
+OWN = "the person's own mean so far (constant)"
+NOBODY, SHIFTED = "model for nobody in particular", "model, shifted to the person's mean"
+PERSONAL = "model, personalized"
 
 
 @dataclass
@@ -76,8 +70,7 @@ def read_songs(files: Iterable[Path], only: str | None = None) -> dict[str, Anno
     read: dict[str, dict[str, Any]] = {}
     for path in files:
         curve, (who, song) = read_curve(path), named(path, only)
-        if curve[list(DIMENSIONS)].abs().to_numpy().max() > 1:
-            raise DsamlError(f"{path}: values reach beyond [-1, 1]; rescale them (from 1-9: (value - 5) / 4)")
+        require_scale(path, curve)
         if curve.time_s.iloc[-1] - curve.time_s.iloc[0] < (SHORTEST - 1) * STEP_SECONDS:
             raise DsamlError(f"{path}: covers less than {SHORTEST * STEP_SECONDS:g} s; draw more of the song")
         if who in read.setdefault(song, {}):
@@ -108,19 +101,12 @@ def with_model(songs: Mapping[str, AnnotatedSong], model: LightModel, audio: Map
         If audio is of no song that was drawn, or too short.
     """
     if unknown := [name for name in audio if name not in songs]:
-        raise DsamlError(
-            f"{audio[unknown[0]]}: nobody drew a song '{unknown[0]}'; the audio's name has to be the song's"
-        )
+        raise DsamlError(f"{audio[unknown[0]]}: nobody drew a song '{unknown[0]}'; the audio's name has to be the song's")
     told: dict[str, Any] = {}
     for name, path in audio.items():
         told = page.for_page(model, {name: path}, len(songs[name].times), float(songs[name].times[0]))
         songs[name].terms = Terms(*(np.array(told["songs"][name][part], float) for part in ("base", "basis")))
     return str(told["origin"]), np.array(told["noise"], float)
-
-
-def _known(song: AnnotatedSong, who: str) -> tuple[Terms, np.ndarray]:
-    assert song.terms is not None
-    return song.terms, song.people[who]
 
 
 def _fit(known: Sequence[tuple[Terms, np.ndarray]], noise: np.ndarray) -> np.ndarray:
@@ -152,7 +138,7 @@ def predictions(songs: Mapping[str, AnnotatedSong], noise: np.ndarray | None) ->
             asked = np.isfinite(curve).all(1) & np.isfinite(song.rest[who]).all(1)
             given = [other for other in songs.values() if other is not song and who in other.people]
             own = [other.people[who] for other in given]
-            known = [_known(other, who) for other in given if other.terms is not None]
+            known = [(other.terms, other.people[who]) for other in given if other.terms is not None]
             if not several:
                 half = np.arange(len(curve)) < np.flatnonzero(asked).mean() if asked.any() else asked
                 asked, before = asked & ~half, np.where(half[:, None], curve, np.nan)
@@ -167,11 +153,8 @@ def predictions(songs: Mapping[str, AnnotatedSong], noise: np.ndarray | None) ->
             if noise is not None and song.terms is not None and known:
                 nobody = np.tanh(song.terms.base)
                 shift = np.nanmean(np.concatenate([curve - np.tanh(terms.base) for terms, curve in known]), 0)
-                said |= {
-                    NOBODY: nobody,
-                    SHIFTED: (nobody + shift).clip(-1, 1),
-                    PERSONAL: song.terms.curve(_fit(known, noise)),
-                }
+                said |= {NOBODY: nobody, SHIFTED: (nobody + shift).clip(-1, 1)}
+                said[PERSONAL] = song.terms.curve(_fit(known, noise))
             for name, values in said.items():
                 scores = np.array([score(values[asked].T, curve[asked].T) for score in (ccc, rmse)])  # (2, 2)
                 rows.setdefault(name, []).append(scores)
@@ -188,7 +171,7 @@ def _picture(figure: Figure) -> str:
     content = io.BytesIO()
     figure.savefig(content, format="svg", metadata={"Date": None})
     plt.close(figure)
-    return f"data:image/svg+xml;base64,{base64.b64encode(content.getvalue()).decode()}"
+    return data_url(content.getvalue(), "image/svg+xml")
 
 
 def make_page(songs: Mapping[str, AnnotatedSong], noise: np.ndarray | None = None, origin: str | None = None) -> str:
@@ -215,25 +198,15 @@ def make_page(songs: Mapping[str, AnnotatedSong], noise: np.ndarray | None = Non
         loader=jinja2.FileSystemLoader(here / "pages"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     style = (here / "static/study.css").read_text(encoding="utf-8")
-    values = {
-        "songs": shown,
-        "protocol": protocol,
-        "rows": rows,
-        "origin": origin,
-        "style": style,
-        "generator": GENERATOR,
-    }
-    return environment.get_template("collect.html").render(
-        personal=PERSONAL, others=OTHERS, dimensions=DIMENSIONS, **values
-    )
+    values = {"songs": shown, "protocol": protocol, "rows": rows, "origin": origin, "style": style}
+    values |= {"generator": GENERATOR, "personal": PERSONAL, "others": OTHERS, "dimensions": DIMENSIONS}
+    return environment.get_template("collect.html").render(**values)
 
 
 def _both(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Two curves (T, 2) where both say something, flat."""
     there = np.isfinite(a) & np.isfinite(b)
-    return (
-        (a[there], b[there]) if there.any() else (np.zeros(1), np.full(1, 2.0))
-    )  # nothing in common: as far as can be
+    return (a[there], b[there]) if there.any() else (np.zeros(1), np.full(1, 2.0))  # nothing in common: as far as can be
 
 
 def _range(values: np.ndarray) -> str:
@@ -251,7 +224,6 @@ def collect(
         Curves as the drawing page, ``annotate`` and ``study export`` save them; see :func:`named`.
     out : Path
         The page (HTML).
-    model : LightModel, optional
     audio : sequence of Path
         Songs for the model, each named as in the curves' files.
 

@@ -14,13 +14,12 @@ import numpy as np
 
 from dsaml.audio.recording import encode, excerpt
 from dsaml.config import STEP_SECONDS
-from dsaml.data.base import Dataset, load_dataset
+from dsaml.data.base import Dataset
 from dsaml.errors import DsamlError
-from dsaml.experiment.prepare import embedded_corpus, with_label_start
+from dsaml.experiment.prepare import Source, with_label_start
 from dsaml.experiment.results import provenance, read_result, rounded, write_result
 from dsaml.listen import page
-from dsaml.listen.light import LightModel
-from dsaml.listen.personal import load
+from dsaml.listen.personal import load, load_low_rank
 from dsaml.study.listener import Terms, adapt
 
 STUDY, CLASS = "study", "class"
@@ -28,7 +27,6 @@ TRUTH, PERSONAL, NOBODY = "Ground truth (mean label)", "Light model, personalize
 SHIFTED = "Light model, shifted by the participant's mean"
 FILE, AUDIO, ANSWERS = "design.json", "audio", "answers.sqlite"
 LETTERS = "ABCD"
-MOST = 500  # participants
 DIGITS = 4  # of curves
 
 
@@ -145,8 +143,7 @@ class Wanted:
     """What ``study new`` is asked for."""
 
     kind: str = STUDY
-    dataset: str = "synthetic"
-    root: Path | None = None  # of the data set; an embedded one needs none
+    source: Source = Source()
     checkpoint: Path | str = "demo"  # a low-rank model
     fourth: Path | None = None  # a model whose curve is the fourth; None: the light model shifted
     songs: int = 10  # to rank; in a class there is one, to be predicted
@@ -154,7 +151,6 @@ class Wanted:
     participants: int = 22
     seconds: float = 30.0  # of each song
     seed: int = 0
-    cache: Path = Path("cache")
 
 
 def new(folder: Path, wanted: Wanted) -> Design:
@@ -167,10 +163,8 @@ def new(folder: Path, wanted: Wanted) -> Design:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DsamlError(f"{folder}: not an empty folder; give a new one, so that no answers are lost")
-    began, model = time.perf_counter(), load(wanted.checkpoint)
-    if not isinstance(model, LightModel):
-        raise DsamlError(f"{wanted.checkpoint}: not a low-rank model; 'python -m dsaml train --model low-rank' makes one")
-    data = load_dataset(wanted.dataset, wanted.root or embedded_corpus(wanted.dataset, wanted.cache))
+    began, model = time.perf_counter(), load_low_rank(wanted.checkpoint)
+    data = wanted.source.load()
     model = dataclasses.replace(model, profile=with_label_start(model.profile, data))
     steps, audio = round(wanted.seconds / STEP_SECONDS), model.profile.audio
     chosen = choose_songs(data, 1 + wanted.songs, steps, wanted.seed, wanted.named)
@@ -200,10 +194,7 @@ def new(folder: Path, wanted: Wanted) -> Design:
         "light": {name: told[name] for name in ("noise", "calibration")},
         "songs": songs,
         "methods": methods,
-        "orders": [
-            dataclasses.asdict(order)
-            for order in make_orders(wanted.participants, wanted.songs, len(methods), wanted.seed)
-        ],
+        "orders": [*map(dataclasses.asdict, make_orders(wanted.participants, wanted.songs, len(methods), wanted.seed))],
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
@@ -212,10 +203,9 @@ def new(folder: Path, wanted: Wanted) -> Design:
             encode(Path(made) / AUDIO / f"{k}.mp3", *excerpt(paths[song], audio.label_start, steps * STEP_SECONDS))
         stamp = provenance(model.profile, data, seeds=[wanted.seed], seconds=time.perf_counter() - began)
         write_result(Path(made) / FILE, document, stamp)
-        target = folder
-        target.mkdir(exist_ok=True)
-        (Path(made) / AUDIO).rename(target / AUDIO)
-        (Path(made) / FILE).rename(target / FILE)  # the last: a folder without it is no study
+        folder.mkdir(exist_ok=True)
+        for name in (AUDIO, FILE):  # the file last: a folder without it is no study
+            (Path(made) / name).rename(folder / name)
     return read(folder)
 
 

@@ -12,22 +12,14 @@ import pandas as pd
 import statsmodels.api as sm
 from rich.table import Table
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from dsaml.config import DIMENSIONS
-from dsaml.study.analysis import mean_ranks, stars
+from dsaml.evaluate.bootstrap import holm
+from dsaml.study.analysis import LEVEL, mean_ranks, stars
 from dsaml.study.answers import ORDER
 
+_CELLS = (*("{a} - {b}", "{difference:+.2f}", "{se:.2f}", "{p_holm:.2g}"), *("{stars}", "{sd_participant:.2f}", "{sd_song:.2f}"))
 FEWEST_POSITIONS = 3  # songs of a participant, for a slope
-
-
-def _holm(p: list[float]) -> list[float]:
-    """Holm's correction; what is no number stays none and does not count."""
-    known = [k for k, value in enumerate(p) if np.isfinite(value)]
-    out = np.full(len(p), np.nan)
-    if known:
-        out[known] = multipletests([p[k] for k in known], method="holm")[1]
-    return out.tolist()
 
 
 def _crossed(difference: pd.Series) -> dict[str, float]:
@@ -43,11 +35,8 @@ def _crossed(difference: pd.Series) -> dict[str, float]:
         model = sm.MixedLM.from_formula("difference ~ 1", groups=np.ones(len(table)), vc_formula=cells, data=table)
         fit = model.fit(reml=True, method=["lbfgs"])
     spread = dict(zip(model.exog_vc.names, np.sqrt(np.maximum(fit.vcomp, 0)), strict=True))
-    found = {
-        "difference": float(fit.fe_params.iloc[0]),
-        "se": float(fit.bse_fe.iloc[0]),
-        "p": float(fit.pvalues.iloc[0]),
-    }
+    columns = {"difference": fit.fe_params, "se": fit.bse_fe, "p": fit.pvalues}
+    found = {name: float(values.iloc[0]) for name, values in columns.items()}
     found |= {f"sd_{name}": float(spread.get(name, 0.0)) for name in ("participant", "song")}
     return found | {"sd_rest": float(np.sqrt(fit.scale))}
 
@@ -75,7 +64,7 @@ def mixed_model(rankings: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
             index=["participant_id", "song_id"], columns="method", values="rank"
         )
         pairs = [{"a": a, "b": b, **_crossed(wide[a] - wide[b])} for a, b in combinations(wide.columns, 2)]
-        for pair, p in zip(pairs, _holm([pair["p"] for pair in pairs]), strict=True):
+        for pair, p in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
             pair |= {"p_holm": p, "stars": stars(p) if np.isfinite(p) else "–"}
         out[dimension] = pairs
     return out
@@ -114,15 +103,13 @@ def order_effects(rankings: pd.DataFrame) -> dict[str, dict[str, Any]] | None:
         raw = [float(stats.ttest_1samp(v, 0).pvalue) if np.ptp(v) > 0 else float("nan") for v in tested.values()]
         position = {
             name: {"slope": float(np.mean(values)), "p": p_one, "p_holm": p_holm}
-            for (name, values), p_one, p_holm in zip(tested.items(), raw, _holm(raw), strict=True)
+            for (name, values), p_one, p_holm in zip(tested.items(), raw, holm(raw), strict=True)
         }
         out[dimension] = {"shown": {"mean_rank": letters.mean().to_dict(), "p": p}, "position": position}
     return out
 
 
-def simulated_power(
-    rankings: pd.DataFrame, participants: int, studies: int = 500, seed: int = 0, alpha: float = 0.05
-) -> dict[str, list[dict[str, Any]]]:
+def simulated_power(rankings: pd.DataFrame, participants: int, studies: int = 500) -> dict[str, list[dict[str, Any]]]:
     """How often a next study with so many participants would find each pair's difference, if these answers were the population.
 
     Participants are drawn with replacement, and of each one the songs; the difference counts as found if Holm's correction over
@@ -133,15 +120,13 @@ def simulated_power(
     ----------
     rankings : DataFrame
         As :func:`dsaml.study.answers.read_rankings` returns it: of a pilot, of a study, or simulated.
-    participants, studies, seed : int
-    alpha : float
 
     Returns
     -------
     dict
         For each dimension a list of pairs with ``a``, ``b``, ``power``.
     """
-    rng, out = np.random.default_rng(seed), {}
+    rng, out = np.random.default_rng(0), {}
     for dimension in DIMENSIONS:
         part = rankings[rankings.dimension == dimension]
         wide = part.pivot_table(index=["participant_id", "song_id"], columns="method", values="rank")
@@ -160,48 +145,24 @@ def simulated_power(
             t = difference.mean(1) / (difference.std(1, ddof=1) / np.sqrt(participants))
         p = np.nan_to_num(2 * stats.t.sf(np.abs(t), participants - 1), nan=1.0)  # nobody differs: nothing is found
         order = p.argsort(1)
-        passed = np.take_along_axis(p, order, 1) <= alpha / np.arange(len(pairs), 0, -1)
+        passed = np.take_along_axis(p, order, 1) <= LEVEL / np.arange(len(pairs), 0, -1)
         found = np.zeros_like(p)
         np.put_along_axis(found, order, np.logical_and.accumulate(passed, 1), 1)
         found = (found * (np.sign(difference.mean(1)) == towards)).mean(0)
         names = list(wide.columns)
-        out[dimension] = [
-            {"a": names[a], "b": names[b], "power": float(share)} for (a, b), share in zip(pairs, found, strict=True)
-        ]
+        out[dimension] = [{"a": names[a], "b": names[b], "power": float(share)} for (a, b), share in zip(pairs, found, strict=True)]
     return out
 
 
-def without_nan(found: Any) -> Any:
-    """Nested dictionaries and lists with None for what is no number, as JSON has it."""
-    if isinstance(found, Mapping):
-        return {name: without_nan(value) for name, value in found.items()}
-    if isinstance(found, list):
-        return [without_nan(value) for value in found]
-    return None if isinstance(found, float) and not np.isfinite(found) else found
-
-
-def tables(
-    mixed: Mapping[str, Any], order: Mapping[str, Any] | None, power: Mapping[int, Mapping[str, Any]]
-) -> list[Table]:
+def tables(mixed: Mapping[str, Any], order: Mapping[str, Any] | None, power: Mapping[int, Mapping[str, Any]]) -> list[Table]:
     """What this module finds, for the terminal; ``power`` by number of participants."""
     out = []
     for dimension in DIMENSIONS:
         columns = ("pair", "difference", "SE", "Holm", "", "SD participants", "SD songs")
         table = Table(*columns, *(f"power n={n}" for n in power), title=f"{dimension}: mixed model")
         for k, pair in enumerate(mixed[dimension]):
-            cells = (
-                "{a} - {b}",
-                "{difference:+.2f}",
-                "{se:.2f}",
-                "{p_holm:.2g}",
-                "{stars}",
-                "{sd_participant:.2f}",
-                "{sd_song:.2f}",
-            )
-            table.add_row(
-                *(cell.format(**pair) for cell in cells),
-                *(f"{found[dimension][k]['power']:.2f}" for found in power.values()),
-            )
+            powers = (f"{found[dimension][k]['power']:.2f}" for found in power.values())
+            table.add_row(*(cell.format(**pair) for cell in _CELLS), *powers)
         out.append(table)
         if order:
             shown, position = order[dimension]["shown"], order[dimension]["position"]
@@ -209,8 +170,7 @@ def tables(
             told = ", ".join(f"{name} {rank:.2f}" for name, rank in shown["mean_rank"].items())
             table.add_row("place on the screen", f"mean rank {told}", f"{shown['p']:.2g}")
             for name, cell in position.items():
-                table.add_row(
-                    f"from song to song: {name}", f"{cell['slope']:+.3f} ranks", f"{cell['p_holm']:.2g} (Holm)"
-                )
+                effect, p = f"{cell['slope']:+.3f} ranks", f"{cell['p_holm']:.2g} (Holm)"
+                table.add_row(f"from song to song: {name}", effect, p)
             out.append(table)
     return out

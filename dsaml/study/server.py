@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -23,11 +22,11 @@ from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
 from dsaml.experiment.results import rounded
 from dsaml.listen import front
+from dsaml.listen.guard import Headers, Rates, body_of, server_of
 from dsaml.study import design as designs
-from dsaml.study.classroom import Classroom
+from dsaml.study.classroom import state_of
 from dsaml.study.design import AUDIO, CLASS, LETTERS, Design
 from dsaml.study.export import as_curve
-from dsaml.study.guard import Headers, Rates, body_of
 from dsaml.study.steps import DRAW, FORM, RANK, checked, parse, steps_of
 from dsaml.study.store import Conflict, Store
 
@@ -35,8 +34,9 @@ HERE = Path(__file__).parent
 FILES = {name: front.FOLDER / name for name in ("light.js", "parts.js", "draw.js", "player.css")}
 FILES |= {path.name: path for path in (HERE / "static").iterdir()}
 """What is served to everybody, by name: the book's own drawing page, and the little that a study adds."""
+POLICY = "script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'"
 SEAT = re.compile(r"[\w-]{16,64}")
-CONNECTIONS = 2000
+LARGEST = 65_536  # bytes of an answer; a drawn curve has about 2,000
 
 
 class Study:
@@ -44,7 +44,6 @@ class Study:
 
     def __init__(self, design: Design, store: Store):
         self.design, self.store, self.steps = design, store, steps_of(design)
-        self.classroom = Classroom(design, store)
         loader = jinja2.FileSystemLoader(HERE / "pages")
         self.pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
         self.answering, self.guessing = Rates(10, 100), Rates(1, 30)
@@ -118,11 +117,11 @@ class Study:
         return _script(shared)
 
     def audio(self, request: Request) -> Response:
-        """A song's excerpt."""
-        self._participant(request)
-        return self._audio(request)
-
-    def _audio(self, request: Request) -> Response:
+        """A song's excerpt, for a participant or the experimenter."""
+        if "link" in request.path_params:
+            self._participant(request)
+        else:
+            self._token(request, "experimenter")
         if request.path_params["name"] not in {song.audio for song in self.design.songs}:
             raise HTTPException(404, "there is no such song")
         return FileResponse(self.design.folder / AUDIO / request.path_params["name"], media_type="audio/mpeg")
@@ -130,11 +129,11 @@ class Study:
     async def answer(self, request: Request) -> Response:
         """Keep an answer to the participant's step, once however often it is sent."""
         who, step = await run_in_threadpool(self._participant, request), request.path_params["step"]
-        body = await body_of(request)
+        answer = await _json_of(request)
         if step >= len(self.steps):
             raise HTTPException(409, "the study ends before this step")
         try:
-            content = checked(self.steps[step], parse(body), self.design)
+            content = checked(self.steps[step], answer, self.design)
             new = await run_in_threadpool(self.store.answer, who, step, content)
         except Conflict as error:
             raise HTTPException(409, str(error)) from error
@@ -152,10 +151,7 @@ class Study:
     async def seat(self, request: Request) -> Response:
         """A participant's link for a browser, the same one however often it asks."""
         self._token(request, "join")
-        try:
-            asked = parse(await body_of(request))
-        except ValueError as error:
-            raise HTTPException(422, str(error).splitlines()[0]) from error
+        asked = await _json_of(request)
         seat = asked.get("seat") if isinstance(asked, dict) and set(asked) == {"seat"} else None
         if self.design.kind != CLASS or not isinstance(seat, str) or not SEAT.fullmatch(seat):
             raise HTTPException(422, "ask for a seat in a class, with a name of 16 to 64 letters and digits")
@@ -178,7 +174,7 @@ class Study:
         count = self.store.count()
         if request.query_params.get("have") == str(count):
             return Response(status_code=204)
-        return JSONResponse(self.classroom.state(len(self.steps)) | {"count": count})
+        return JSONResponse(state_of(self.design, self.store) | {"count": count})
 
     def class_data(self, request: Request) -> Response:
         """The songs that the experimenter can play."""
@@ -190,11 +186,6 @@ class Study:
         ]
         about = {"seconds": self.design.seconds, "step": self.design.step, "start": self.design.start}
         return _script(about | {"songs": songs if self.design.kind == CLASS else []})
-
-    def class_audio(self, request: Request) -> Response:
-        """As :meth:`audio`."""
-        self._token(request, "experimenter")
-        return self._audio(request)
 
     # --- everybody ---
 
@@ -214,6 +205,17 @@ class Study:
             page.headers.update(error.headers or {})
             return page
         return PlainTextResponse(error.detail, error.status_code, error.headers)
+
+
+async def _json_of(request: Request) -> Any:
+    """What a body of JSON says."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise HTTPException(415, "send JSON")
+    body = await body_of(request, "an answer", LARGEST)
+    try:
+        return parse(body)
+    except ValueError as error:
+        raise HTTPException(422, str(error).splitlines()[0]) from error
 
 
 def _script(data: Mapping[str, Any]) -> Response:
@@ -237,10 +239,10 @@ def application(design: Design, store: Store) -> Starlette:
         Route(many, study.experimenter),
         Route(many + "/state.json", study.state),
         Route(many + "/data.js", study.class_data),
-        Route(many + "/audio/{name}", study.class_audio),
+        Route(many + "/audio/{name}", study.audio),
     ]
     handlers: Any = {HTTPException: study.failed}
-    return Starlette(routes=routes, middleware=[Middleware(Headers)], exception_handlers=handlers)
+    return Starlette(routes=routes, middleware=[Middleware(Headers, policy=POLICY)], exception_handlers=handlers)
 
 
 def in_network(host: str) -> str:
@@ -260,7 +262,6 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 8000, announce: Any
 
     Parameters
     ----------
-    folder : Path
     host, port
         127.0.0.1 is this machine alone; 0.0.0.0 everybody in the network, unencrypted. Port 0: any that is free.
     announce : callable
@@ -286,21 +287,7 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 8000, announce: Any
     own = f"http://{f'[{name}]' if ':' in name else name}:{listening.getsockname()[1]}"
     addresses = [own, f"{own}/experimenter/{store.tokens['experimenter']}"]
     announce(*addresses, *([f"{own}/join/{store.tokens['join']}"] if design.kind == CLASS else []))
-    settings = uvicorn.Config(
-        application(design, store),
-        log_level="error",
-        access_log=False,  # addresses hold links, and who asked is nobody's business
-        server_header=False,
-        proxy_headers=False,
-        lifespan="off",
-        ws="none",
-        loop="asyncio",
-        http="h11",
-        limit_concurrency=CONNECTIONS,
-        timeout_keep_alive=10,
-        timeout_graceful_shutdown=3,
-    )
     try:
-        uvicorn.Server(settings).run(sockets=[listening])
+        server_of(application(design, store)).run(sockets=[listening])
     finally:
         store.close()

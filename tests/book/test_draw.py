@@ -96,7 +96,7 @@ def test_the_page_finds_the_same_listener_as_the_package(
         expected = who.predict(songs["2"], start=START)[["arousal", "valence"]].to_numpy()[:STEPS]
         assert np.abs(np.array(curve) - expected).max() < 1e-4
     assert np.abs(np.array(found["own"]["mean"]) - found["nobody"]["mean"]).max() > 0.1
-    heard = model._heard(songs["2"], DEMO.audio, STEPS)
+    heard = model.heard(songs["2"], STEPS)
     with torch.no_grad():
         expected = model.method.predict(own.listener, heard).variance[0, 0].sqrt().numpy()
     assert np.abs(np.array(found["own"]["sd"]) - expected).max() < 1e-4
@@ -156,7 +156,7 @@ def test_a_passage_tells_of_its_own_steps_only(model: LightModel, songs: dict[st
     code = "return light.adapt(given.told, [{ song: given.told.songs[0], curve: given.half }]).map(({ w }) => w);"
     w = javascript(code, told=told, half=half)
     with torch.no_grad():
-        heard = model._heard(songs["0"], DEMO.audio, STEPS)[:, :, 5:15]
+        heard = model.heard(songs["0"], STEPS)[:, :, 5:15]
         state = model.method.adapt(heard, torch.tensor(drawn(0)[5:15])[None, None])
     assert np.abs(np.array(w) - state["w"][0].numpy()).max() < 1e-4
 

@@ -17,6 +17,7 @@ from dsaml.config import DEMO, PAPER, ModelConfig, adjusted, released
 from dsaml.errors import DsamlError
 from dsaml.experiment import grid, reproduce, workflow
 from dsaml.experiment.model_files import load_model
+from dsaml.experiment.prepare import Source
 from dsaml.model.dsaml import DSAML
 
 
@@ -56,29 +57,30 @@ def run(line: str) -> Any:
 )
 def test_any_profile_data_set_encoder_and_device(called, line: str, profile, folder: str, device: str) -> None:
     assert isinstance(run(f"{line} --imagebind w.pth").exception, Called)
-    _, found, dataset, _, _, results, _, imagebind, _, where = called[0]
-    assert (found, results, where, imagebind) == (profile, Path("results") / folder, device, Path("w.pth"))
-    assert dataset == ("deam" if "deam" in line else "synthetic")
+    _, found, source, _, results = called[0]
+    assert (found, results, source.device, source.imagebind) == (profile, Path("results") / folder, device, Path("w.pth"))
+    assert source.dataset == ("deam" if "deam" in line else "synthetic")
 
 
 def test_train_takes_the_same(called) -> None:
     line = "train --dataset deam --root x --out m.safetensors --profile paper --variant released --encoder imagebind-44k --steps 9"
     assert isinstance(run(line).exception, Called)
-    assert called[0][3] == adjusted(PAPER, "imagebind-44k", "released", 9) and called[0][3].model == released(PAPER.model)
-    assert called[0][8].device == "auto"  # chosen after check, by every process
+    profile, source, *_ = called[0]
+    assert profile == adjusted(PAPER, "imagebind-44k", "released", 9) and profile.model == released(PAPER.model)
+    assert source == Source("deam", Path("x"), device="cuda")
 
 
 def test_evaluate_names_protocol_windows_and_device(called) -> None:
     line = "evaluate --checkpoint m.safetensors --dataset deam --root x --out r.json"
-    assert isinstance(run(line).exception, Called) and called[0][-3:] == ("cross-song", False, "cuda")
+    assert isinstance(run(line).exception, Called) and (*called[0][3:], called[0][1].device) == ("cross-song", False, "cuda")
     line += " --protocol prefix --released-windows --device cpu"
-    assert isinstance(run(line).exception, Called) and called[1][-3:] == ("prefix", True, "cpu")
+    assert isinstance(run(line).exception, Called) and (*called[1][3:], called[1][1].device) == ("prefix", True, "cpu")
 
 
 def test_a_grid_has_its_device(called, tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text("datasets: [{name: deam, root: DEAM}]\nprofiles: [demo, paper-mel-3-steps]\n")
     assert isinstance(run("grid grid.yaml --device cuda").exception, Called)
-    assert [(run.profile, run.device) for run in called[0][0]] == [("demo", "cuda"), ("paper-mel-3-steps", "cuda")]
+    assert [(run.profile, run.source.device) for run in called[0][0]] == [("demo", "cuda"), ("paper-mel-3-steps", "cuda")]
 
 
 @pytest.mark.parametrize("command", ["evaluate --dataset deam --root x", "predict s.wav", "personalize --song s --curve c"])

@@ -19,10 +19,10 @@ from dsaml.data.synthetic import corpus as synthetic
 from dsaml.errors import DsamlError
 from dsaml.evaluate import selection
 from dsaml.experiment import reproduce, scoring, tables, workflow
+from dsaml.experiment.prepare import Source
 from dsaml.experiment.recipes import DMER_MODEL, MAML_ANNOTATOR, NO_ATTENTION_LOSS, NON_META
 from dsaml.experiment.results import read_result
 from dsaml.experiment.run import Experiment
-from dsaml.learn.loop import TrainingOptions
 from dsaml.model.layers import BiGRU, BiLSTM
 from dsaml.runtime.devices import choose_device, describe
 
@@ -87,7 +87,8 @@ def test_a_table_under_both_protocols(device: str, corpus: Path, small: None, tm
     for where in ("cpu", device):
         with on(where):
             results = tmp_path / where
-            reproduce.reproduce("table4", profile(), "synthetic", corpus, (0,), results, tmp_path / "cache", device=where)
+            source = Source("synthetic", corpus, tmp_path / "cache", device=where)
+            reproduce.reproduce("table4", profile(), source, (0,), results)
         found[where] = read_result(results / "tables-synthetic.json")
         assert found[where]["provenance"]["device"] == describe(where)
     for block in ("table1", "table4", "table4-prefix"):
@@ -96,18 +97,16 @@ def test_a_table_under_both_protocols(device: str, corpus: Path, small: None, tm
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_train_and_evaluate(device: str, corpus: Path, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflow, "choose_device", lambda name: name)
     monkeypatch.setattr(workflow, "check_data", lambda *_: None)  # it asks for a task of the profile, and is tested elsewhere
-    data, cache = ("synthetic", corpus), tmp_path / "cache"
     rows: dict[tuple[str, str], dict] = {}
     for where in ("cpu", device):
         with on(where):
             model = tmp_path / where / "model.safetensors"
-            options = TrainingOptions(resume=True, device=where)
-            workflow.train(*data, model, profile("no-adapter"), "pdmer", 0, cache, None, options)
+            source = Source("synthetic", corpus, tmp_path / "cache", device=where)
+            workflow.train(profile("no-adapter"), source, model, "pdmer", 0)
             for protocol in ("cross-song", "prefix", "dmer"):
                 out = tmp_path / where / f"{protocol}.json"
-                workflow.evaluate(model, *data, out, cache, None, protocol, protocol != "cross-song", device=where)
+                workflow.evaluate(model, source, out, protocol, protocol != "cross-song")
                 rows[where, protocol] = read_result(out)["rows"]
                 assert read_result(out)["provenance"]["device"] == describe(where)
     for protocol in ("cross-song", "prefix", "dmer"):
@@ -118,8 +117,8 @@ def test_what_is_left_behind_is_noticed(corpus: Path, small: None, tmp_path: Pat
     """The test above can fail: whole songs that stay on the CPU stop the protocols."""
     monkeypatch.setattr(Features, "to", lambda self, device: self)
     with second_device() as device, pytest.raises(RuntimeError, match="on the CPU"):
-        arguments = ("synthetic", corpus, (0,), tmp_path / "results", tmp_path / "cache")
-        reproduce.reproduce("table1", profile(), *arguments, device=device)
+        source = Source("synthetic", corpus, tmp_path / "cache", device=device)
+        reproduce.reproduce("table1", profile(), source, (0,), tmp_path / "results")
 
 
 def test_the_second_device_computes_and_refuses_to_mix() -> None:

@@ -17,7 +17,8 @@ from dsaml.cli.main import app
 from dsaml.config import DEMO, AudioConfig
 from dsaml.errors import DsamlError
 from dsaml.experiment.cluster import compute_features
-from dsaml.experiment.grid import GridRun, as_rows, is_done, read_grid, run_grid
+from dsaml.experiment.grid import GridRun, as_rows, read_grid, record_of, run_grid
+from dsaml.experiment.prepare import Source
 from dsaml.experiment.results import provenance, write_result
 
 GRID = """
@@ -27,9 +28,9 @@ seeds: [0, 1]
 """
 
 
-def small_job(run: GridRun, out: Path, cache: Path) -> None:
-    """Writes a record, and in ``cache`` a line for each time that it was started."""
-    with open(cache / "starts", "a") as lines:
+def small_job(run: GridRun, out: Path) -> None:
+    """Writes a record, and beside ``out`` a line for each time that it was started."""
+    with open(out.parent / "starts", "a") as lines:
         lines.write(f"{run.name} {os.getpid()}\n")
     if run.seed == 13:
         raise ValueError("unlucky")
@@ -41,7 +42,7 @@ def small_job(run: GridRun, out: Path, cache: Path) -> None:
 
 
 def _runs(seeds) -> list[GridRun]:
-    return [GridRun("synthetic", Path("corpus"), "demo", "pdmer", seed) for seed in seeds]
+    return [GridRun(Source("synthetic", Path("corpus")), "demo", "pdmer", seed) for seed in seeds]
 
 
 def _starts(cache: Path) -> list[str]:
@@ -76,11 +77,11 @@ def test_a_bad_grid_is_one_sentence(text, said, tmp_path):
 
 def test_runs_are_done_once_and_failures_stay_by_themselves(tmp_path):
     runs = _runs([1, 13, 2])
-    failed = run_grid(runs, tmp_path / "out", tmp_path, jobs=2, job=small_job)
+    failed = run_grid(runs, tmp_path / "out", jobs=2, job=small_job)
     assert failed == {runs[1].name: "ValueError: unlucky"}
     assert [row["arousal"] for row in as_rows(runs, tmp_path / "out")] == [0.1, 0.2]
     (tmp_path / "out" / f"{runs[0].name}.json").write_text("half a fi")  # a record that cannot be read is made again
-    assert run_grid(runs, tmp_path / "out", tmp_path, jobs=1, job=small_job)
+    assert run_grid(runs, tmp_path / "out", jobs=1, job=small_job)
     started = [line.split()[0] for line in _starts(tmp_path)]
     assert [started.count(run.name) for run in runs] == [2, 2, 1]
 
@@ -102,10 +103,10 @@ def test_a_dask_cluster_survives_the_loss_of_a_worker(tmp_path):
 
         thread = threading.Thread(target=kill, daemon=True)
         thread.start()
-        failed = run_grid(runs, tmp_path / "out", tmp_path, scheduler=cluster.scheduler_address, job=small_job)
+        failed = run_grid(runs, tmp_path / "out", scheduler=cluster.scheduler_address, job=small_job)
         thread.join(10)
     assert killed == [victim] and failed == {}
-    assert all(is_done(run, tmp_path / "out") for run in runs)
+    assert all(record_of(run, tmp_path / "out") for run in runs)
 
 
 def test_features_on_a_cluster_are_computed_once_and_an_error_names_the_file(tmp_path):
@@ -130,4 +131,4 @@ def test_features_on_a_cluster_are_computed_once_and_an_error_names_the_file(tmp
 def test_a_scheduler_that_is_not_there_is_one_sentence(tmp_path):
     pytest.importorskip("distributed")
     with pytest.raises(DsamlError, match="no Dask scheduler answers there"):
-        run_grid(_runs([0]), tmp_path, tmp_path, scheduler="tcp://127.0.0.1:9", job=small_job)
+        run_grid(_runs([0]), tmp_path, scheduler="tcp://127.0.0.1:9", job=small_job)

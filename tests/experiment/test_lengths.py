@@ -17,7 +17,7 @@ from dsaml.evaluate import protocols
 from dsaml.experiment import workflow
 from dsaml.experiment.listeners import run_listeners
 from dsaml.experiment.listeners_averaged import WEIGHTED
-from dsaml.experiment.prepare import prepare
+from dsaml.experiment.prepare import Source, prepare
 from dsaml.experiment.results import read_result
 
 PMEMO = Path(__file__).parents[3] / "shared" / "data" / "PMEmo2019"
@@ -47,9 +47,9 @@ def test_pmemo_trains_and_scores_from_its_real_labels(tmp_path):
         sound(root / "chorus" / f"{song}.wav", float(lengths[song]), 200 + 40 * k)
     data = load_dataset("pmemo", root)
     assert data.clip_steps == 20 and min(len(data.mean[s]) for s in short) < 60
-    model, result, cache = tmp_path / "m.safetensors", tmp_path / "r.json", tmp_path / "cache"
-    workflow.train("pmemo", root, model, adjusted(DEMO, steps=2), "dmer", 0, cache, None)
-    done = workflow.evaluate(model, "pmemo", root, result, cache, None, "dmer")
+    model, result, source = tmp_path / "m.safetensors", tmp_path / "r.json", Source("pmemo", root, tmp_path / "cache")
+    workflow.train(adjusted(DEMO, steps=2), source, model, "dmer", 0)
+    done = workflow.evaluate(model, source, result, "dmer")
     assert np.isfinite(done["rows"]["m"]["arousal"]["ccc"]["mean"]) and result.is_file()
 
 
@@ -84,15 +84,15 @@ def test_people_with_two_songs_make_tasks_of_one_and_one(mine, tmp_path, caplog,
     predict = protocols.predict_tasks
     monkeypatch.setattr(protocols, "predict_tasks", lambda *a, **k: asked.append(a[2]) or predict(*a, **k))
     model, cache = tmp_path / "m.safetensors", tmp_path / "cache"
-    few = adjusted(DEMO, steps=2)
+    few, source = adjusted(DEMO, steps=2), Source("folder", mine, cache)
     with pytest.raises(DsamlError, match="tasks of 1 support and 3 query songs want 4 songs"):
-        workflow.train("folder", mine, model, few, "pdmer", 0, cache, None, task_songs=(None, 3))
+        workflow.train(few, source, model, "pdmer", 0, task_songs=(None, 3))
     assert not (cache / "features").exists()  # told before anything was computed
     with caplog.at_level("WARNING"):
-        workflow.train("folder", mine, model, few, "pdmer", 0, cache, None)
+        workflow.train(few, source, model, "pdmer", 0)
     assert "tasks of 1 support and 1 query songs" in caplog.text
     for protocol in ("cross-song", "prefix", "dmer"):
-        done = workflow.evaluate(model, "folder", mine, tmp_path / f"{protocol}.json", cache, None, protocol)
+        done = workflow.evaluate(model, source, tmp_path / f"{protocol}.json", protocol)
         assert np.isfinite(done["rows"]["m"]["valence"]["rmse"]["mean"])
     assert [len(tasks) for tasks in asked] == [8, 8] and all(len(set(tasks)) == 8 for tasks in asked)  # 4 people, 2 songs each
     assert set(told) == {"choosing the inner loop", "m", "m, not adapted"}
@@ -105,7 +105,7 @@ def test_a_song_of_a_few_labels_is_left_out_with_a_count(mine, tmp_path, caplog)
     table = pd.read_csv(root / "annotations.csv")
     table[(table.song_id != "s00") | (table.time_s < 18)].to_csv(root / "annotations.csv", index=False)
     with caplog.at_level("WARNING"):
-        workflow.train("folder", root, tmp_path / "m.safetensors", adjusted(DEMO, steps=1), "dmer", 0, tmp_path / "c", None)
+        workflow.train(adjusted(DEMO, steps=1), Source("folder", root, tmp_path / "c"), tmp_path / "m.safetensors", "dmer", 0)
     assert "1 songs and" in caplog.text and "of fewer than 10 labels (5 s) are left out" in caplog.text
 
 
@@ -120,8 +120,8 @@ def test_real_listeners_are_scored_against_floors(mine, tmp_path, caplog):
     table.loc[(table.annotator_id == "p2-0") & (table.song_id == "s08"), ["arousal", "valence"]] = 0.3
     table.to_csv(root / "annotations.csv", index=False)
     with caplog.at_level("INFO"):
-        experiment = prepare(DEMO, tmp_path / "cache", "folder", root)
-        done = run_listeners(experiment, tmp_path, arena=False)
+        experiment = prepare(DEMO, Source("folder", root, tmp_path / "cache"))
+        done = run_listeners(experiment, tmp_path)
     assert experiment.dataset.split.annotators["test"] == ("p2-1", "p2-2", "p2-3")
     assert "1 tracks never move" in caplog.text and "cross-song: 8 curves, 1 of them flat and without a CCC" in caplog.text
     kept = read_result(tmp_path / "listeners-folder.json")

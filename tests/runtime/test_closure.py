@@ -16,7 +16,7 @@ import dataclasses, json, sys
 from pathlib import Path
 from dsaml.config import DEMO
 from dsaml.data.synthetic import corpus as synthetic
-from dsaml.experiment.prepare import prepare
+from dsaml.experiment.prepare import Source, prepare
 from dsaml.experiment.recipes import DMER_MODEL
 from dsaml.experiment.scoring import score_all, scores_file, train_for
 
@@ -29,7 +29,7 @@ root = synthetic.synthesize(folder / "corpus", config, workers=1)
 model = dataclasses.replace(DEMO.model, dim=8, heads=2, layers=1, feed_forward=8)
 first = dataclasses.replace(DEMO.warm_start, steps=2, batch_size=2)
 profile = dataclasses.replace(DEMO, model=model, warm_start=first)
-experiment = prepare(profile, folder / "cache", "synthetic", root)
+experiment = prepare(profile, Source("synthetic", root, folder / "cache"))
 job = ("dmer", DMER_MODEL, 0)
 train_for(experiment, [job], 1)
 score_all(experiment, [job], 1)

@@ -10,7 +10,7 @@ from statsmodels.stats.multitest import multipletests
 
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
-from dsaml.experiment.results import write_result
+from dsaml.experiment.results import plain, write_result
 from dsaml.study import analysis, answers, effects
 
 
@@ -184,7 +184,7 @@ def test_a_mixed_model_of_answers_that_all_agree_says_so_without_a_test():
     rows = [(f"p{p}", s, d, m, r) for p in range(4) for s in "xy" for d in DIMENSIONS for r, m in enumerate("ABC", 1)]
     pair = effects.mixed_model(pd.DataFrame(rows, columns=list(answers.COLUMNS)))["arousal"][0]
     assert pair["difference"] == -1 and np.isnan(pair["p"]) and pair["stars"] == "–"
-    assert effects.without_nan({"x": [pair["p"], 1]}) == {"x": [None, 1]}
+    assert plain({"x": [pair["p"], 1]}) == {"x": [None, 1]}
 
 
 def test_order_effects_are_found_where_they_are_and_only_there():

@@ -17,7 +17,8 @@ import pytest
 from study_crowd import Server, crowd, forget, small_study
 
 from dsaml.errors import DsamlError
-from dsaml.study import answers, design, export, guard
+from dsaml.listen import guard
+from dsaml.study import answers, design, export
 from dsaml.study import server as server_module
 from dsaml.study.steps import steps_of
 from dsaml.study.store import Conflict, Store

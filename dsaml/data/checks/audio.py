@@ -62,7 +62,6 @@ def audio_problem(path: Path, needed: float) -> tuple[float, str | None]:
 
     Parameters
     ----------
-    path : Path
     needed : float
         Seconds that its labels cover, from the start of the song; one label (0.5 s) may be missing.
 

@@ -98,7 +98,6 @@ def check(
     ----------
     name : str
         One of :data:`dsaml.data.base.LOADERS`.
-    root : path
     labels_only : bool
         Say nothing about audio and training: enough for floors. Otherwise every file is decoded to its end.
     profile : Profile

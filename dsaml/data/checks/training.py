@@ -20,7 +20,6 @@ def obstacles(dataset: Dataset, profile: Profile, mode: str) -> list[str]:
 
     Parameters
     ----------
-    dataset : Dataset
     profile : Profile
         Its tasks ask for a number of support songs; query songs are as many as there can be, one at least.
     mode : {"dmer", "pdmer"}
@@ -52,12 +51,7 @@ def obstacles(dataset: Dataset, profile: Profile, mode: str) -> list[str]:
         )
     reasons += _constant("the training annotators' labels", [t for tracks in own.values() for t in tracks.values()])
     held_out = set(parts["validation"])
-    usable = [
-        who
-        for who in people["validation"]
-        if len(held_out & dataset.tracks.get(who, {}).keys()) > 1
-    ]
-    if not usable:
+    if not any(len(held_out & dataset.tracks.get(who, {}).keys()) > 1 for who in people["validation"]):
         reasons.append(
             f"no annotator in the part validation rated two of its {len(held_out)} songs "
             f"({len(people['validation'])} annotators there, {every})"

@@ -84,7 +84,6 @@ def synthesize(
     ----------
     root : path
         Folder to write; made if needed. It must be empty or hold nothing but an embedded corpus, whose own files are replaced.
-    config : CorpusConfig
     workers : int
         Processes that play and encode songs; the result does not depend on it.
     progress : callable
@@ -187,9 +186,7 @@ def _check_own(root: Path) -> dict | None:
     names = {name for name in names if not _TEMPORARY.fullmatch(name)}
     if description is None:
         if names:
-            raise DsamlError(
-                f"{root}: not empty and not an embedded corpus of this version; give an empty or new folder"
-            )
+            raise DsamlError(f"{root}: not empty and not an embedded corpus of this version; give an empty or new folder")
         return None
     links = sorted(p.relative_to(root).as_posix() for p in found if p.is_symlink())
     if foreign := sorted(names - set(description["files"]) - {MARKER}) or links:
@@ -263,9 +260,7 @@ def load(root: str | Path, population: Population = "two-signs", *, found: Findi
     there = description["config"].get("population", "two-signs")
     if there != population:
         name = CORPUS_NAMES.get(there, "of another version") if isinstance(there, str) else "of another version"
-        raise DsamlError(
-            f"{root}: holds the data set {name}, not {CORPUS_NAMES[population]}; give that name or another folder"
-        )
+        raise DsamlError(f"{root}: holds the data set {name}, not {CORPUS_NAMES[population]}; give that name or another folder")
     if deam.read_marker(root)[1] is None:
         raise DsamlError(f"{root / MARKER}: damaged, it does not list songs and annotators; write the corpus again")
     return deam.load(root, oracle=root / ORACLE, found=found)

@@ -91,9 +91,7 @@ STRESS = CorpusConfig(  # sizes chosen so that the shares of variance come near 
 )
 CONFIGS = {config.population: config for config in (TWO_SIGNS, STRESS)}
 """The configuration of each population."""
-SMALL: dict[
-    str, int
-] = {  # just enough songs and listeners for every protocol and for the paper's tasks of 1 + 15 songs
+SMALL: dict[str, int] = {  # just enough songs and listeners for every protocol and for the paper's tasks of 1 + 15 songs
     "train_songs": 18,
     "validation_songs": 3,
     "test_songs": 15,
@@ -152,9 +150,7 @@ def _two_signs(config: CorpusConfig, rng: np.random.Generator, name: str, number
 
 def _continuous(config: CorpusConfig, rng: np.random.Generator, name: str, number: int) -> Listener:
     weights = rng.normal(size=(2, len(CONTROLS)))
-    weights /= np.linalg.norm(
-        weights, axis=1, keepdims=True
-    )  # a direction is of length 1; z says how strongly it is felt
+    weights /= np.linalg.norm(weights, axis=1, keepdims=True)  # a direction is of length 1; z says how strongly it is felt
     return Listener(
         id=name,
         z=tuple(rng.normal(0.0, 1.0, 2)),
@@ -215,12 +211,9 @@ def make_controls(config: CorpusConfig, song_id: int, steps: int, flat: bool) ->
     padded = np.pad(controls, ((1, 1), (0, 0)), mode="edge")
     smooth = np.stack([np.convolve(padded[:, k], kernel, "valid") for k in range(len(CONTROLS))], 1)
     has_bell = rng.random() < config.bell_share and not flat
-    bells = (
-        tuple(float(b) for b in np.arange(rng.uniform(16.0, 26.0), steps * STEP_SECONDS - 12.0, 40.0))
-        if has_bell
-        else ()
-    )
-    return smooth, bells
+    if not has_bell:
+        return smooth, ()
+    return smooth, tuple(float(b) for b in np.arange(rng.uniform(16.0, 26.0), steps * STEP_SECONDS - 12.0, 40.0))
 
 
 def true_curve(

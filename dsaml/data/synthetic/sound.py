@@ -48,9 +48,7 @@ def _decibel(control: float | np.ndarray, low: float, high: float) -> float | np
     return 10 ** ((low + (high - low) * (control + 1) / 2) / 20)
 
 
-def _note(
-    out: np.ndarray, start: float, midi: float, seconds: float, gain: float, brightness: float, attack: float
-) -> None:
+def _note(out: np.ndarray, start: float, midi: float, seconds: float, gain: float, brightness: float, attack: float) -> None:
     """Add one note to ``out`` in place."""
     first = int(start * SAMPLE_RATE)
     count = min(int(seconds * SAMPLE_RATE), len(out) - first)
@@ -77,21 +75,16 @@ def _drums(out: np.ndarray, rng: np.random.Generator, beats: np.ndarray, control
         level = _decibel(control[min(int(beat / STEP_SECONDS), len(control) - 1)], -22, 5)
         first = int(beat * SAMPLE_RATE)
         room = min(len(time), len(out) - first)
-        sound = (
-            0.3 * hat[number % 4]
-            + (2.6 * kick if number % 4 == 0 else 0)
-            + (1.2 * snare[number % 4] if number % 4 == 2 else 0)
-        )
+        place = number % 4
+        sound = 0.3 * hat[place] + (2.6 * kick if place == 0 else 0) + (1.2 * snare[place] if place == 2 else 0)
         out[first : first + room] += level * sound[:room]
 
 
 def _bell(out: np.ndarray, start: float) -> None:
     """A loud inharmonic bell of 1.6 s."""
     time = np.arange(int(1.6 * SAMPLE_RATE)) / SAMPLE_RATE
-    sound = sum(
-        np.sin(2 * np.pi * f * time) * np.exp(-d * time)
-        for f, d in ((1480, 2.0), (2710, 2.5), (4090, 3.5), (5630, 5.0))
-    )
+    partials = ((1480, 2.0), (2710, 2.5), (4090, 3.5), (5630, 5.0))  # Hz, decay
+    sound = sum(np.sin(2 * np.pi * f * time) * np.exp(-d * time) for f, d in partials)
     first = int(start * SAMPLE_RATE)
     room = min(len(sound), len(out) - first)
     out[first : first + room] += 1.5 * sound[:room]

@@ -1,4 +1,4 @@
-"""What keeps a server of a study safe: limits on bodies, time and rates, and the headers of every reply."""
+"""What keeps the servers of annotate and of a study safe: limits on bodies, time and rates, and the headers of every reply."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import asyncio
 import time
 from collections import OrderedDict
 
+import uvicorn
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LARGEST = 65_536  # bytes of a body; a drawn curve has about 2,000
+CONNECTIONS = 2000  # at once
 SLOWEST = 10.0  # s in which a body has to be there
+POLICY = (
+    "default-src 'none'; img-src data:; media-src 'self' blob:; connect-src 'self'; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
 HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; "
-    "img-src data:; media-src 'self' blob:; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
     "cross-origin-opener-policy": "same-origin",
@@ -25,16 +28,17 @@ HEADERS = {
 
 
 class Headers:
-    """Adds ``HEADERS`` to every reply, and ``no-store`` where a reply says nothing of caching."""
+    """Adds ``HEADERS`` to every reply, with a policy for scripts and styles, and ``no-store`` where it says nothing of caching."""
 
-    def __init__(self, app: ASGIApp):
+    def __init__(self, app: ASGIApp, policy: str):
         self.app = app
+        self.headers = HEADERS | {"content-security-policy": f"{POLICY}; {policy}"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 there = {name for name, _ in message["headers"]}
-                added = HEADERS | ({} if b"cache-control" in there else {"cache-control": "no-store"})
+                added = self.headers | ({} if b"cache-control" in there else {"cache-control": "no-store"})
                 message["headers"] = [*message["headers"], *((n.encode(), v.encode()) for n, v in added.items())]
             await send(message)
 
@@ -68,28 +72,46 @@ class Rates:
             raise HTTPException(429, "too many requests; wait a moment", {"retry-after": "1"})
 
 
-async def body_of(request: Request) -> bytes:
-    """The JSON body of a request, whole.
+async def body_of(request: Request, what: str, largest: int) -> bytes:
+    """The body of a request, whole; ``what`` it is called, and how many bytes it may have.
 
     Raises
     ------
     HTTPException
-        415, 413 or 408, if it is something else, too large or too slow.
+        413 or 408, if it is too large or too slow; 400, if it breaks off.
     """
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise HTTPException(415, "send JSON")
     announced = request.headers.get("content-length", "0")
-    if not announced.isdigit() or int(announced) > LARGEST:
-        raise HTTPException(413, f"an answer has at most {LARGEST} bytes")
+    if not announced.isdigit() or int(announced) > largest:
+        raise HTTPException(413, f"{what} has at most {largest} bytes")
     body = b""
     try:
         async with asyncio.timeout(SLOWEST):
             async for part in request.stream():
                 body += part
-                if len(body) > LARGEST:
-                    raise HTTPException(413, f"an answer has at most {LARGEST} bytes")
+                if len(body) > largest:
+                    raise HTTPException(413, f"{what} has at most {largest} bytes")
     except TimeoutError as error:
-        raise HTTPException(408, "the answer did not come in time") from error
+        raise HTTPException(408, f"{what} did not come in time") from error
     except ClientDisconnect as error:
-        raise HTTPException(400, "the answer broke off") from error
+        raise HTTPException(400, f"{what} broke off") from error
     return body
+
+
+def server_of(app: ASGIApp) -> uvicorn.Server:
+    """A server that says nothing of itself and logs nothing: addresses hold links, and who asked is nobody's business."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="off",
+            ws="none",
+            loop="asyncio",
+            http="h11",
+            limit_concurrency=CONNECTIONS,
+            timeout_keep_alive=10,
+            timeout_graceful_shutdown=3,
+        )
+    )
