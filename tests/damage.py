@@ -161,7 +161,7 @@ FOLDER = {
     "column gone": (lambda r: edit_folder(r, "time_s", "time"), "column 'time_s' is missing"),
     "time goes back": (lambda r: edit_folder(r, "^example-1,ben,20,", "example-1,ben,18.5,"), "times must rise"),
     "time twice": (lambda r: edit_folder(r, "^example-1,ben,20,", "example-1,ben,19,"), "appears twice"),
-    "too slow": (lambda r: edit_folder(r, "^example-1,ben,2[0-4].*\n", "", 0), "gap of 6 s"),
+    "too slow": (lambda r: edit_folder(r, "^example-1,ben,2[0-4].*\n", "", 0), "has 6.0 s between two labels"),
     "starts late": (lambda r: edit_folder(r, "^example-1,ben,1.*\n", "", 0), "starts at 20 s"),
     "ends early": (lambda r: edit_folder(r, "^example-1,ben,(1[6-9]|[23]).*\n", "", 0), "ends at 15 s"),
     "text": (lambda r: edit_folder(r, "^example-1,ben,20,[^,]*", "example-1,ben,20,loud"), "not a number"),
