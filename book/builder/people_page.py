@@ -10,6 +10,7 @@ from typing import Any
 from book.builder import markdown
 from dsaml.arena.low_rank import LowRank
 from dsaml.config import DIMENSIONS
+from dsaml.evaluate.floors import FLAT_TOO
 from dsaml.experiment.arena import SMALL, label
 from dsaml.experiment.listeners import harmless
 from dsaml.experiment.results import read_result, stamp_line
@@ -52,7 +53,11 @@ def _block(name: str, document: Mapping[str, Any]) -> str:
     people = f"{block['people']} people, " if block["people"] else ""
     flat = f", {block['flat_curves']} of them flat and without a CCC" if block.get("flat_curves") else ""
     size = f"{block['curves']} curves{flat}, {people}{block['songs']} pieces"
-    return f"{_rows(block)}\n\nAsked: {ASKED[name]} ({size}). Intervals: 95 %, paired, people, pieces and seeds crossed."
+    asked = ASKED[name.removesuffix(FLAT_TOO)]
+    out = f"{_rows(block)}\n\nAsked: {asked} ({size}). Intervals: 95 %, paired, people, pieces and seeds crossed."
+    if (more := name + FLAT_TOO) in document["protocols"]:
+        out += f"\n\n:::{{dropdown}} The same with tracks that never move\n{_block(more, document)}\n:::"
+    return out
 
 
 def _arena(payload: Mapping[str, Any]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import numpy as np
 from rich.table import Table as RichTable
 
 from dsaml.config import DIMENSIONS
+from dsaml.data.base import with_flat
 from dsaml.data.render import rendered_with
 from dsaml.errors import DsamlError
-from dsaml.evaluate.floors import CONSTANT, SUPPORT_LAST
+from dsaml.evaluate.floors import CONSTANT, FLAT_TOO, SUPPORT_LAST
 from dsaml.experiment.listeners_averaged import GAINED, averaged
 from dsaml.experiment.listeners_protocols import (
     ALL,
@@ -23,6 +25,7 @@ from dsaml.experiment.listeners_protocols import (
     OFFSET,
     SCORES,
     STATE_GAINED,
+    Room,
     cross_song,
     hear,
     prefix,
@@ -93,13 +96,17 @@ def run_listeners(experiment: Experiment, results: Path) -> dict[str, Any]:
         "penalties": {"level": heads.level.penalty.tolist(), "shape": heads.shape.penalty.tolist()},
         "left_out_level_rmse": np.sqrt(heads.level.error).tolist(),
     }
+    questions: list[tuple[str, Callable[..., tuple[Any, Any]], str, Room]] = [
+        ("averaged", averaged, CONSTANT, room),
+        ("cross-song", cross_song, HEADS, room),
+        ("prefix", prefix, SUPPORT_LAST, room),
+    ]
+    if data.flat:  # who never moved has a level: people's own questions once more, fitted and scored with them
+        with_them = replace(room, data=with_flat(data))
+        questions += [(name + FLAT_TOO, ask_all, reference, with_them) for name, ask_all, reference, _ in questions[1:]]
     protocols = {}
-    for name, ask_all, reference in (
-        ("averaged", averaged, CONSTANT),
-        ("cross-song", cross_song, HEADS),
-        ("prefix", prefix, SUPPORT_LAST),
-    ):
-        table, chosen[name] = ask_all(room, heads, others)
+    for name, ask_all, reference, asked in questions:
+        table, chosen[name] = ask_all(asked, heads, others)
         protocols[name] = summary(table, reference)
         flat = protocols[name]["flat_curves"]
         log.info("%s: %d curves%s", name, protocols[name]["curves"], f", {flat} of them flat and without a CCC" if flat else "")
@@ -111,22 +118,20 @@ def run_listeners(experiment: Experiment, results: Path) -> dict[str, Any]:
 
 
 def terminal_tables(payload: Mapping[str, Any]) -> list[RichTable]:
-    """One table for each protocol: RMSE with its paired difference, level error, CCC, CCC of shape."""
+    """One table for each protocol and dimension: RMSE with its paired difference, level error, CCC, CCC of shape."""
     out = []
     for name, block in payload["protocols"].items():
         flat = f", {block['flat_curves']} of them flat (no CCC)" if block["flat_curves"] else ""
-        table = RichTable(title=f"{name}: {block['curves']} curves{flat}; above: {block['reference']}", title_justify="left")
-        table.add_column("")
         for d in DIMENSIONS:
-            for column in ("RMSE", "above", "level", "CCC", "shape"):
-                table.add_column(f"{d}\n{column}", justify="right")
-        for row, cells in block["rows"].items():
-            line = []
-            for d in DIMENSIONS:
+            caption = f"{block['curves']} curves{flat}; above: {block['reference']}"
+            table = RichTable(title=f"{name}, {d}", caption=caption, title_justify="left", caption_justify="left")
+            table.add_column("")
+            for column in ("RMSE", "above [95 %]", "level", "CCC", "shape"):
+                table.add_column(column, justify="right", no_wrap=True)
+            for row, cells in block["rows"].items():
                 above = cells[d].get("rmse_above")
                 told = "{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**above) if above else ""
-                line += [f"{cells[d]['rmse']['mean']:.3f}", told]
-                line += [f"{cells[d][score]['mean']:.3f}" for score in SCORES[1:]]
-            table.add_row(row, *line)
-        out.append(table)
+                rest = [f"{cells[d][score]['mean']:.3f}" for score in SCORES[1:]]
+                table.add_row(row, f"{cells[d]['rmse']['mean']:.3f}", told, *rest)
+            out.append(table)
     return out

@@ -18,8 +18,7 @@ import pandas as pd
 from dsaml.arena.inputs import slice_statistics
 from dsaml.audio.recording import load_waveform
 from dsaml.config import DIMENSIONS
-from dsaml.data import Dataset
-from dsaml.data.base import with_flat
+from dsaml.data.base import Dataset
 from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap, metrics
 from dsaml.evaluate.floors import CONSTANT, SUPPORT_LAST, SUPPORT_MEAN, training_mean
@@ -59,11 +58,7 @@ class Room:
 
     experiment: Experiment
     songs: Mapping[str, Heard]
-
-    @cached_property
-    def data(self) -> Dataset:
-        """The experiment's data set, flat tracks and their people included: they have levels."""
-        return with_flat(self.experiment.dataset)
+    data: Dataset  # the experiment's, or the same with flat tracks and their people, which have levels
 
     @cached_property
     def flat(self) -> set[tuple[str, str]]:
@@ -104,7 +99,7 @@ def hear(experiment: Experiment) -> Room:
             pitches = chroma(waveform, audio.sample_rate, len(x), audio).numpy()
             songs[song] = Heard((x - mean) / deviation, pitches)
             progress(done, len(statistics))
-    return Room(experiment, songs)
+    return Room(experiment, songs, data)
 
 
 def score_rows(

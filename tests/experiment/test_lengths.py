@@ -14,6 +14,7 @@ from dsaml.config import DEMO, adjusted
 from dsaml.data import load_dataset
 from dsaml.errors import DsamlError
 from dsaml.evaluate import protocols
+from dsaml.evaluate.floors import FLAT_TOO
 from dsaml.experiment import workflow
 from dsaml.experiment.listeners import run_listeners
 from dsaml.experiment.listeners_averaged import WEIGHTED
@@ -123,15 +124,18 @@ def test_real_listeners_are_scored_against_floors(mine, tmp_path, caplog):
         experiment = prepare(DEMO, Source("folder", root, tmp_path / "cache"))
         done = run_listeners(experiment, tmp_path)
     assert experiment.dataset.split.annotators["test"] == ("p2-1", "p2-2", "p2-3")
-    assert "1 tracks never move" in caplog.text and "cross-song: 8 curves, 1 of them flat and without a CCC" in caplog.text
+    assert "1 tracks never move" in caplog.text
+    assert "cross-song, flat tracks too: 8 curves, 1 of them flat and without a CCC" in caplog.text
     kept = read_result(tmp_path / "listeners-folder.json")
     assert kept["provenance"]["flat_tracks"] == {"train": 0, "validation": 0, "test": 1}
-    assert [kept["protocols"][name]["flat_curves"] for name in ("averaged", "cross-song")] == [0, 1]
+    flat = {name: block["flat_curves"] for name, block in kept["protocols"].items()}
+    assert flat["averaged"] == flat["cross-song"] == flat["prefix"] == 0 and flat["cross-song" + FLAT_TOO] == 1
     weighing = kept["chosen"]["averaged"]["weighted_raters"]
     better = [a < b for a, b in zip(weighing["left_out_rmse"], weighing["left_out_rmse_unweighted"], strict=True)]
     assert weighing["used"] == better and weighing["raters"] == 8 and WEIGHTED in kept["protocols"]["averaged"]["rows"]
     assert kept["goals"] == json.loads(json.dumps(done["goals"])) and kept["audio"] == "as it came"
-    assert kept["protocols"]["cross-song"]["people"] == 4 and kept["protocols"]["averaged"]["songs"] == 4
+    assert [kept["protocols"]["cross-song" + more]["people"] for more in ("", FLAT_TOO)] == [3, 4]
+    assert kept["protocols"]["averaged"]["songs"] == 4
     for block in kept["protocols"].values():
         for name, cells in block["rows"].items():
             for cell in cells.values():
