@@ -71,7 +71,7 @@ def shortcut_seconds(model_config: ModelConfig, meta: MetaConfig, rounds: int) -
 
 def shortcuts(rounds: int, progress: Progress) -> dict[str, Any]:
     """The released recipe at D = 64, what each of the demo's shortcuts alone makes of it, and all but the last together."""
-    model, meta = released(dim=64, heads=4), dataclasses.replace(PAPER.meta, inner_steps=DEMO.meta.inner_steps)
+    model, meta = released(ModelConfig(dim=64, heads=4)), dataclasses.replace(PAPER.meta, inner_steps=DEMO.meta.inner_steps)
     progress("D = 64, the released recipe, and every shortcut of the demo alone")
     rows = {"none": shortcut_seconds(model, meta, rounds)}
     for name, (of_model, of_meta) in SHORTCUTS.items():

@@ -23,7 +23,7 @@ from dsaml.listen.personal import song_curve
 from dsaml.model.dsaml import DSAML
 
 CLIP_SECONDS, SONG_SECONDS, STACKED = 45, 240, 4
-MODELS = {"64": released(dim=64, heads=4), "1024": released()}
+MODELS = {"64": released(ModelConfig(dim=64, heads=4)), "1024": released()}
 META = {"64": dataclasses.replace(PAPER.meta, inner_steps=5), "1024": PAPER.meta}
 
 

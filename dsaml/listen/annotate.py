@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 import soundfile as sf
@@ -165,6 +165,13 @@ def annotate(song: Path, out: Path, checkpoint: Path, opened: Callable[[str], ob
     with socket.create_server((HOST, 0)) as listening:
         port = listening.getsockname()[1]
         server = server_of(application(desk, port, lambda: setattr(server, "should_exit", True)))
-        opened(f"http://{HOST}:{port}/{desk.token}/")
-        server.run(sockets=[listening])
+        serving = Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        serving.start()  # first: a browser in a terminal keeps whoever opened it waiting
+        try:
+            opened(f"http://{HOST}:{port}/{desk.token}/")
+            while serving.is_alive():
+                serving.join(0.2)
+        finally:
+            server.should_exit = True
+            serving.join()
     return desk.points or 0

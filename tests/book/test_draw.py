@@ -22,6 +22,7 @@ from dsaml.data import Song
 from dsaml.errors import DsamlError
 from dsaml.evaluate import metrics
 from dsaml.experiment.results import provenance, read_result, write_result
+from dsaml.learn.loop import TrainingOptions
 from dsaml.listen import page
 from dsaml.listen.curves import COLUMNS, read_curve, write_curve
 from dsaml.listen.light import LightModel
@@ -266,8 +267,9 @@ def test_the_build_writes_the_terms_of_the_players_songs(
     shown = [{"id": name, "listeners": {"p": drawn(int(name)), "q": drawn(3)}} for name in ("0", "2")]
     player = {"seconds": STEPS / 2, "step": 0.5, "songs": shown}
     write_result(tmp_path / "player.json", player, stamp)
-    dataset = SimpleNamespace(name="synthetic", real=False, songs={k: Song(k, path, True) for k, path in songs.items()})
-    page.write(model, SimpleNamespace(profile=DEMO, dataset=dataset), tmp_path)  # type: ignore[arg-type]
+    dataset = SimpleNamespace(name="synthetic", real=False, flat={}, songs={k: Song(k, path, True) for k, path in songs.items()})
+    experiment = SimpleNamespace(profile=DEMO, dataset=dataset, options=TrainingOptions())
+    page.write(model, experiment, tmp_path)  # type: ignore[arg-type]
     written = read_result(tmp_path / "light.json")
     assert list(written["songs"]) == ["0", "2"]
     assert np.shape(written["songs"]["2"]["basis"]) == (STEPS, 2, LowRank.RANK + 1)

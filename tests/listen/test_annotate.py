@@ -7,6 +7,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -139,8 +140,9 @@ def test_what_is_no_curve_is_refused_and_nothing_is_written(session: Session, bo
 
 def test_lengths_that_lie_are_refused(session: Session, curve: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "SLOWEST", 0.5)
-    assert session.ask("POST", "curve", curve, Content_Length="-1")[0] == 400
-    assert session.ask("POST", "curve", curve, Content_Length="9" * 30)[0] in (400, 413)
+    for length, codes in (("-1", {400}), ("9" * 30, {400, 413})):
+        with suppress(ConnectionError):  # nobody reads the body of such a request: the line may be cut before the answer is read
+            assert session.ask("POST", "curve", curve, Content_Length=length)[0] in codes
     assert session.ask("POST", "curve", curve, Content_Length=str(len(curve) + 5))[0] == 408  # more was announced than comes
     assert session.thread.is_alive() and not session.out.exists()
 
