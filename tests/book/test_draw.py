@@ -19,6 +19,7 @@ from dsaml.arena.base import ArenaConfig, Backbone
 from dsaml.arena.low_rank import LowRank
 from dsaml.config import DEMO
 from dsaml.data import Song
+from dsaml.data.base import PARTS, Dataset, Split
 from dsaml.errors import DsamlError
 from dsaml.evaluate import metrics
 from dsaml.experiment.results import provenance, read_result, write_result
@@ -267,7 +268,9 @@ def test_the_build_writes_the_terms_of_the_players_songs(
     shown = [{"id": name, "listeners": {"p": drawn(int(name)), "q": drawn(3)}} for name in ("0", "2")]
     player = {"seconds": STEPS / 2, "step": 0.5, "songs": shown}
     write_result(tmp_path / "player.json", player, stamp)
-    dataset = SimpleNamespace(name="synthetic", real=False, flat={}, songs={k: Song(k, path, True) for k, path in songs.items()})
+    own = {k: Song(k, path, True) for k, path in songs.items()}
+    nobody = dict.fromkeys(PARTS, ())
+    dataset = Dataset("synthetic", False, tmp_path, own, mean={}, tracks={}, split=Split(nobody, nobody))
     experiment = SimpleNamespace(profile=DEMO, dataset=dataset, options=TrainingOptions())
     page.write(model, experiment, tmp_path)  # type: ignore[arg-type]
     written = read_result(tmp_path / "light.json")
