@@ -56,8 +56,6 @@ last layer."""
 EVIDENCE = {"2 s": (1, 4), "5 s": (1, 10), "10 s": (1, 20), "30 s": (1, 60), "3 songs": (3, 60), "5 songs": (5, 60)}
 """What is known of a listener: songs, and labels of each. "30 s" is the protocol's one song."""
 ONE_SONG = "30 s"
-STEPS = 600
-"""Meta-steps of every method. On validation listeners rows gain from 400 to 600, and hardly from there to 800."""
 VALIDATION_SUPPORTS = 2  # support sets of each validation listener
 REPEATS = 20  # of the adaptation that is timed
 
@@ -78,11 +76,11 @@ def label(row: Row) -> str:
     return f"{row[1]} | {row[0]}"
 
 
-def evidence_for(store: SongStore, wanted: Mapping[str, tuple[int, int]] = EVIDENCE) -> dict[str, tuple[int, int]]:
-    """What of ``wanted`` validation and test listeners rated enough songs for."""
+def evidence_for(store: SongStore) -> dict[str, tuple[int, int]]:
+    """What of ``EVIDENCE`` validation and test listeners rated enough songs for."""
     return {
         name: (songs, labels)
-        for name, (songs, labels) in wanted.items()
+        for name, (songs, labels) in EVIDENCE.items()
         if all(cross_song_tasks(store, part, 1, songs) for part in ("validation", "test"))
     }
 
@@ -97,7 +95,7 @@ def full_clips(experiment: Experiment) -> Experiment:
 
 def fitting_config(experiment: Experiment) -> ArenaConfig:
     """The arena's budget, with as many query songs in a task as half of the training listeners have, and no more than usual."""
-    data, config = experiment.dataset, ArenaConfig().tuned({"steps": STEPS})
+    data, config = experiment.dataset, ArenaConfig()
     listed = set(data.split.songs["train"])
     counts = sorted(len(listed & data.tracks.get(who, {}).keys()) for who in data.split.annotators["train"])
     most = counts[len(counts) // 2] - config.training.support_songs if counts else 1

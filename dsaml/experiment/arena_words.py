@@ -94,17 +94,15 @@ def ways_to_train(payload: Mapping[str, Any]) -> pd.DataFrame:
 def harm(payload: Mapping[str, Any]) -> dict[str, str]:
     """In words which rows make RMSE worse than no adaptation (the whole interval above 0), and which better.
 
-    ``worse``, ``better``, ``undecided``; a row counts as worse or better where either dimension is, and then names the dimension.
+    ``worse``, ``better``; a row counts where either dimension does, and names the dimension.
     """
-    found: dict[str, list[str]] = {"worse": [], "better": [], "undecided": []}
+    found: dict[str, list[str]] = {"worse": [], "better": []}
     for row, cells in payload["rmse_above"].items():
         worse = [d for d in DIMENSIONS if cells[d]["low"] > 0]
         better = [d for d in DIMENSIONS if cells[d]["high"] < 0]
         for key, dimensions in (("worse", worse), ("better", better)):
             if dimensions:
                 found[key].append(f"{payload['method'][row]} on {payload['heard'][row]} ({' and '.join(dimensions)})")
-        if not worse and not better:
-            found["undecided"].append(f"{payload['method'][row]} on {payload['heard'][row]}")
     return {key: "; ".join(rows) or "none" for key, rows in found.items()}
 
 

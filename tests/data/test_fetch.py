@@ -7,6 +7,7 @@ import random
 import sys
 import threading
 import zipfile
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -25,6 +26,20 @@ def make_zip(files: dict[str, bytes], compression=zipfile.ZIP_DEFLATED) -> bytes
         for name, content in files.items():
             archive.writestr(name, content)
     return stream.getvalue()
+
+
+@contextmanager
+def serving(handler, state):
+    """A server of this test, which the handler sees as ``self.server.state``; gives the state and the address."""
+    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    http.daemon_threads = True  # a client may keep its connections open
+    http.state = state
+    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread.start()
+    yield state, f"http://127.0.0.1:{http.server_port}"
+    http.shutdown()
+    thread.join()
+    http.server_close()
 
 
 @pytest.fixture
@@ -54,14 +69,8 @@ def server():
         def log_message(self, *args):
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.state = {"files": {}, "requests": [], "ranges": True, "tag": '"one"', "break_after": None}
-    thread = threading.Thread(target=http.serve_forever, daemon=True)
-    thread.start()
-    yield http.state, f"http://127.0.0.1:{http.server_port}"
-    http.shutdown()
-    thread.join()
-    http.server_close()
+    with serving(Handler, {"files": {}, "requests": [], "ranges": True, "tag": '"one"', "break_after": None}) as there:
+        yield there
 
 
 ANNOTATIONS = make_zip({"annotations/a.csv": b"song_id,sample_15000ms\n2,0.1\n", "__MACOSX/x": b"junk"})
@@ -171,15 +180,8 @@ def hub(tmp_path):
         def log_message(self, *args):
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True  # the client keeps its connections open
-    http.state = {"files": {}, "requests": []}
-    thread = threading.Thread(target=http.serve_forever, daemon=True)
-    thread.start()
-    yield http.state, f"http://127.0.0.1:{http.server_port}"
-    http.shutdown()
-    thread.join()
-    http.server_close()
+    with serving(Handler, {"files": {}, "requests": []}) as there:
+        yield there
 
 
 def test_fetch_merp_and_again(hub, tmp_path):
