@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +15,8 @@ from dsaml.cli.repository import in_repository
 from dsaml.errors import DsamlError
 
 app = typer.Typer()
+What = StrEnum("What", ["all", "book", "table1", "table2", "table3", "table4", "stress"])
+"""What ``reproduce`` makes."""
 
 
 @app.command()
@@ -114,9 +117,9 @@ def evaluate(
 @app.command()
 def reproduce(
     what: Annotated[
-        Literal["all", "book", "table1", "table2", "table3", "table4", "stress"],
-        typer.Argument(help="all; a table of the paper; book: what its pages show; stress: a harder population."),
-    ] = "all",
+        list[What] | None,
+        typer.Argument(help="all (the default); tables of the paper; book: what its pages show; stress: a harder population."),
+    ] = None,
     profile: common.ProfileOption = "demo",
     dataset: common.DatasetOption = "synthetic",
     root: common.OwnRootOption = None,
@@ -152,7 +155,7 @@ def reproduce(
     folder = results or results_folder(settings, dataset, root)
     check_results(folder)
     source = common.source_of(dataset, root, cache, imagebind, accept, device)
-    done = run_reproduce(what, settings, source, range(seeds), folder)
+    done = run_reproduce(what or ["all"], settings, source, range(seeds), folder)
     for title, rows in done.items():
         common.console.print(workflow.terminal_table(rows, title))
     if keep:

@@ -99,14 +99,16 @@ def book_results(experiment: Experiment, seeds: tuple[int, ...], results: Path, 
     log.info("results in %s", results)
 
 
-def reproduce(what: str, profile: Profile, source: Source, seeds: Sequence[int], results: Path) -> dict[str, dict[str, Any]]:
+def reproduce(
+    what: Sequence[str], profile: Profile, source: Source, seeds: Sequence[int], results: Path
+) -> dict[str, dict[str, Any]]:
     """What the command ``reproduce`` does: from data to result files, for any profile, data set, encoder and device.
 
     Parameters
     ----------
-    what : {"all", "book", "table1", "table2", "table3", "table4", "stress"}
+    what : sequence of {"all", "book", "table1", "table2", "table3", "table4", "stress"}
         "all" is every table, and what notebooks show; of the embedded corpus ("synthetic") also the stress test. "book" and
-        "stress" are about the embedded corpus.
+        "stress" are about the embedded corpus. Tables that are asked for together come into one file.
     profile : Profile
         Names the encoder.
     source : Source
@@ -130,28 +132,29 @@ def reproduce(what: str, profile: Profile, source: Source, seeds: Sequence[int],
     embedded = dataset == "synthetic"
     if dataset not in EMBEDDED and source.root is None:
         raise DsamlError(f"--root is missing: the folder of {dataset}")
-    if what in ("book", "stress") and not embedded:
-        raise DsamlError(f"{what}: is about embedded corpora, not {dataset}; ask for all, or for one table")
+    for name in what:
+        if name in ("book", "stress") and not embedded:
+            raise DsamlError(f"{name}: is about embedded corpora, not {dataset}; ask for all, or for tables")
     shown: dict[str, dict[str, Any]] = {}
-    if what != "stress":
+    wanted = ["table1", "table2", "table3", "table4"] if "all" in what else [name for name in what if name != "stress"]
+    if wanted:
         if dataset not in EMBEDDED:
-            check_data(profile, source, "dmer" if what in ("table1", "table3") else None)
+            check_data(profile, source, "dmer" if {"table1", "table3"}.issuperset(wanted) else None)
         experiment = prepare(profile, source, (None, None))
-        wanted = ["table1", "table2", "table3", "table4"] if what == "all" else [what]
         if not experiment.dataset.tracks:  # labels of single annotators are not in every data set
             wanted = [name for name in wanted if name in ("table1", "table3")]
         if not wanted:
-            raise DsamlError(f"{dataset} has no labels of single annotators, so {what} cannot be computed on it")
+            raise DsamlError(f"{dataset} has no labels of single annotators, so {' '.join(what)} cannot be computed on it")
         jobs = jobs_of(wanted, seeds)
-        if what in ("all", "book") and experiment.dataset.tracks:
+        if {"all", "book"}.intersection(what) and experiment.dataset.tracks:
             book_results(experiment, seeds, results, jobs)
             shown["PDMER, one support song"] = read_result(results / "pdmer.json")
         else:
             train_for(experiment, jobs)
             write_tables(experiment, jobs, results)
-        if what != "book":
+        if wanted != ["book"]:
             shown |= tables_of_scores(results, experiment.dataset.name)
-    if what == "stress" or (what == "all" and embedded):  # the same songs, heard by a harder population
+    if "stress" in what or ("all" in what and embedded):  # the same songs, heard by a harder population
         experiment = prepare(profile, dataclasses.replace(source, dataset="stress", root=None))
         jobs = jobs_of(["stress"], seeds)
         train_for(experiment, jobs)

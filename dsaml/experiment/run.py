@@ -62,7 +62,7 @@ class Experiment:
         model = self.recipes[name].model
         if isinstance(model, BaselineConfig) and model.raw:
             songs = {s: (self.dataset.songs[s], len(f.log_mel)) for s, f in self.features.items()}
-            audio = dataclasses.replace(AudioConfig(), sample_rate=WAVEFORM_RATE)
+            audio = AudioConfig(sample_rate=WAVEFORM_RATE, label_start=self.profile.audio.label_start)
             return raw_slices(songs, audio, self.checkpoints / "waveforms.safetensors")
         return self.features
 

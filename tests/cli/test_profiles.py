@@ -52,12 +52,13 @@ def run(line: str) -> Any:
         ("reproduce all --profile paper --encoder mel --steps 3", adjusted(PAPER, "mel", steps=3), "paper-mel-3-steps", "cuda"),
         ("reproduce all --variant released --device cpu", adjusted(DEMO, variant="released"), "demo-released", "cpu"),
         ("reproduce table1 --dataset deam --root x --profile paper", PAPER, "paper-deam", "cuda"),
-        ("reproduce table1 --profile paper-mel", adjusted(PAPER, "mel"), "paper-mel", "cuda"),
+        ("reproduce table1 table2 --profile paper-mel", adjusted(PAPER, "mel"), "paper-mel", "cuda"),
     ],
 )
 def test_any_profile_data_set_encoder_and_device(called, line: str, profile, folder: str, device: str) -> None:
     assert isinstance(run(f"{line} --imagebind w.pth").exception, Called)
-    _, found, source, _, results = called[0]
+    what, found, source, _, results = called[0]
+    assert what == line.split(" --")[0].split()[1:]
     assert (found, results, source.device, source.imagebind) == (profile, Path("results") / folder, device, Path("w.pth"))
     assert source.dataset == ("deam" if "deam" in line else "synthetic")
 

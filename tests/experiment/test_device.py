@@ -13,13 +13,16 @@ import torch
 from second_device import DEVICE, second_device
 
 from dsaml.audio.features import Features
-from dsaml.config import DEMO, DIMENSIONS, METRICS
+from dsaml.audio.recording import load_waveform
+from dsaml.audio.slices import cut_slices
+from dsaml.baselines import WAVEFORM_RATE
+from dsaml.config import DEMO, DIMENSIONS, METRICS, AudioConfig
 from dsaml.data import deam
 from dsaml.data.synthetic import corpus as synthetic
 from dsaml.errors import DsamlError
 from dsaml.evaluate import selection
 from dsaml.experiment import reproduce, scoring, tables, workflow
-from dsaml.experiment.prepare import Source
+from dsaml.experiment.prepare import Source, prepare
 from dsaml.experiment.recipes import DMER_MODEL, MAML_ANNOTATOR, NO_ATTENTION_LOSS, NON_META
 from dsaml.experiment.results import read_result
 from dsaml.experiment.run import Experiment
@@ -88,7 +91,7 @@ def test_a_table_under_both_protocols(device: str, corpus: Path, small: None, tm
         with on(where):
             results = tmp_path / where
             source = Source("synthetic", corpus, tmp_path / "cache", device=where)
-            reproduce.reproduce("table4", profile(), source, (0,), results)
+            reproduce.reproduce(["table4"], profile(), source, (0,), results)
         found[where] = read_result(results / "tables-synthetic.json")
         assert found[where]["provenance"]["device"] == describe(where)
     for block in ("table1", "table4", "table4-prefix"):
@@ -113,12 +116,28 @@ def test_train_and_evaluate(device: str, corpus: Path, small: None, tmp_path: Pa
         close(rows["cpu", protocol], rows[device, protocol], device)
 
 
+def test_raw_audio_begins_where_the_labels_do(corpus: Path, tmp_path: Path) -> None:
+    """Models that hear raw audio hear the slices of the labels, wherever a data set's labels begin."""
+    heard = {}
+    for start in (15.0, 0.0):
+        plain = prepare(DEMO, Source("synthetic", corpus, tmp_path / "cache"))
+        moved = dataclasses.replace(DEMO, audio=dataclasses.replace(DEMO.audio, label_start=start))
+        experiment = dataclasses.replace(plain, profile=moved, checkpoints=tmp_path / str(start))
+        song, features = next(iter(experiment.inputs("DNN").items()))
+        heard[start] = features.log_mel
+    waveform = load_waveform(plain.dataset.songs[song].audio, WAVEFORM_RATE)
+    for start, slices in heard.items():
+        audio = AudioConfig(sample_rate=WAVEFORM_RATE, label_start=start)
+        assert torch.equal(slices, cut_slices(waveform, len(slices), audio).half())
+    assert not torch.equal(*heard.values())
+
+
 def test_what_is_left_behind_is_noticed(corpus: Path, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: whole songs that stay on the CPU stop the protocols."""
     monkeypatch.setattr(Features, "to", lambda self, device: self)
     with second_device() as device, pytest.raises(RuntimeError, match="on the CPU"):
         source = Source("synthetic", corpus, tmp_path / "cache", device=device)
-        reproduce.reproduce("table1", profile(), source, (0,), tmp_path / "results")
+        reproduce.reproduce(["table1"], profile(), source, (0,), tmp_path / "results")
 
 
 def test_the_second_device_computes_and_refuses_to_mix() -> None:
