@@ -104,7 +104,7 @@ def decompose(songs: Curves) -> Structure:
         If no two songs have two listeners in common: nothing tells annotator and annotator x song apart then.
     """
     songs = {song: people for song, people in songs.items() if len(people) > 1}
-    song, annotator, annotator_song = _levels(songs)
+    song, annotator, annotator_song = level_variances(songs)
     shared, own, correlation = zip(*map(_dynamics, songs.values()), strict=True)
     return Structure(
         song=song,
@@ -117,8 +117,14 @@ def decompose(songs: Curves) -> Structure:
     )
 
 
-def _levels(songs: Curves) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Variances, (2,) each, of song, annotator and annotator x song: of the tracks' means over time."""
+def level_variances(songs: Curves) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Variances, (2,) each, of song, annotator and annotator x song: of the tracks' means over time.
+
+    Raises
+    ------
+    DsamlError
+        If no two songs have two listeners in common.
+    """
     column = {who: k for k, who in enumerate(dict.fromkeys(who for people in songs.values() for who in people))}
     levels, there = np.zeros((2, len(songs), len(column))), np.zeros((len(songs), len(column)))
     for row, people in enumerate(songs.values()):

@@ -35,6 +35,7 @@ from dsaml.config import DIMENSIONS, METRICS
 from dsaml.data.base import without_short
 from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap, metrics, protocols
+from dsaml.experiment.arena_errors import error_structure, support_errors
 from dsaml.experiment.progress import training_bar
 from dsaml.experiment.recipes import DMER_MODEL, MAML_ANNOTATOR
 from dsaml.experiment.results import provenance, write_result
@@ -248,7 +249,8 @@ def _scored(arena: Arena, row: Row, seed: int, tuned: Tuned = EMPTY) -> tuple[pd
             about |= _cost(method, held_out[0])
             if hasattr(method, "calibration"):
                 every = cross_song_tasks(store, "validation", len(validation.songs))  # each song in turn is the support
-                calibrate(method, validation.batches(every))
+                calibrate(method, seen := validation.batches(every))
+                chosen_on = support_errors(ask(method, seen), seen)
     test, tables = arena.worlds(row[0], seed, ("test",))["test"], []  # here for the first time
     for evidence, (songs, labels) in known.items():
         method.settings = settings[evidence]
@@ -257,6 +259,11 @@ def _scored(arena: Arena, row: Row, seed: int, tuned: Tuned = EMPTY) -> tuple[pd
         tables.append(scores_of(answers, asked, label(row), seed).assign(evidence=evidence))
         if evidence == ONE_SONG and answers[0].variance is not None:
             about["uncertainty"] = uncertainty(answers, [part.target for part in asked])
+            in_turn = test.batches(cross_song_tasks(store, "test", len(test.songs)))  # each song in turn is the support
+            errors = {"validation": chosen_on, "test": support_errors(ask(method, in_turn), in_turn)}
+            about["errors"] = error_structure(errors["test"]) | {
+                "rmse": {part: found[list(DIMENSIONS)].mean().to_dict() for part, found in errors.items()}
+            }
     scores, about = pd.concat(tables, ignore_index=True), about | {"chosen": chosen}
     write_bytes_atomically(path, seal(json.dumps({"table": scores.to_dict("list"), "about": about}).encode()))
     return scores, about

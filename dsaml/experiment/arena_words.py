@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -135,13 +135,50 @@ def uncertainty_of(payload: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return out
 
 
+def errors_of(payload: Mapping[str, Any]) -> pd.DataFrame:
+    """Why errors are hard to rank after one song: of each row that tells a variance, what its errors depend on.
+
+    The share of the variance of errors that lies in the listener, in the support song and in the two together; how well somebody
+    ranks errors who knows others (:mod:`dsaml.experiment.arena_errors`); and how well the row itself ranks them.
+    """
+    lines = []
+    for name, told in uncertainty_of(payload).items():
+        seeds = [seed["errors"] for seed in payload["about"][name].values() if seed.get("errors", {}).get("shares")]
+        line = {"row": f"{payload['method'][name]}, {payload['heard'][name]}"}
+        for part in seeds[0]["shares"] if seeds else ():
+            line[f"share: {part}"] = _pair([np.mean([seed["shares"][part][d] for seed in seeds]) for d in DIMENSIONS], "{:.0%}")
+        for part in seeds[0]["rank_if_known"] if seeds else ():
+            ranks = [np.mean([seed["rank_if_known"][part][d] for seed in seeds]) for d in DIMENSIONS]
+            line[f"rank, knowing other errors of {part}"] = _pair(ranks, "{:.2f}")
+        lines.append(line | {"rank, from one song": _pair([told["rank"][d] for d in DIMENSIONS], "{:.2f}")})
+    return pd.DataFrame(lines)
+
+
+def parts_differ(payload: Mapping[str, Any]) -> pd.DataFrame:
+    """RMSE after one song on the validation part, where intervals are made, and on the test part, where they are judged."""
+    lines = []
+    for name, told in uncertainty_of(payload).items():
+        rmse = [seed["errors"]["rmse"] for seed in payload["about"][name].values() if "errors" in seed]
+        means = {part: np.array([np.mean([r[part][d] for r in rmse]) for d in DIMENSIONS]) for part in ("validation", "test")}
+        line = {"row": f"{payload['method'][name]}, {payload['heard'][name]}"}
+        line |= {f"RMSE, {part}": _pair(values, "{:.3f}") for part, values in means.items()}
+        line["test / validation"] = _pair(means["test"] / means["validation"], "{:.2f}")
+        lines.append(line | {"covered of 90 %": _pair([told["coverage"][d]["0.9"] for d in DIMENSIONS], "{:.0%}")})
+    return pd.DataFrame(lines)
+
+
+def _pair(values: Iterable[float], text: str) -> str:
+    """Arousal / valence."""
+    return " / ".join(text.format(value) for value in values)
+
+
 def verdicts(payload: Mapping[str, Any]) -> pd.DataFrame:
     """What the arena was asked to show, and whether it does: rows chosen on validation listeners, numbers of the test listeners."""
     own = [name for name, heard in payload["heard"].items() if heard != SMALL]
     knows, lines = uncertainty_of(payload), []
 
     def say(asked: str, row: str, values: list[float], text: str, shown: bool) -> None:
-        cells = " / ".join(text.format(value) for value in values)
+        cells = _pair(values, text)
         what = f"{payload['method'][row]}, {payload['heard'][row]}"
         lines.append({"asked": asked, "row": what, "arousal / valence": cells, "": "shown" if shown else "not shown"})
 

@@ -42,7 +42,7 @@ JOBS = {  # what each table is computed from: kind of score and model, for every
     "book": [("dmer", DMER_MODEL), ("dmer", recipes.NO_ATTENTION_LOSS), *_ARGUMENT],  # no model is trained for a table alone
     "table1": [("dmer", name) for name in PAPER_ROWS["table1"].values()],
     "table3": [("dmer", name) for name in (*PAPER_ROWS["table3"].values(), recipes.RELEASED_POSITIONS)],
-    "table4": [("pdmer", name) for name in (*PAPER_ROWS["table4"].values(), *LONG)],
+    "table4": [("dmer", DMER_MODEL), *(("pdmer", name) for name in (*PAPER_ROWS["table4"].values(), *LONG))],  # and their start
     "table2": [("pdmer", name) for name in (MAML_ANNOTATOR, *rows.BASELINE_MODELS)],
     "stress": _ARGUMENT,  # on the harder population
 }

@@ -2,7 +2,7 @@
 
 from dsaml.config import DIMENSIONS
 from dsaml.experiment.arena import FROZEN, SMALL
-from dsaml.experiment.arena_words import beliefs, harm, uncertainty_of, verdicts, ways_to_train
+from dsaml.experiment.arena_words import beliefs, errors_of, harm, parts_differ, uncertainty_of, verdicts, ways_to_train
 
 
 def told(validation: float, covered: float | None = None, rank: float = 0.0) -> dict:
@@ -10,6 +10,9 @@ def told(validation: float, covered: float | None = None, rank: float = 0.0) -> 
     if covered is not None:
         shares = {d: {"0.5": 0.5, "0.9": covered} for d in DIMENSIONS}
         about["uncertainty"] = {"coverage": shares, **{key: dict.fromkeys(DIMENSIONS, rank) for key in ("rank", "rank_song")}}
+        both = dict.fromkeys(DIMENSIONS, rank)
+        about["errors"] = {"shares": {"the listener": both}, "rank_if_known": {"the listener": both}}
+        about["errors"]["rmse"] = {"validation": dict.fromkeys(DIMENSIONS, 0.2), "test": dict.fromkeys(DIMENSIONS, 0.3)}
     return about
 
 
@@ -65,3 +68,11 @@ def test_beliefs_are_those_of_rows_that_have_one():
     about = {"A | x": {"0": {"belief": [1.0, 0.5]}, "1": {"belief": [0.0, 0.5]}}, "B | x": {"0": {}}}
     found = beliefs({"here": PAYLOAD | {"about": about}})
     assert found.to_dict("records") == [{"hears": SMALL, "here: arousal / valence": "0.50 / 0.50"}]
+
+
+def test_what_errors_depend_on_is_the_mean_of_the_training_seeds():
+    line = errors_of(PAYLOAD).iloc[0]
+    assert line["share: the listener"] == "40% / 40%" and line["rank, knowing other errors of the listener"] == "0.40 / 0.40"
+    assert line["rank, from one song"] == "0.40 / 0.40"
+    line = parts_differ(PAYLOAD).iloc[0]
+    assert (line["RMSE, test"], line["test / validation"], line["covered of 90 %"]) == ("0.300 / 0.300", "1.50 / 1.50", "86% / 86%")

@@ -1,0 +1,78 @@
+"""What the error after one support song depends on: on the listener, on the song, or on what this listener said of this song.
+
+A method ranks its errors as far as it sees what they depend on. Of a listener it sees one song. How much of the error lies in the
+listener and in the support song, and how well somebody ranks it who knows the errors after *other* songs of the same listener
+and of *other* listeners after the same song, says how much there is to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from dsaml.arena.base import Prediction
+from dsaml.arena.world import Asked
+from dsaml.config import DIMENSIONS
+from dsaml.errors import DsamlError
+from dsaml.evaluate.structure import level_variances
+
+LISTENER, SONG, BOTH = "the listener", "the support song", "both"
+
+
+def support_errors(answers: Sequence[Prediction], asked: Sequence[Asked]) -> pd.DataFrame:
+    """RMSE over the query songs of each support song: columns ``annotator``, ``song`` and the dimensions."""
+    tables = []
+    for answer, part in zip(answers, asked, strict=True):
+        rmse = (answer.mean - part.target).square().mean((1, 2)).sqrt().numpy()  # (K, 2)
+        names = {"annotator": [task.annotator for task in part.tasks], "song": [task.support[0] for task in part.tasks]}
+        tables.append(pd.DataFrame(names | dict(zip(DIMENSIONS, rmse.T, strict=True))))
+    return pd.concat(tables, ignore_index=True)
+
+
+def error_structure(errors: pd.DataFrame) -> dict[str, Any]:
+    """Shares of the variance of errors, and how well knowing other errors would rank them.
+
+    Parameters
+    ----------
+    errors : DataFrame
+        Of :func:`support_errors`, with as many support songs of each listener as there are.
+
+    Returns
+    -------
+    dict
+        ``shares``: of the variance over support sets, by ``LISTENER``, ``SONG`` and ``BOTH`` (crossed random effects, see
+        :mod:`dsaml.evaluate.structure`), then by dimension. ``rank_if_known``: Spearman's correlation of each error with the mean
+        of the same listener's after other songs, with the mean of other listeners' after the same song, and with their sum. Empty
+        where listeners and songs are not crossed.
+    """
+    curves = {
+        song: {row.annotator: np.array([[row.arousal, row.valence]]) for row in rows.itertuples()}
+        for song, rows in errors.groupby("song")
+        if len(rows) > 1
+    }
+    try:
+        song, listener, both = level_variances(curves)
+    except DsamlError:
+        return {}
+    parts = np.maximum((listener, song, both), 0)  # (3, 2); the estimate of a small variance can be below 0
+    others = {LISTENER: _of_others(errors, "annotator"), SONG: _of_others(errors, "song")}
+    others[BOTH] = others[LISTENER] + others[SONG]
+    shares = parts / parts.sum(0)
+    return {
+        "shares": {name: dict(zip(DIMENSIONS, row.tolist(), strict=True)) for name, row in zip(others, shares, strict=True)},
+        "rank_if_known": {
+            name: {d: float(stats.spearmanr(known[d], errors[d], nan_policy="omit").statistic) for d in DIMENSIONS}
+            for name, known in others.items()
+        },
+    }
+
+
+def _of_others(errors: pd.DataFrame, by: str) -> pd.DataFrame:
+    """For each row the mean error of the other rows with the same ``by``; NaN where there is none."""
+    groups = errors.groupby(by)[list(DIMENSIONS)]
+    counts = groups.transform("count")
+    return (groups.transform("sum") - errors[list(DIMENSIONS)]) / (counts - 1).where(counts > 1)
