@@ -36,6 +36,7 @@ from dsaml.data.base import without_short
 from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap, metrics, protocols
 from dsaml.experiment.arena_errors import error_structure, support_errors
+from dsaml.experiment.prepare import folder_name
 from dsaml.experiment.progress import training_bar
 from dsaml.experiment.recipes import DMER_MODEL, MAML_ANNOTATOR
 from dsaml.experiment.results import provenance, write_result
@@ -87,11 +88,16 @@ def evidence_for(store: SongStore) -> dict[str, tuple[int, int]]:
 
 
 def full_clips(experiment: Experiment) -> Experiment:
-    """The experiment without songs that are shorter than a clip, which the arena's methods do not take; their number is logged."""
+    """The experiment without songs that are shorter than a clip, which the arena's methods do not take; their number is logged.
+
+    Models that were trained without these songs are kept apart from those of all songs.
+    """
     data, songs, _ = without_short(experiment.dataset, experiment.store.steps)
-    if songs:
-        log.warning("%d songs of fewer than %d labels are left out of the arena", songs, experiment.store.steps)
-    return dataclasses.replace(experiment, dataset=data)
+    if data is experiment.dataset:
+        return experiment
+    log.warning("%d songs of fewer than %d labels are left out of the arena", songs, experiment.store.steps)
+    folder = experiment.checkpoints.with_name(folder_name(data, experiment.features))
+    return dataclasses.replace(experiment, dataset=data, checkpoints=folder)
 
 
 def fitting_config(experiment: Experiment) -> ArenaConfig:

@@ -102,8 +102,13 @@ def prepare(profile: Profile, source: Source = Source(), task_songs: TaskSongs |
         store = FeatureCache(source.cache / "features", profile.audio, encoder, clip=ONE_EMBEDDING[profile.embeddings])
         features = store.fill(songs, side_by_side(source.device), progress)
     log.info("features of %d songs: %.0f s", len(songs), time.perf_counter() - started)
-    name = f"{content_digest(data, features)[:8]}-{code_digest('dsaml.experiment.run')[:8]}"
-    return Experiment(profile, data, features, source.cache / "runs" / name, TrainingOptions(resume=True, device=source.device))
+    folder = source.cache / "runs" / folder_name(data, features)
+    return Experiment(profile, data, features, folder, TrainingOptions(resume=True, device=source.device))
+
+
+def folder_name(data: Dataset, features: Mapping[str, Features]) -> str:
+    """Of the folder in which models and scores of some data are kept: what they depend on, and the code that makes them."""
+    return f"{content_digest(data, features)[:8]}-{code_digest('dsaml.experiment.run')[:8]}"
 
 
 def with_task_songs(profile: Profile, data: Dataset, songs: TaskSongs) -> Profile:

@@ -54,6 +54,20 @@ def short_grid(monkeypatch):
     monkeypatch.setattr(selection, "INNER_STEPS", (0, 2))
 
 
+def test_models_that_were_trained_without_short_songs_are_kept_apart(tmp_path):
+    """Their names would be those of models of all songs, and one command would take the other's."""
+    whole = make_experiment(tmp_path / "runs")
+    assert arena.full_clips(whole) is whole
+    data = whole.dataset
+    song = data.split.songs["train"][0]
+    label = data.mean[song]
+    short = dataclasses.replace(label, times=label.times[:50], values=label.values[:50])
+    cut = dataclasses.replace(data, mean=data.mean | {song: short})
+    left = arena.full_clips(dataclasses.replace(whole, dataset=cut))
+    assert song not in left.dataset.mean and left.checkpoints != whole.checkpoints
+    assert left.checkpoints.parent == whole.checkpoints.parent
+
+
 def test_a_run_writes_what_the_chapter_reads_and_is_not_repeated(tmp_path, monkeypatch, short_grid):
     experiment, results = make_experiment(tmp_path / "runs"), tmp_path / "results"
     payload = run_arena(experiment, (0, 1), results, ROWS, workers=1, config=CONFIG)
