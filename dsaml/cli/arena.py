@@ -18,7 +18,7 @@ def arena(
     dataset: DatasetOption = "synthetic",
     root: OwnRootOption = None,
     profile: ProfileOption = "demo",
-    seeds: Annotated[int, typer.Option("--seeds", help="Training seeds 0, 1, …", min=1, max=1000)] = 3,
+    seeds: Annotated[int, typer.Option(help="Training seeds 0, 1, …", min=1, max=1000)] = 3,
     results: ResultsOption = None,
     cache: CacheOption = Path("cache"),
 ) -> None:

@@ -72,8 +72,7 @@ def predict(
     songs: Annotated[list[str], typer.Argument(metavar="SONG", help="MP3, WAV, FLAC or OGG files, or folders of them.")],
     checkpoint: CheckpointOption = DEMO_MODEL,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="The file; of several songs, or a folder, the folder. By default SONG.curve.csv here."),
+        Path | None, typer.Option(help="The file; of several songs, or a folder, the folder. By default SONG.curve.csv here.")
     ] = None,
     form: Annotated[
         Literal["csv", "json", "jams"],
@@ -83,7 +82,7 @@ def predict(
     html: Annotated[
         bool, typer.Option("--html", help="Also a page beside it in which the song plays and its curve moves (15 minutes at most).")
     ] = False,
-    start: Annotated[float, typer.Option("--start", help="First predicted second.")] = 0.0,
+    start: Annotated[float, typer.Option(help="First predicted second.")] = 0.0,
     imagebind: ImagebindOption = None,
     device: DeviceOption = "auto",
     force: ForceOption = False,
@@ -139,9 +138,7 @@ def predict(
 @app.command()
 def annotate(
     song: Annotated[Path, typer.Argument(help="MP3, WAV, FLAC or OGG, up to 15 minutes.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="CSV: time_s (s), arousal, valence; SONG.mine.csv here by default.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV: time_s (s), arousal, valence; SONG.mine.csv here by default.")] = None,
     checkpoint: CheckpointOption = DEMO_MODEL,
     browser: Annotated[bool, typer.Option(help="Open the page, or only print its address.")] = True,
     force: ForceOption = False,
@@ -170,14 +167,11 @@ def annotate(
 def personalize(
     songs: Annotated[list[Path], typer.Option("--song", help="A song that the person annotated; can be repeated.")],
     curves: Annotated[
-        list[Path],
-        typer.Option("--curve", help="CSV: time_s (s), arousal, valence in [-1, 1]; any rate. One for each --song."),
+        list[Path], typer.Option("--curve", help="CSV: time_s (s), arousal, valence in [-1, 1]; any rate. One for each --song.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="The personal model (.safetensors); it names its base, which has to stay.")],
+    out: Annotated[Path, typer.Option(help="The personal model (.safetensors); it names its base, which has to stay.")],
     checkpoint: CheckpointOption = DEMO_MODEL,
-    largest_gap: Annotated[
-        float, typer.Option("--largest-gap", help="Between two points of the curve, s.", min=0.5)
-    ] = 2.0,
+    largest_gap: Annotated[float, typer.Option(help="Between two points of the curve, s.", min=0.5)] = 2.0,
     imagebind: ImagebindOption = None,
     device: DeviceOption = "auto",
     force: ForceOption = False,

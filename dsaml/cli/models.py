@@ -20,18 +20,14 @@ app = typer.Typer()
 def train(
     dataset: common.DatasetOption,
     root: common.RootOption,
-    out: Annotated[Path, typer.Option("--out", help="The trained model (.safetensors).")],
+    out: Annotated[Path, typer.Option(help="The trained model (.safetensors).")],
     profile: common.ProfileOption = "demo",
-    mode: Annotated[
-        common.Mode, typer.Option("--mode", help="dmer: averaged labels. pdmer: MAML on annotator tasks (Eq. 6).")
-    ] = "pdmer",
+    mode: Annotated[common.Mode, typer.Option(help="dmer: averaged labels. pdmer: MAML on annotator tasks (Eq. 6).")] = "pdmer",
     model: Annotated[
         Literal["dsaml", "low-rank"],
-        typer.Option(
-            "--model", help="dsaml, or the arena's light winner: a listener in closed form, trained in a minute."
-        ),
+        typer.Option(help="dsaml, or the arena's light winner: a listener in closed form, trained in a minute."),
     ] = "dsaml",
-    seed: Annotated[int, typer.Option("--seed", help="Of weights, batches and dropout.", **common.SEEDS)] = 0,
+    seed: Annotated[int, typer.Option(help="Of weights, batches and dropout.", **common.SEEDS)] = 0,
     cache: common.CacheOption = Path("cache"),
     imagebind: common.ImagebindOption = None,
     encoder: common.EncoderOption = None,
@@ -39,15 +35,11 @@ def train(
     steps: common.StepsOption = None,
     support_songs: common.SupportSongsOption = None,
     query_songs: common.QuerySongsOption = None,
-    resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Go on from the last checkpoint, or start anew.")
-    ] = True,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on from the last checkpoint, or start anew.")] = True,
     device: common.DeviceOption = "auto",
-    precision: Annotated[
-        str, typer.Option("--precision", help="Of matrix products: float32, tf32 (GPU), bf16 (autocast).")
-    ] = "float32",
-    save_every: Annotated[int, typer.Option("--save-every", help="Steps between checkpoints.", min=1)] = 50,
-    logs: Annotated[Path | None, typer.Option("--logs", help="Folder of TensorBoard event files.")] = None,
+    precision: Annotated[str, typer.Option(help="Of matrix products: float32, tf32 (GPU), bf16 (autocast).")] = "float32",
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 50,
+    logs: Annotated[Path | None, typer.Option(help="Folder of TensorBoard event files.")] = None,
     force: common.ForceOption = False,
     accept: common.AcceptOption = None,
 ) -> None:
@@ -84,19 +76,15 @@ def evaluate(
     checkpoint: common.CheckpointOption,
     dataset: common.DatasetOption,
     root: common.RootOption,
-    out: Annotated[Path, typer.Option("--out", help="The result file (JSON).")],
-    cache: Annotated[Path, typer.Option("--cache", help="Features.")] = Path("cache"),
+    out: Annotated[Path, typer.Option(help="The result file (JSON).")],
+    cache: Annotated[Path, typer.Option(help="Features.")] = Path("cache"),
     imagebind: common.ImagebindOption = None,
     protocol: Annotated[
         Literal["cross-song", "prefix", "dmer"],
-        typer.Option(
-            "--protocol",
-            help="Given: another song of the listener; the song's own first 30 s, as the released code; or nothing.",
-        ),
+        typer.Option(help="Given: another song of the listener; the song's own first 30 s, as the released code; or nothing."),
     ] = "cross-song",
     released_windows: Annotated[
-        bool,
-        typer.Option("--released-windows", help="Full songs through the released code's windows; ten times the work."),
+        bool, typer.Option("--released-windows", help="Full songs through the released code's windows; ten times the work.")
     ] = False,
     device: common.DeviceOption = "auto",
     force: common.ForceOption = False,
@@ -120,11 +108,9 @@ def reproduce(
     profile: common.ProfileOption = "demo",
     dataset: common.DatasetOption = "synthetic",
     root: common.OwnRootOption = None,
-    seeds: Annotated[int, typer.Option("--seeds", help="Training seeds 0, 1, …", min=1, max=1000)] = 3,
-    results: Annotated[
-        Path | None, typer.Option("--results", help="Folder of the result files, by default one under results.")
-    ] = None,
-    cache: Annotated[Path, typer.Option("--cache", help="Corpus, features, checkpoints, scores.")] = Path("cache"),
+    seeds: Annotated[int, typer.Option(help="Training seeds 0, 1, …", min=1, max=1000)] = 3,
+    results: Annotated[Path | None, typer.Option(help="Folder of the result files, by default one under results.")] = None,
+    cache: Annotated[Path, typer.Option(help="Corpus, features, checkpoints, scores.")] = Path("cache"),
     imagebind: common.ImagebindOption = None,
     encoder: common.EncoderOption = None,
     variant: common.VariantOption = "paper",
@@ -174,9 +160,9 @@ def parameters(profile: common.ProfileOption = "paper", variant: common.VariantO
 @app.command()
 def grid(
     file: Annotated[Path, typer.Argument(help="YAML: datasets (name, root), profiles, modes, seeds.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of models and result files.")] = Path("results/grid"),
+    out: Annotated[Path, typer.Option(help="Folder of models and result files.")] = Path("results/grid"),
     cache: common.CacheOption = Path("cache"),
-    jobs: Annotated[int, typer.Option("--jobs", help="Runs at a time on this machine, one core each.", min=1)] = 2,
+    jobs: Annotated[int, typer.Option(help="Runs at a time on this machine, one core each.", min=1)] = 2,
     scheduler: common.SchedulerOption = None,
     device: common.DeviceOption = "auto",
 ) -> None:
@@ -214,7 +200,7 @@ def import_released(
     checkpoint: Annotated[Path, typer.Argument(help="What the authors' released code saves: epoch_N.pt.")],
     out: Annotated[Path, typer.Argument(help="A new .safetensors file.")],
     encoder: Annotated[
-        common.EncoderName, typer.Option("--encoder", help="What it was trained with: as released, ImageBind at 44.1 kHz.")
+        common.EncoderName, typer.Option(help="What it was trained with: as released, ImageBind at 44.1 kHz.")
     ] = "imagebind-44k",
     force: common.ForceOption = False,
 ) -> None:
