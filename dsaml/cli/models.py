@@ -1,4 +1,4 @@
-"""Commands for models: train, evaluate, reproduce, parameters, grid, import-released."""
+"""Commands for models: train, evaluate, reproduce, arena, listeners, parameters, grid, import-released."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import typer
 from dsaml.cli import common
 from dsaml.cli.outputs import check_folder, check_output, check_results, holds_model, holds_result
 from dsaml.cli.repository import in_repository
+from dsaml.config import get_profile
 from dsaml.errors import DsamlError
 
 app = typer.Typer()
+
+SeedsOption = Annotated[int, typer.Option(help="Training seeds 0, 1, …", min=1, max=1000)]
 
 
 @app.command()
@@ -108,7 +111,7 @@ def reproduce(
     profile: common.ProfileOption = "demo",
     dataset: common.DatasetOption = "synthetic",
     root: common.OwnRootOption = None,
-    seeds: Annotated[int, typer.Option(help="Training seeds 0, 1, …", min=1, max=1000)] = 3,
+    seeds: SeedsOption = 3,
     results: Annotated[Path | None, typer.Option(help="Folder of the result files, by default one under results.")] = None,
     cache: Annotated[Path, typer.Option(help="Corpus, features, checkpoints, scores.")] = Path("cache"),
     imagebind: common.ImagebindOption = None,
@@ -144,6 +147,50 @@ def reproduce(
     if keep:
         kept = keep(folder, colab.REFERENCE / folder.name)
         typer.echo(f"the reference run: {len(kept)} files in {kept[0].parent}")
+
+
+@app.command()
+def arena(
+    dataset: common.DatasetOption = "synthetic",
+    root: common.OwnRootOption = None,
+    profile: common.ProfileOption = "demo",
+    seeds: SeedsOption = 3,
+    results: common.ResultsOption = None,
+    cache: common.CacheOption = Path("cache"),
+) -> None:
+    """Is MAML the way? Fourteen ways to personalize from one song, with the same features, tasks, budget and selection.
+
+    As many processes side by side as there are cores; stopped, the same command goes on where it was.
+    """
+    from dsaml.experiment.arena import run_arena
+    from dsaml.experiment.arena_words import terminal_table
+    from dsaml.experiment.prepare import prepare
+
+    folder = results or Path("results") / profile
+    check_results(folder)
+    experiment = prepare(get_profile(profile), common.source_of(dataset, root, cache), task_songs=(None, None))
+    common.console.print(terminal_table(run_arena(experiment, range(seeds), folder)))
+
+
+@app.command()
+def listeners(
+    dataset: common.DatasetOption,
+    root: common.OwnRootOption = None,
+    profile: common.ProfileOption = "demo",
+    results: common.ResultsOption = None,
+    cache: common.CacheOption = Path("cache"),
+) -> None:
+    """What serves real people: level and shape heads, shrinkage, a prefix state, beside floors, with intervals.
+
+    All of it is in closed form; the methods that are trained are compared by arena, on the same data sets.
+    """
+    from dsaml.experiment.listeners import run_listeners, terminal_tables
+    from dsaml.experiment.prepare import prepare
+
+    folder = results or Path("results") / profile
+    check_results(folder)
+    experiment = prepare(get_profile(profile), common.source_of(dataset, root, cache))
+    common.console.print(*terminal_tables(run_listeners(experiment, folder)))
 
 
 @app.command()
