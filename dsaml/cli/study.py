@@ -49,8 +49,7 @@ def study_new(
     check_folder(folder)
     count = 1 if kind == "class" else songs
     source = common.source_of(dataset, root, cache)
-    wanted = design.Wanted(kind, source, checkpoint, fourth, count, tuple(named or ()), participants, seconds, seed)
-    made = design.new(folder, wanted)
+    made = design.new(folder, kind, source, checkpoint, fourth, count, named or (), participants, seconds, seed)
     typer.echo(f"{folder}: {len(made.songs)} songs, {participants} participants; the model: {made.origin}")
     typer.echo(f"next: python -m dsaml study serve {folder}")
 

@@ -58,14 +58,12 @@ class Desk:
         Raises
         ------
         DsamlError
-            See :func:`dsaml.listen.curves.read_curve`; or if it is too short, off the scale, the second one, or cannot be written.
+            See :func:`dsaml.listen.curves.read_curve`; or if it is the second one, or cannot be written.
         """
         with tempfile.TemporaryDirectory() as folder:
             sent = Path(folder) / "curve.csv"
             sent.write_bytes(body)
             curve = read_curve(sent)
-        if len(curve) < SHORTEST or curve[["arousal", "valence"]].abs().to_numpy().max() > 1:
-            raise DsamlError(f"the curve needs {SHORTEST} points or more, each in [-1, 1]")
         with self.lock:
             if self.points is not None:
                 raise DsamlError("a curve was saved already, and the command has ended; start it again for another one")
