@@ -159,18 +159,18 @@ def study_analyse(
     """
     from dsaml.experiment.results import plain
     from dsaml.io import write_json
-    from dsaml.study import analysis, effects
+    from dsaml.study import analysis
     from dsaml.study.answers import read_rankings
 
     if out:
         check_output(out, holds_json("participants", *DIMENSIONS), (rankings,), force=force)
     answers = read_rankings(rankings)
     found = analysis.analyse(answers)
-    mixed, order = effects.mixed_model(answers), effects.order_effects(answers)
-    power = {n: effects.simulated_power(answers, n) for n in participants or [found["participants"]]}
+    power = {n: analysis.simulated_power(answers, n) for n in participants or [found["participants"]]}
+    found |= {"mixed_model": analysis.mixed_model(answers), "order": analysis.order_effects(answers), "power": power}
     if out:
-        write_json(out, plain(found | {"mixed_model": mixed, "order": order, "power": power}))
-    for table in (*analysis.tables(found), *effects.tables(mixed, order, power)):
+        write_json(out, plain(found))
+    for table in analysis.tables(found):
         common.console.print(table)
 
 
