@@ -1,7 +1,7 @@
 """Statistics of the subjective study's ranks: those of Figure 6, and beside them a mixed model, effects of the order, power.
 
 The unit of Figure 6 is the **participant**: ranks of one participant's ten songs are averaged first, because they are not
-independent.
+independent. ``rankings`` are what :func:`dsaml.study.answers.read_rankings` returns: of a study, of a pilot, or simulated.
 """
 
 from __future__ import annotations
@@ -97,7 +97,6 @@ def analyse(rankings: pd.DataFrame, replicates: int = REPLICATES) -> dict[str, A
     Parameters
     ----------
     rankings : DataFrame
-        As :func:`dsaml.study.answers.read_rankings` returns it.
     replicates : int
         Of the bootstrap over participants.
 
@@ -166,11 +165,6 @@ def mixed_model(rankings: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
     For a pair the difference of its ranks, of each participant and song, is ``mean + participant + song + rest`` with normal random
     effects (Baayen, Davidson and Bates 2008); ranks of one song are tied to each other, differences of a pair are not.
 
-    Parameters
-    ----------
-    rankings : DataFrame
-        As :func:`dsaml.study.answers.read_rankings` returns it.
-
     Returns
     -------
     dict
@@ -188,12 +182,7 @@ def mixed_model(rankings: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
 
 
 def order_effects(rankings: pd.DataFrame) -> dict[str, dict[str, Any]] | None:
-    """Whether ranks depend on where a curve stood on the screen, or on when a song came.
-
-    Parameters
-    ----------
-    rankings : DataFrame
-        With the columns of :data:`dsaml.study.answers.ORDER`.
+    """Whether ranks depend on where a curve stood on the screen, or on when a song came (:data:`dsaml.study.answers.ORDER`).
 
     Returns
     -------
@@ -232,11 +221,6 @@ def simulated_power(rankings: pd.DataFrame, participants: int, studies: int = 50
     Participants are drawn with replacement, and of each one the songs; the difference counts as found if Holm's correction over
     all pairs leaves the paired t-test significant, in the direction of the answers at hand. What a small study overestimates, this
     overestimates too.
-
-    Parameters
-    ----------
-    rankings : DataFrame
-        As :func:`dsaml.study.answers.read_rankings` returns it: of a pilot, of a study, or simulated.
 
     Returns
     -------

@@ -62,10 +62,7 @@ def named(path: Path, only: str | None = None) -> tuple[str, str]:
 def read_songs(files: Iterable[Path], only: str | None = None) -> dict[str, AnnotatedSong]:
     """The curves of all files by song, brought to 2 Hz.
 
-    Raises
-    ------
-    DsamlError
-        If a file holds no curve, two are of one person and song, or a song has one person only.
+    A DsamlError if one is no curve, two are of one person and song, or a song has one person only.
     """
     read: dict[str, dict[str, Any]] = {}
     for path in files:
@@ -92,10 +89,7 @@ def read_songs(files: Iterable[Path], only: str | None = None) -> dict[str, Anno
 def with_model(songs: Mapping[str, AnnotatedSong], model: LightModel, audio: Mapping[str, Path]) -> tuple[str, np.ndarray]:
     """Give songs the terms of a light model; gives what it was trained on, and its noise (2,).
 
-    Raises
-    ------
-    DsamlError
-        If audio is of no song that was drawn, or too short.
+    A DsamlError if nobody drew the song.
     """
     if unknown := [name for name in audio if name not in songs]:
         raise DsamlError(f"{audio[unknown[0]]}: nobody drew a song '{unknown[0]}'; the audio's name has to be the song's")
@@ -199,8 +193,6 @@ def collect(
     ----------
     files : sequence of Path
         Curves as the drawing page, ``annotate`` and ``study export`` save them; see :func:`named`.
-    out : Path
-        The page (HTML).
     audio : sequence of Path
         Songs for the model, each named as in the curves' files.
 

@@ -110,12 +110,9 @@ def make_orders(participants: int, songs: int, methods: int, seed: int) -> tuple
 
 
 def choose_songs(data: Dataset, count: int, steps: int, seed: int, named: Sequence[str] = ()) -> list[str]:
-    """The songs of a study: of the data set's test part, as in the paper, by chance; or those that are named.
+    """Songs of the data set's test part, as in the paper, by chance; before them those that are named.
 
-    Raises
-    ------
-    DsamlError
-        If a named song cannot be used, or there are not enough of them.
+    A DsamlError if there are too few.
     """
     there = [s for s in data.songs if data.songs[s].audio is not None and s in data.mean and len(data.mean[s]) >= steps]
     seconds = steps * STEP_SECONDS
@@ -214,13 +211,7 @@ def new(
 
 
 def read(folder: Path) -> Design:
-    """The study in a folder.
-
-    Raises
-    ------
-    DsamlError
-        If there is none, or it is damaged.
-    """
+    """The study in a folder; a DsamlError if there is none, or it is damaged."""
     file = folder / FILE
     if not file.is_file():
         raise DsamlError(f"{folder}: holds no study; 'python -m dsaml study new {folder}' makes one")

@@ -41,17 +41,8 @@ class Store:
     Every change is one transaction in write-ahead logging with full synchronization: after a kill or a power cut an answer is
     there whole or not at all, and one that was acknowledged is there. Several threads and processes may use one file.
 
-    Parameters
-    ----------
-    path : Path
-        Made, if it is not there.
-    participants : int
-        How many links there are.
-
-    Raises
-    ------
-    DsamlError
-        If the file is none of this kind, or cannot be written.
+    A file that is not there is made, with links for so many ``participants``. A DsamlError if it is none of this kind, or cannot
+    be written.
     """
 
     def __init__(self, path: Path, participants: int):
@@ -115,13 +106,7 @@ class Store:
         return rows[0][0] if rows else None
 
     def answer(self, participant: int, step: int, content: Mapping[str, Any]) -> bool:
-        """Keep an answer; False if exactly this one was there.
-
-        Raises
-        ------
-        Conflict
-            If the step has another answer, or is not the participant's next.
-        """
+        """Keep an answer; False if exactly this one was there. A Conflict if the step has another, or is not the next one."""
         text, now = json.dumps(content, sort_keys=True, allow_nan=False), datetime.now(UTC).isoformat(timespec="seconds")
         with self._change():
             there = self._rows("SELECT content FROM answers WHERE participant = ? AND step = ?", participant, step)

@@ -223,5 +223,5 @@ def test_positions_come_back_from_a_file_or_are_refused(tmp_path):
     answers.write_rankings(tmp_path / "r.csv", table)
     pd.testing.assert_frame_equal(answers.read_rankings(tmp_path / "r.csv"), table)
     answers.write_rankings(tmp_path / "r.csv", table.astype(str).assign(position="first"))
-    with pytest.raises(DsamlError, match="position is no whole number"):
+    with pytest.raises(DsamlError, match="position 'first' is no whole number"):
         answers.read_rankings(tmp_path / "r.csv")
