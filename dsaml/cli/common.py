@@ -50,7 +50,6 @@ QuerySongsOption = Annotated[
 DeviceOption = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, mps; auto: cuda where there is a GPU, else cpu.")]
 SchedulerOption = Annotated[str | None, typer.Option(help="Dask scheduler instead of this machine alone: tcp://host:8786.")]
 CacheOption = Annotated[Path, typer.Option(help="Features and checkpoints.")]
-DEMO_MODEL = Path("models/demo.safetensors")  # dsaml.listen.personal.DEMO_MODEL, without waiting for torch
 CheckpointOption = Annotated[Path, typer.Option(help="A model (.safetensors) that train or personalize wrote.")]
 ImagebindOption = Annotated[Path | None, typer.Option(help="ImageBind weights, where the model needs them.")]
 ForceOption = Annotated[

@@ -11,21 +11,16 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dsaml.cli.common import DEMO_MODEL, DeviceOption, JsonOption, ProfileOption
+from dsaml.cli.common import DeviceOption, JsonOption, ProfileOption
 from dsaml.cli.outputs import check_folder, check_output, holds_json, holds_model
 from dsaml.errors import DsamlError
+from dsaml.listen import DEMO_MODEL
 
 app = typer.Typer()
 
 
 def in_repository(module: str) -> ModuleType:
-    """A module of the repository that the package does not bring along: of ``book.builder``, or of ``benchmarks``.
-
-    Raises
-    ------
-    DsamlError
-        Outside of the repository's folder, or if something that the module imports is not installed.
-    """
+    """A module of ``book.builder`` or ``benchmarks``, which the package does not bring along; says where it is to be found."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:

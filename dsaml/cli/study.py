@@ -12,6 +12,7 @@ from dsaml.cli import common
 from dsaml.cli.outputs import check_folder, check_output, holds_json, holds_mark
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
+from dsaml.listen import DEMO_MODEL
 
 study_app = typer.Typer(
     no_args_is_help=True, help="The listening study: run it, with participants or a class; statistics of rankings, rehearsal."
@@ -30,7 +31,7 @@ def study_new(
     root: common.OwnRootOption = None,
     checkpoint: Annotated[
         Path, typer.Option(help="The model that is personalized: one of train --model low-rank.")
-    ] = common.DEMO_MODEL,
+    ] = DEMO_MODEL,
     fourth: Annotated[
         Path | None, typer.Option(help="A model whose curve is the fourth; by default the first, shifted to one's mean.")
     ] = None,
@@ -97,7 +98,7 @@ def study_collect(
         list[Path] | None,
         typer.Option("--song", help="Audio of a song, named as in the curves' files: then the model predicts. Repeatable."),
     ] = None,
-    checkpoint: common.CheckpointOption = common.DEMO_MODEL,
+    checkpoint: common.CheckpointOption = DEMO_MODEL,
     force: common.ForceOption = False,
 ) -> None:
     """One page of everybody's curves: agreement, floors, and with the songs' audio what personalization adds."""

@@ -16,7 +16,6 @@ from dsaml.audio.slices import slice_times
 from dsaml.config import STEP_SECONDS, AudioConfig
 from dsaml.errors import DsamlError, require_file
 from dsaml.io import write_bytes_atomically
-from dsaml.listen.familiar import USUAL
 
 Paths = str | Path | Sequence[str | Path]
 """One path, or several."""
@@ -31,6 +30,7 @@ LEGEND = (
 """What everybody asks about the numbers."""
 SHORTEST = 10  # steps; a curve below 5 s says too little about a person
 LARGEST_GAP = 2.0  # s between two points of a curve
+USUAL = 0.95  # share of the training songs that are nearer to another one than their usual distance
 
 
 def write_curve(path: Path, curve: pd.DataFrame) -> None:

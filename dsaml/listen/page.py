@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from dsaml.evaluate.metrics import ccc
 from dsaml.experiment.results import read_result, rounded, stamp_of, write_result
 from dsaml.experiment.run import Experiment
+from dsaml.listen.curves import audio_from
 from dsaml.listen.light import LightModel
 from dsaml.listen.origin import origin
 
@@ -64,6 +65,7 @@ class Terms:
         return self.nobody, shifted, self.curve(given.person(noise, drawn))
 
 
+@torch.no_grad()
 def for_page(model: LightModel, songs: Mapping[str, Path], steps: int, start: float | None = None) -> dict[str, Any]:
     """What ``dsaml/listen/player/light.js`` computes with.
 
@@ -81,7 +83,7 @@ def for_page(model: LightModel, songs: Mapping[str, Path], steps: int, start: fl
     dict
         ``origin``: what the model was trained on, in words. ``noise`` (2), the SD of a label; ``calibration`` (3, 2), see
         :class:`~dsaml.arena.low_rank.LowRank`; ``songs``: ``base`` (T, 2) and ``basis`` (T, 2, RANK + 1) of each, see
-        :meth:`LightModel.terms`.
+        :class:`Terms`.
 
     Raises
     ------
@@ -90,9 +92,10 @@ def for_page(model: LightModel, songs: Mapping[str, Path], steps: int, start: fl
     """
     of_songs = {}
     for name, audio in songs.items():
-        base, basis = model.terms(audio, steps, start)
-        of_songs[name] = {"base": rounded(base, DIGITS), "basis": rounded(basis, DIGITS)}
-    noise = F.softplus(model.method.noise.detach())
+        h = model.heard(audio, steps, None if start is None else audio_from(model.profile.audio, start))
+        terms = {"base": model.method.average(h)[0, 0], "basis": model.method.basis(h)[0, 0]}
+        of_songs[name] = {part: rounded(values, DIGITS) for part, values in terms.items()}
+    noise = F.softplus(model.method.noise)
     return {
         "origin": origin(model.about),
         "noise": rounded(noise, DIGITS),
