@@ -110,19 +110,17 @@ def simulate(curves: Mapping[str, Any], noise: float = 0.1, seed: int = 0) -> pd
 
 def read_curves(path: str | Path) -> dict[str, Any]:
     """Read ``study_curves.json``; a DsamlError if it is missing or holds something else."""
-    curves, any_song = read_result(path), False
+    curves = read_result(path)
     try:
-        for person in curves["participants"]:
-            for song in person["songs"]:
-                every = [np.asarray(curve, float) for curve in (song["truth"], *song["methods"].values())]
-                steps = every[0].shape[:1]
-                if len(every) < 2 or steps == (0,) or any(c.shape != (*steps, 2) or not np.isfinite(c).all() for c in every):
-                    where = f"participant {person['id']}, song {song['song_id']}"
-                    raise ValueError(f"the curves of {where} are not finite numbers (steps, 2) of one length")
-                any_song = True
+        songs = [(person["id"], song) for person in curves["participants"] for song in person["songs"]]
+        for who, song in songs:
+            every = [np.asarray(curve, float) for curve in (song["truth"], *song["methods"].values())]
+            shape = (*every[0].shape[:1], 2)
+            if len(every) < 2 or not every[0].size or any(c.shape != shape or not np.isfinite(c).all() for c in every):
+                raise ValueError(f"the curves of participant {who}, song {song['song_id']} are not finite numbers (steps, 2)")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         said = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else error
         raise DsamlError(f"{path}: not a file of study curves ({said}); compute it again") from error
-    if not any_song:
+    if not songs:
         raise DsamlError(f"{path}: holds no participant with songs; compute it again")
     return curves
