@@ -49,7 +49,6 @@ IMPORTED_BY_LEARN2LEARN = ("torchvision", "gym", "requests", "cloudpickle")  # i
 READ = ("attention", "corpus", "curves", "errors", "numbers", "pdmer", "study_curves", "training")
 """The result files that the notebooks read; a folder that lacks one of them is not shown."""
 REFERENCE = Path(__file__).parent / "reference"  # by profile: the reference run, which comes with the package
-DRIVE = Path("/content/drive")
 
 
 def installed(name: str) -> str | None:
@@ -60,20 +59,8 @@ def installed(name: str) -> str | None:
         return None
 
 
-def needs() -> dict[str, str]:
-    """What dsaml asks for without extras: {name: requirement}; nothing if it is only a folder on the path."""
-    wanted = [text for text in (requires("dsaml") or [] if installed("dsaml") else []) if "extra ==" not in text]
-    return {re.match(r"[\w.-]+", text)[0]: text for text in wanted}
-
-
 def pip(*arguments: str) -> None:
-    """Install, with every package of ``KEEP`` held at its version.
-
-    Raises
-    ------
-    DsamlError
-        If pip fails; what pip said is in the message.
-    """
+    """Install, with every package of ``KEEP`` held at its version; a DsamlError holds what pip said."""
     held = [f"{name}=={found}" for name in KEEP if (found := installed(name))]
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "keep.txt"
@@ -90,8 +77,10 @@ def pip(*arguments: str) -> None:
 
 
 def install_missing() -> list[str]:
-    """Install what dsaml needs and the machine lacks; gives the names."""
-    missing = {name: text for name, text in needs().items() if installed(name) is None}
+    """Install what dsaml asks for without extras and the machine lacks; gives the names."""
+    wanted = requires("dsaml") or [] if installed("dsaml") else []  # nothing where it is only a folder on the path
+    named = {re.match(r"[\w.-]+", text)[0]: text for text in wanted if "extra ==" not in text}
+    missing = {name: text for name, text in named.items() if installed(name) is None}
     if "torchaudio" in missing and (torch := installed("torch")):  # it is built for one torch, and does not say so
         missing["torchaudio"] = f"torchaudio=={'.'.join(torch.split('.')[:2])}.*"
     if missing:
@@ -147,8 +136,7 @@ def setup(profile: str, results: str | Path) -> Path:
     DsamlError
         If a package cannot be installed without replacing one of ``KEEP``, or there are no complete results of another profile.
     """
-    added = install_missing()
-    if added:
+    if added := install_missing():
         print(f"installed: {', '.join(added)}")
     print(versions())
     return complete_results(profile, Path(results))
@@ -193,8 +181,8 @@ def drive(folder: str = "MyDrive/DEAM") -> Path:
         from google.colab import drive as mounted
     except ImportError as error:
         raise DsamlError("Google Drive can be mounted in Colab only; give the data set's own folder instead") from error
-    mounted.mount(str(DRIVE))
-    root = DRIVE / folder
+    mounted.mount("/content/drive")
+    root = Path("/content/drive") / folder
     if not root.is_dir():
         raise DsamlError(f"{root}: no such folder on the drive; upload the data set there, or name its folder")
     return root

@@ -24,17 +24,10 @@ def printable(text: str) -> str:
 def require_file(path: Path, what: str, advice: str) -> None:
     """Let nothing but a plain file through: opening a pipe would wait for ever.
 
-    Parameters
-    ----------
-    what : str
-        The kind of file that is wanted, for "no such ...".
-    advice : str
-        What to do otherwise.
-
     Raises
     ------
     DsamlError
-        If there is no such file, or it is a folder, a pipe, a socket or a device.
+        "No such ``what``", or it is a folder, a pipe, a socket or a device; ``advice`` says what to do.
     """
     try:
         mode = path.stat().st_mode

@@ -13,9 +13,8 @@ import torch
 from dsaml.arena.base import ArenaConfig, Backbone
 from dsaml.arena.low_rank import LowRank
 from dsaml.config import DEMO
-from dsaml.listen.familiar import Familiar
-from dsaml.listen.light import LightModel
-from dsaml.listen.personal import DEMO_MODEL
+from dsaml.listen import DEMO_MODEL
+from dsaml.listen.light import Familiar, LightModel
 
 INPUTS = 128  # 64 bands, mean and deviation
 STAMP = {"dataset": "synthetic", "profile": "demo", "real": False}

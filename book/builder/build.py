@@ -39,9 +39,8 @@ from dsaml.errors import DsamlError
 from dsaml.experiment.prepare import Source, prepare
 from dsaml.experiment.reproduce import book_results
 from dsaml.io import write_json
-from dsaml.listen import page
+from dsaml.listen import DEMO_MODEL, page
 from dsaml.listen.light import train_light
-from dsaml.listen.personal import DEMO_MODEL
 
 log = logging.getLogger(__name__)
 

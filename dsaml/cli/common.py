@@ -24,10 +24,10 @@ EncoderName = Literal["mel", "imagebind", "imagebind-44k"]  # dsaml.config.ENCOD
 Mode = Literal["dmer", "pdmer"]  # averaged labels, or annotator tasks
 
 SEEDS: dict[str, Any] = {"min": 0, "max": LARGEST_SEED}
-DatasetOption = Annotated[DatasetName, typer.Option("--dataset", help="Which data set lies under --root.")]
-RootOption = Annotated[Path, typer.Option("--root", help="The data set's own folder.")]
-OwnRootOption = Annotated[Path | None, typer.Option("--root", help="The data set's own folder; an embedded corpus needs none.")]
-ResultsOption = Annotated[Path | None, typer.Option("--results", help="Folder of the result file; results/PROFILE by default.")]
+DatasetOption = Annotated[DatasetName, typer.Option(help="Which data set lies under --root.")]
+RootOption = Annotated[Path, typer.Option(help="The data set's own folder.")]
+OwnRootOption = Annotated[Path | None, typer.Option(help="The data set's own folder; an embedded corpus needs none.")]
+ResultsOption = Annotated[Path | None, typer.Option(help="Folder of the result file; results/PROFILE by default.")]
 ProfileOption = Annotated[
     str,
     typer.Option(
@@ -36,47 +36,30 @@ ProfileOption = Annotated[
     ),
 ]
 EncoderOption = Annotated[
-    EncoderName | None,
-    typer.Option(
-        "--encoder", help="Not the profile's; mel needs no download, -44k feeds ImageBind as the released code."
-    ),
+    EncoderName | None, typer.Option(help="Not the profile's; mel needs no download, -44k feeds ImageBind as the released code.")
 ]
 VariantOption = Annotated[
     Literal["paper", "released"],
-    typer.Option(
-        "--variant", help="released: the authors' code; a linear layer after fusion, other attention targets."
-    ),
+    typer.Option(help="released: the authors' code; a linear layer after fusion, other attention targets."),
 ]
-StepsOption = Annotated[
-    int | None,
-    typer.Option("--steps", help="Outer steps of every training, not the profile's; a few try it out.", min=1),
-]
-SupportSongsOption = Annotated[
-    int | None, typer.Option("--support-songs", help="Of a task in meta-training; by default the profile's.", min=1)
-]
+StepsOption = Annotated[int | None, typer.Option(help="Outer steps of every training, not the profile's; a few try it out.", min=1)]
+SupportSongsOption = Annotated[int | None, typer.Option(help="Of a task in meta-training; by default the profile's.", min=1)]
 QuerySongsOption = Annotated[
-    int | None,
-    typer.Option("--query-songs", help="Of a task; by default the profile's, or as many as every annotator has.", min=1),
+    int | None, typer.Option(help="Of a task; by default the profile's, or as many as every annotator has.", min=1)
 ]
-DeviceOption = Annotated[
-    str, typer.Option("--device", help="Where to compute: cpu, cuda, mps; auto: cuda where there is a GPU, else cpu.")
-]
-SchedulerOption = Annotated[
-    str | None, typer.Option("--scheduler", help="Dask scheduler instead of this machine alone: tcp://host:8786.")
-]
-CacheOption = Annotated[Path, typer.Option("--cache", help="Features and checkpoints.")]
-DEMO_MODEL = Path("models/demo.safetensors")  # dsaml.listen.personal.DEMO_MODEL, without waiting for torch
-CheckpointOption = Annotated[Path, typer.Option("--checkpoint", help="A model (.safetensors) that train or personalize wrote.")]
-ImagebindOption = Annotated[Path | None, typer.Option("--imagebind", help="ImageBind weights, where the model needs them.")]
+DeviceOption = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, mps; auto: cuda where there is a GPU, else cpu.")]
+SchedulerOption = Annotated[str | None, typer.Option(help="Dask scheduler instead of this machine alone: tcp://host:8786.")]
+CacheOption = Annotated[Path, typer.Option(help="Features and checkpoints.")]
+CheckpointOption = Annotated[Path, typer.Option(help="A model (.safetensors) that train or personalize wrote.")]
+ImagebindOption = Annotated[Path | None, typer.Option(help="ImageBind weights, where the model needs them.")]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Replace an existing file that is not what this command writes; never an input.")
 ]
 AcceptOption = Annotated[
-    list[str] | None,
-    typer.Option("--accept", help="Train in spite of one kind of error; check names it in [ ]. Can be repeated."),
+    list[str] | None, typer.Option(help="Train in spite of one kind of error; check names it in [ ]. Can be repeated.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
-SaveOption = Annotated[Path | None, typer.Option("--save", help="Also merge the numbers into this JSON file.")]
+SaveOption = Annotated[Path | None, typer.Option(help="Also merge the numbers into this JSON file.")]
 
 
 def chosen_profile(name: str, encoder: str | None, variant: str = "paper", steps: int | None = None) -> Profile:

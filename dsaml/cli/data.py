@@ -23,7 +23,7 @@ app = typer.Typer()
 def fetch(
     dataset: Annotated[common.DatasetName, typer.Argument(help="deam, vgmidi, merp; for the others it says where they come from.")],
     directory: Annotated[Path, typer.Argument(help="Folder for the archives and the data.")],
-    base_url: Annotated[str | None, typer.Option("--base-url", help="Another address with the same files.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="Another address with the same files.")] = None,
 ) -> None:
     """Download and unpack a data set (DEAM: more than 1 GB); run it again to continue a broken download.
 
@@ -51,8 +51,7 @@ def fetch(
 def render(
     root: common.RootOption,
     sound_font: Annotated[
-        Path | None,
-        typer.Option("--sound-font", help="General MIDI sound font (.sf2) for FluidSynth; by default Debian's FluidR3."),
+        Path | None, typer.Option(help="General MIDI sound font (.sf2) for FluidSynth; by default Debian's FluidR3.")
     ] = None,
 ) -> None:
     """Make audio of VGMIDI's MIDI files; goes on where it was stopped.
@@ -77,9 +76,7 @@ def check(
     labels_only: Annotated[bool, typer.Option("--labels-only", help="Ask for no audio: enough for floors.")] = False,
     as_json: common.JsonOption = False,
     profile: common.ProfileOption = "demo",
-    mode: Annotated[
-        common.Mode | None, typer.Option("--mode", help="The training to judge; by default what the labels allow.")
-    ] = None,
+    mode: Annotated[common.Mode | None, typer.Option(help="The training to judge; by default what the labels allow.")] = None,
 ) -> None:
     """List every problem of a data set with file and line, what would stop training, and a summary.
 
@@ -101,16 +98,11 @@ def features(
     dataset: common.DatasetOption,
     root: common.RootOption,
     encoder: common.EncoderOption = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option("--checkpoint", help="ImageBind's weights (CC BY-NC-SA 4.0, non-commercial use only)."),
-    ] = None,
-    cache: Annotated[Path, typer.Option("--cache", help="Where the features go.")] = Path("cache/features"),
+    checkpoint: Annotated[Path | None, typer.Option(help="ImageBind's weights (CC BY-NC-SA 4.0, non-commercial use only).")] = None,
+    cache: Annotated[Path, typer.Option(help="Where the features go.")] = Path("cache/features"),
     profile: common.ProfileOption = "demo",
-    hop_seconds: Annotated[
-        float, typer.Option("--hop-seconds", min=0.5, help="Full songs: s between two windows of the global encoder.")
-    ] = 2.0,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Songs at a time, one core each.")] = 1,
+    hop_seconds: Annotated[float, typer.Option(min=0.5, help="Full songs: s between two windows of the global encoder.")] = 2.0,
+    workers: Annotated[int, typer.Option(min=1, help="Songs at a time, one core each.")] = 1,
     scheduler: common.SchedulerOption = None,
     device: common.DeviceOption = "auto",
 ) -> None:
@@ -160,7 +152,7 @@ def imagebind_audio(
 def floors(
     dataset: common.DatasetOption,
     root: common.RootOption,
-    split: Annotated[str, typer.Option("--split", help="Which songs to score: train, validation or test.")] = "test",
+    split: Annotated[str, typer.Option(help="Which songs to score: train, validation or test.")] = "test",
     as_json: common.JsonOption = False,
     save: common.SaveOption = None,
 ) -> None:
@@ -184,9 +176,7 @@ def floors(
 def structure(
     dataset: common.DatasetOption,
     root: common.OwnRootOption = None,
-    split: Annotated[
-        str, typer.Option("--split", help="Which songs: train, validation or test; of VGMIDI always all.")
-    ] = "test",
+    split: Annotated[str, typer.Option(help="Which songs: train, validation or test; of VGMIDI always all.")] = "test",
     save: common.SaveOption = None,
 ) -> None:
     """What one sample tells: how labels vary, what of a listener comes back, and what more songs would bring; needs no audio."""
@@ -233,15 +223,14 @@ def template(directory: Annotated[Path, typer.Argument(help="A new or empty fold
 @app.command()
 def synthesize(
     directory: Annotated[Path, typer.Argument(help="A new or empty folder, or an embedded corpus.")],
-    seed: Annotated[int, typer.Option("--seed", help="Everything follows from it.", **common.SEEDS)] = 0,
-    workers: Annotated[int, typer.Option("--workers", help="Processes.", min=1)] = 2,
+    seed: Annotated[int, typer.Option(help="Everything follows from it.", **common.SEEDS)] = 0,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
     population: Annotated[
         Literal["two-signs", "continuous"],
-        typer.Option("--population", help="Who listens: two-signs (default), or continuous: the data set stress."),
+        typer.Option(help="Who listens: two-signs (default), or continuous: the data set stress."),
     ] = "two-signs",
     size: Annotated[
-        Literal["full", "small"],
-        typer.Option("--size", help="small: few songs and listeners, to try a long command out."),
+        Literal["full", "small"], typer.Option(help="small: few songs and listeners, to try a long command out.")
     ] = "full",
 ) -> None:
     """Write the embedded corpus (synthetic songs and listeners) in DEAM's own layout; about a minute."""

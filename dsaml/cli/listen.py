@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from dsaml.cli.common import DEMO_MODEL, CheckpointOption, DeviceOption, ForceOption, ImagebindOption
+from dsaml.cli.common import CheckpointOption, DeviceOption, ForceOption, ImagebindOption
 from dsaml.cli.outputs import Kind, check_output, holds_json, holds_mark, holds_model, holds_prediction
 from dsaml.errors import DsamlError, printable
+from dsaml.listen import DEMO_MODEL
 
 app = typer.Typer()
 
@@ -27,13 +28,7 @@ OWN: dict[str, Kind] = {
 
 
 def songs_in(given: Sequence[str]) -> list[Path]:
-    """The files that were named, and the songs in the folders that were.
-
-    Raises
-    ------
-    DsamlError
-        If a folder holds none, or a name is empty, which a path would take for this folder.
-    """
+    """The named files, and the songs in the named folders; an empty name, which a path takes for this folder, is refused."""
     if not all(given):
         raise DsamlError("one of the songs has no name: no such file; name files, or folders of them")
     songs = []
@@ -49,22 +44,15 @@ def songs_in(given: Sequence[str]) -> list[Path]:
 
 
 def planned(given: Sequence[str], out: Path | None, endings: Sequence[str]) -> list[tuple[Path, dict[str, Path]]]:
-    """Each song with its files by ending: ``out`` for one file, in the folder ``out`` for several, here by default.
-
-    Raises
-    ------
-    DsamlError
-        If two songs would be written to one file.
-    """
+    """Each song with its files by ending: ``out`` for one, in the folder ``out`` for several, here by default; none twice."""
     songs = songs_in(given)
     one = len(given) == 1 and not Path(given[0]).is_dir() and out is not None
-    bases = [out if one and out else (out or Path()) / f"{song.stem}.curve.{endings[0]}" for song in songs]
-    twice = next((base for base, count in Counter(bases).items() if count > 1), None)
-    if twice:
-        raise DsamlError(f"{twice}: two of the songs would be written to it; rename one, or predict them one by one")
-    # only its last ending is replaced, whatever that is
-    rest = [{ending: base.with_suffix(f".{ending}") for ending in endings[1:]} for base in bases]
-    return [(song, {endings[0]: base, **more}) for song, base, more in zip(songs, bases, rest, strict=True)]
+    bases = [out] if one else [(out or Path()) / f"{song.stem}.curve.{endings[0]}" for song in songs]
+    if twice := [base for base, count in Counter(bases).items() if count > 1]:
+        raise DsamlError(f"{twice[0]}: two of the songs would be written to it; rename one, or predict them one by one")
+    # of the others only the last ending is replaced, whatever that is
+    more = ({ending: base.with_suffix(f".{ending}") for ending in endings[1:]} for base in bases)
+    return [(song, {endings[0]: base, **rest}) for song, base, rest in zip(songs, bases, more, strict=True)]
 
 
 @app.command()
@@ -72,8 +60,7 @@ def predict(
     songs: Annotated[list[str], typer.Argument(metavar="SONG", help="MP3, WAV, FLAC or OGG files, or folders of them.")],
     checkpoint: CheckpointOption = DEMO_MODEL,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="The file; of several songs, or a folder, the folder. By default SONG.curve.csv here."),
+        Path | None, typer.Option(help="The file; of several songs, or a folder, the folder. By default SONG.curve.csv here.")
     ] = None,
     form: Annotated[
         Literal["csv", "json", "jams"],
@@ -83,7 +70,7 @@ def predict(
     html: Annotated[
         bool, typer.Option("--html", help="Also a page beside it in which the song plays and its curve moves (15 minutes at most).")
     ] = False,
-    start: Annotated[float, typer.Option("--start", help="First predicted second.")] = 0.0,
+    start: Annotated[float, typer.Option(help="First predicted second.")] = 0.0,
     imagebind: ImagebindOption = None,
     device: DeviceOption = "auto",
     force: ForceOption = False,
@@ -139,9 +126,7 @@ def predict(
 @app.command()
 def annotate(
     song: Annotated[Path, typer.Argument(help="MP3, WAV, FLAC or OGG, up to 15 minutes.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="CSV: time_s (s), arousal, valence; SONG.mine.csv here by default.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV: time_s (s), arousal, valence; SONG.mine.csv here by default.")] = None,
     checkpoint: CheckpointOption = DEMO_MODEL,
     browser: Annotated[bool, typer.Option(help="Open the page, or only print its address.")] = True,
     force: ForceOption = False,
@@ -170,14 +155,11 @@ def annotate(
 def personalize(
     songs: Annotated[list[Path], typer.Option("--song", help="A song that the person annotated; can be repeated.")],
     curves: Annotated[
-        list[Path],
-        typer.Option("--curve", help="CSV: time_s (s), arousal, valence in [-1, 1]; any rate. One for each --song."),
+        list[Path], typer.Option("--curve", help="CSV: time_s (s), arousal, valence in [-1, 1]; any rate. One for each --song.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="The personal model (.safetensors); it names its base, which has to stay.")],
+    out: Annotated[Path, typer.Option(help="The personal model (.safetensors); it names its base, which has to stay.")],
     checkpoint: CheckpointOption = DEMO_MODEL,
-    largest_gap: Annotated[
-        float, typer.Option("--largest-gap", help="Between two points of the curve, s.", min=0.5)
-    ] = 2.0,
+    largest_gap: Annotated[float, typer.Option(help="Between two points of the curve, s.", min=0.5)] = 2.0,
     imagebind: ImagebindOption = None,
     device: DeviceOption = "auto",
     force: ForceOption = False,

@@ -17,7 +17,7 @@ from typing import NoReturn
 import typer
 
 from dsaml import __version__, address
-from dsaml.cli import arena, data, listen, listeners, models, repository, study
+from dsaml.cli import data, listen, models, repository, study
 from dsaml.errors import DsamlError, printable
 
 ISSUES = f"at {address.URL}/issues" if address.PUBLISHED else "to whom you have it from"
@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Personalized dynamic music emotion recognition (PDMER): valence and arousal at 2 Hz, for one listener.",
 )
-for part in (repository, data, models, listen, arena, listeners):
+for part in (repository, data, models, listen):
     app.add_typer(part.app)
 app.add_typer(study.study_app, name="study")
 

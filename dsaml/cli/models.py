@@ -1,4 +1,4 @@
-"""Commands for models: train, evaluate, reproduce, parameters, grid, import-released."""
+"""Commands for models: train, evaluate, reproduce, arena, listeners, parameters, grid, import-released."""
 
 from __future__ import annotations
 
@@ -12,29 +12,28 @@ import typer
 from dsaml.cli import common
 from dsaml.cli.outputs import check_folder, check_output, check_results, holds_model, holds_result
 from dsaml.cli.repository import in_repository
+from dsaml.config import get_profile
 from dsaml.errors import DsamlError
 
 app = typer.Typer()
 What = StrEnum("What", ["all", "book", "table1", "table2", "table3", "table4", "stress"])
 """What ``reproduce`` makes."""
 
+SeedsOption = Annotated[int, typer.Option(help="Training seeds 0, 1, …", min=1, max=1000)]
+
 
 @app.command()
 def train(
     dataset: common.DatasetOption,
     root: common.RootOption,
-    out: Annotated[Path, typer.Option("--out", help="The trained model (.safetensors).")],
+    out: Annotated[Path, typer.Option(help="The trained model (.safetensors).")],
     profile: common.ProfileOption = "demo",
-    mode: Annotated[
-        common.Mode, typer.Option("--mode", help="dmer: averaged labels. pdmer: MAML on annotator tasks (Eq. 6).")
-    ] = "pdmer",
+    mode: Annotated[common.Mode, typer.Option(help="dmer: averaged labels. pdmer: MAML on annotator tasks (Eq. 6).")] = "pdmer",
     model: Annotated[
         Literal["dsaml", "low-rank"],
-        typer.Option(
-            "--model", help="dsaml, or the arena's light winner: a listener in closed form, trained in a minute."
-        ),
+        typer.Option(help="dsaml, or the arena's light winner: a listener in closed form, trained in a minute."),
     ] = "dsaml",
-    seed: Annotated[int, typer.Option("--seed", help="Of weights, batches and dropout.", **common.SEEDS)] = 0,
+    seed: Annotated[int, typer.Option(help="Of weights, batches and dropout.", **common.SEEDS)] = 0,
     cache: common.CacheOption = Path("cache"),
     imagebind: common.ImagebindOption = None,
     encoder: common.EncoderOption = None,
@@ -42,15 +41,11 @@ def train(
     steps: common.StepsOption = None,
     support_songs: common.SupportSongsOption = None,
     query_songs: common.QuerySongsOption = None,
-    resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Go on from the last checkpoint, or start anew.")
-    ] = True,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on from the last checkpoint, or start anew.")] = True,
     device: common.DeviceOption = "auto",
-    precision: Annotated[
-        str, typer.Option("--precision", help="Of matrix products: float32, tf32 (GPU), bf16 (autocast).")
-    ] = "float32",
-    save_every: Annotated[int, typer.Option("--save-every", help="Steps between checkpoints.", min=1)] = 50,
-    logs: Annotated[Path | None, typer.Option("--logs", help="Folder of TensorBoard event files.")] = None,
+    precision: Annotated[str, typer.Option(help="Of matrix products: float32, tf32 (GPU), bf16 (autocast).")] = "float32",
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 50,
+    logs: Annotated[Path | None, typer.Option(help="Folder of TensorBoard event files.")] = None,
     force: common.ForceOption = False,
     accept: common.AcceptOption = None,
 ) -> None:
@@ -87,19 +82,15 @@ def evaluate(
     checkpoint: common.CheckpointOption,
     dataset: common.DatasetOption,
     root: common.RootOption,
-    out: Annotated[Path, typer.Option("--out", help="The result file (JSON).")],
-    cache: Annotated[Path, typer.Option("--cache", help="Features.")] = Path("cache"),
+    out: Annotated[Path, typer.Option(help="The result file (JSON).")],
+    cache: Annotated[Path, typer.Option(help="Features.")] = Path("cache"),
     imagebind: common.ImagebindOption = None,
     protocol: Annotated[
         Literal["cross-song", "prefix", "dmer"],
-        typer.Option(
-            "--protocol",
-            help="Given: another song of the listener; the song's own first 30 s, as the released code; or nothing.",
-        ),
+        typer.Option(help="Given: another song of the listener; the song's own first 30 s, as the released code; or nothing."),
     ] = "cross-song",
     released_windows: Annotated[
-        bool,
-        typer.Option("--released-windows", help="Full songs through the released code's windows; ten times the work."),
+        bool, typer.Option("--released-windows", help="Full songs through the released code's windows; ten times the work.")
     ] = False,
     device: common.DeviceOption = "auto",
     force: common.ForceOption = False,
@@ -123,11 +114,9 @@ def reproduce(
     profile: common.ProfileOption = "demo",
     dataset: common.DatasetOption = "synthetic",
     root: common.OwnRootOption = None,
-    seeds: Annotated[int, typer.Option("--seeds", help="Training seeds 0, 1, …", min=1, max=1000)] = 3,
-    results: Annotated[
-        Path | None, typer.Option("--results", help="Folder of the result files, by default one under results.")
-    ] = None,
-    cache: Annotated[Path, typer.Option("--cache", help="Corpus, features, checkpoints, scores.")] = Path("cache"),
+    seeds: SeedsOption = 3,
+    results: Annotated[Path | None, typer.Option(help="Folder of the result files, by default one under results.")] = None,
+    cache: Annotated[Path, typer.Option(help="Corpus, features, checkpoints, scores.")] = Path("cache"),
     imagebind: common.ImagebindOption = None,
     encoder: common.EncoderOption = None,
     variant: common.VariantOption = "paper",
@@ -164,6 +153,50 @@ def reproduce(
 
 
 @app.command()
+def arena(
+    dataset: common.DatasetOption = "synthetic",
+    root: common.OwnRootOption = None,
+    profile: common.ProfileOption = "demo",
+    seeds: SeedsOption = 3,
+    results: common.ResultsOption = None,
+    cache: common.CacheOption = Path("cache"),
+) -> None:
+    """Is MAML the way? Fourteen ways to personalize from one song, with the same features, tasks, budget and selection.
+
+    As many processes side by side as there are cores; stopped, the same command goes on where it was.
+    """
+    from dsaml.experiment.arena import run_arena
+    from dsaml.experiment.arena_words import terminal_table
+    from dsaml.experiment.prepare import prepare
+
+    folder = results or Path("results") / profile
+    check_results(folder)
+    experiment = prepare(get_profile(profile), common.source_of(dataset, root, cache), task_songs=(None, None))
+    common.console.print(terminal_table(run_arena(experiment, range(seeds), folder)))
+
+
+@app.command()
+def listeners(
+    dataset: common.DatasetOption,
+    root: common.OwnRootOption = None,
+    profile: common.ProfileOption = "demo",
+    results: common.ResultsOption = None,
+    cache: common.CacheOption = Path("cache"),
+) -> None:
+    """What serves real people: level and shape heads, shrinkage, a prefix state, beside floors, with intervals.
+
+    All of it is in closed form; the methods that are trained are compared by arena, on the same data sets.
+    """
+    from dsaml.experiment.listeners import run_listeners, terminal_tables
+    from dsaml.experiment.prepare import prepare
+
+    folder = results or Path("results") / profile
+    check_results(folder)
+    experiment = prepare(get_profile(profile), common.source_of(dataset, root, cache))
+    common.console.print(*terminal_tables(run_listeners(experiment, folder)))
+
+
+@app.command()
 def parameters(profile: common.ProfileOption = "paper", variant: common.VariantOption = "paper") -> None:
     """Count the model's trainable parameters by part of Figure 2."""
     from dsaml.model.dsaml import DSAML
@@ -177,9 +210,9 @@ def parameters(profile: common.ProfileOption = "paper", variant: common.VariantO
 @app.command()
 def grid(
     file: Annotated[Path, typer.Argument(help="YAML: datasets (name, root), profiles, modes, seeds.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of models and result files.")] = Path("results/grid"),
+    out: Annotated[Path, typer.Option(help="Folder of models and result files.")] = Path("results/grid"),
     cache: common.CacheOption = Path("cache"),
-    jobs: Annotated[int, typer.Option("--jobs", help="Runs at a time on this machine, one core each.", min=1)] = 2,
+    jobs: Annotated[int, typer.Option(help="Runs at a time on this machine, one core each.", min=1)] = 2,
     scheduler: common.SchedulerOption = None,
     device: common.DeviceOption = "auto",
 ) -> None:
@@ -217,7 +250,7 @@ def import_released(
     checkpoint: Annotated[Path, typer.Argument(help="What the authors' released code saves: epoch_N.pt.")],
     out: Annotated[Path, typer.Argument(help="A new .safetensors file.")],
     encoder: Annotated[
-        common.EncoderName, typer.Option("--encoder", help="What it was trained with: as released, ImageBind at 44.1 kHz.")
+        common.EncoderName, typer.Option(help="What it was trained with: as released, ImageBind at 44.1 kHz.")
     ] = "imagebind-44k",
     force: common.ForceOption = False,
 ) -> None:

@@ -18,7 +18,7 @@ _STARTS = 8192  # bytes of a file in which a mark stands
 
 
 def check_output(path: Path, own: Kind = lambda path: False, inputs: Iterable[Path | None] = (), *, force: bool = False) -> None:
-    """Refuse a file that the command must not or cannot write.
+    """Refuse a file that the command must not or cannot write: an input, no plain file, of another kind, or in no folder.
 
     Parameters
     ----------
@@ -30,11 +30,6 @@ def check_output(path: Path, own: Kind = lambda path: False, inputs: Iterable[Pa
         What the command reads: files, or folders of data sets. No input is ever replaced, with ``force`` neither.
     force : bool
         Replace a file of any other kind too.
-
-    Raises
-    ------
-    DsamlError
-        If the file is an input, is no plain file, is of another kind, or its folder cannot be written.
     """
     target = check_replaceable(path)
     there = target.exists() and target.stat().st_size > 0
@@ -52,13 +47,7 @@ def check_output(path: Path, own: Kind = lambda path: False, inputs: Iterable[Pa
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be written, or be made.
-
-    Raises
-    ------
-    DsamlError
-        If a file is in its way, or the disk says no.
-    """
+    """Refuse a folder that cannot be written, or be made: a file is in its way, or the disk says no."""
     there = Path(os.path.realpath(folder))
     while not there.exists():
         there = there.parent
@@ -72,13 +61,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_results(folder: Path) -> None:
-    """Refuse a folder of results that cannot be written, or holds JSON files of somebody else's.
-
-    Raises
-    ------
-    DsamlError
-        See :func:`check_output`.
-    """
+    """Refuse a folder of results that cannot be written, or holds JSON files of somebody else's."""
     check_folder(folder)
     for path in sorted(folder.glob("*.json")):
         check_output(path, holds_result)

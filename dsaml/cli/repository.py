@@ -11,21 +11,16 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dsaml.cli.common import DEMO_MODEL, DeviceOption, JsonOption, ProfileOption
+from dsaml.cli.common import DeviceOption, JsonOption, ProfileOption
 from dsaml.cli.outputs import check_folder, check_output, holds_json, holds_model
 from dsaml.errors import DsamlError
+from dsaml.listen import DEMO_MODEL
 
 app = typer.Typer()
 
 
 def in_repository(module: str) -> ModuleType:
-    """A module of the repository that the package does not bring along: of ``book.builder``, or of ``benchmarks``.
-
-    Raises
-    ------
-    DsamlError
-        Outside of the repository's folder, or if something that the module imports is not installed.
-    """
+    """A module of ``book.builder`` or ``benchmarks``, which the package does not bring along; says where it is to be found."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
@@ -38,7 +33,7 @@ def in_repository(module: str) -> ModuleType:
 @app.command()
 def book(
     profile: ProfileOption = "demo",
-    only: Annotated[str | None, typer.Option("--only", help="Execute one notebook alone: 04.")] = None,
+    only: Annotated[str | None, typer.Option(help="Execute one notebook alone: 04.")] = None,
     compute: Annotated[bool, typer.Option(help="Off: draw again from the results that are already there.")] = True,
     device: DeviceOption = "cpu",
 ) -> None:
@@ -59,9 +54,7 @@ def book(
 
 @app.command()
 def contract(
-    notebooks: Annotated[
-        list[Path] | None, typer.Argument(help="Notebooks; all in the folder notebooks by default.")
-    ] = None,
+    notebooks: Annotated[list[Path] | None, typer.Argument(help="Notebooks; all in the folder notebooks by default.")] = None,
 ) -> None:
     """Check that notebooks keep the book's contract: opening, set-up, cells, alt text, exercises, stamp, no outputs."""
     problems = in_repository("book.builder.contract").problems
@@ -77,28 +70,18 @@ def contract(
 @app.command()
 def bench(
     recipe: Annotated[
-        Literal["released"] | None,
-        typer.Option("--recipe", help="The released recipe alone, ours against the authors' layers; 5 minutes."),
+        Literal["released"] | None, typer.Option(help="The released recipe alone, ours against the authors' layers; 5 minutes.")
     ] = None,
     scale: Annotated[bool, typer.Option("--scale", help="How time and memory grow, instead.")] = False,
-    inputs: Annotated[
-        Path | None, typer.Option("--inputs", help="How fast the songs of this folder become features, instead.")
-    ] = None,
+    inputs: Annotated[Path | None, typer.Option(help="How fast the songs of this folder become features, instead.")] = None,
     quality: Annotated[
-        bool,
-        typer.Option("--quality", help="What adapting the head alone loses at D = 1024, instead; about 11 minutes."),
+        bool, typer.Option("--quality", help="What adapting the head alone loses at D = 1024, instead; about 11 minutes.")
     ] = False,
-    gpu: Annotated[
-        bool, typer.Option("--gpu", help="The paper's size on a GPU, up to all of its 2000 steps, instead.")
-    ] = False,
-    steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="With --gpu: of each short training, and none of 2000.")
-    ] = None,
-    checkpoint: Annotated[
-        str | None, typer.Option("--checkpoint", help="With --inputs: ImageBind's weights, or the word random.")
-    ] = None,
+    gpu: Annotated[bool, typer.Option("--gpu", help="The paper's size on a GPU, up to all of its 2000 steps, instead.")] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="With --gpu: of each short training, and none of 2000.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="With --inputs: ImageBind's weights, or the word random.")] = None,
     as_json: JsonOption = False,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the measurements (JSON).")] = Path("data/bench"),
+    out: Annotated[Path, typer.Option(help="Folder of the measurements (JSON).")] = Path("data/bench"),
 ) -> None:
     """Measure this machine: the released recipe against the authors' layers, then one listener, memory and every model.
 

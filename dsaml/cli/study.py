@@ -12,6 +12,7 @@ from dsaml.cli import common
 from dsaml.cli.outputs import check_folder, check_output, holds_json, holds_mark
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
+from dsaml.listen import DEMO_MODEL
 
 study_app = typer.Typer(
     no_args_is_help=True, help="The listening study: run it, with participants or a class; statistics of rankings, rehearsal."
@@ -24,24 +25,23 @@ def study_new(
     folder: FolderArgument,
     kind: Annotated[
         Literal["study", "class"],
-        typer.Option("--kind", help="study: adjust one song, rank four curves of others. class: all draw one song."),
+        typer.Option(help="study: adjust one song, rank four curves of others. class: all draw one song."),
     ] = "study",
     dataset: common.DatasetOption = "synthetic",
     root: common.OwnRootOption = None,
     checkpoint: Annotated[
-        Path, typer.Option("--checkpoint", help="The model that is personalized: one of train --model low-rank.")
-    ] = common.DEMO_MODEL,
+        Path, typer.Option(help="The model that is personalized: one of train --model low-rank.")
+    ] = DEMO_MODEL,
     fourth: Annotated[
-        Path | None,
-        typer.Option("--fourth", help="A model whose curve is the fourth; by default the first, shifted to one's mean."),
+        Path | None, typer.Option(help="A model whose curve is the fourth; by default the first, shifted to one's mean.")
     ] = None,
-    songs: Annotated[int, typer.Option("--songs", help="Songs to rank, beside the one to adjust.", min=1, max=50)] = 10,
+    songs: Annotated[int, typer.Option(help="Songs to rank, beside the one to adjust.", min=1, max=50)] = 10,
     named: Annotated[
         list[str] | None, typer.Option("--song", help="A song by its id, the one to draw first. Others by chance.")
     ] = None,
-    participants: Annotated[int, typer.Option("--participants", help="Links, or seats in a class.", min=1, max=500)] = 22,
-    seconds: Annotated[float, typer.Option("--seconds", help="Of each song, from where its labels begin.", min=5, max=120)] = 30.0,
-    seed: Annotated[int, typer.Option("--seed", help="Of songs and of blinded orders.", **common.SEEDS)] = 0,
+    participants: Annotated[int, typer.Option(help="Links, or seats in a class.", min=1, max=500)] = 22,
+    seconds: Annotated[float, typer.Option(help="Of each song, from where its labels begin.", min=5, max=120)] = 30.0,
+    seed: Annotated[int, typer.Option(help="Of songs and of blinded orders.", **common.SEEDS)] = 0,
     cache: common.CacheOption = Path("cache"),
 ) -> None:
     """Design a study into a new folder: songs, curves, participants, orders."""
@@ -50,8 +50,7 @@ def study_new(
     check_folder(folder)
     count = 1 if kind == "class" else songs
     source = common.source_of(dataset, root, cache)
-    wanted = design.Wanted(kind, source, checkpoint, fourth, count, tuple(named or ()), participants, seconds, seed)
-    made = design.new(folder, wanted)
+    made = design.new(folder, kind, source, checkpoint, fourth, count, named or (), participants, seconds, seed)
     typer.echo(f"{folder}: {len(made.songs)} songs, {participants} participants; the model: {made.origin}")
     typer.echo(f"next: python -m dsaml study serve {folder}")
 
@@ -60,9 +59,9 @@ def study_new(
 def study_serve(
     folder: FolderArgument,
     host: Annotated[
-        str, typer.Option("--host", help="127.0.0.1: this machine alone. 0.0.0.0: everybody in the network, unencrypted.")
+        str, typer.Option(help="127.0.0.1: this machine alone. 0.0.0.0: everybody in the network, unencrypted.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="0: any that is free.", min=0, max=65_535)] = 8000,
+    port: Annotated[int, typer.Option(help="0: any that is free.", min=0, max=65_535)] = 8000,
 ) -> None:
     """Serve a study until Ctrl-C; started again, everybody goes on where they were."""
     from dsaml.study.server import serve
@@ -78,8 +77,7 @@ def study_serve(
 
 @study_app.command("export")
 def study_export(
-    folder: FolderArgument,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder to write into; FOLDER/export by default.")] = None,
+    folder: FolderArgument, out: Annotated[Path | None, typer.Option(help="Folder to write into; FOLDER/export by default.")] = None
 ) -> None:
     """Write the answers: rankings.csv for analyse, curves for personalize and collect, participants.csv."""
     from dsaml.study.export import export
@@ -95,12 +93,12 @@ def study_collect(
     curves: Annotated[
         list[Path], typer.Argument(help="Curves of the class, WHO-of-SONG.csv: time_s, arousal, valence in [-1, 1].")
     ],
-    out: Annotated[Path, typer.Option("--out", help="The page (HTML).")] = Path("class.html"),
+    out: Annotated[Path, typer.Option(help="The page (HTML).")] = Path("class.html"),
     songs: Annotated[
         list[Path] | None,
         typer.Option("--song", help="Audio of a song, named as in the curves' files: then the model predicts. Repeatable."),
     ] = None,
-    checkpoint: common.CheckpointOption = common.DEMO_MODEL,
+    checkpoint: common.CheckpointOption = DEMO_MODEL,
     force: common.ForceOption = False,
 ) -> None:
     """One page of everybody's curves: agreement, floors, and with the songs' audio what personalization adds."""
@@ -126,12 +124,10 @@ def study_template(out: Annotated[Path, typer.Argument(help="The CSV to write.")
 
 @study_app.command("simulate")
 def study_simulate(
-    curves: Annotated[Path, typer.Option("--curves", help="study_curves.json, as make book computes it.")],
-    out: Annotated[Path, typer.Option("--out", help="CSV of SIMULATED answers.")],
-    noise: Annotated[
-        float, typer.Option("--noise", help="SD of the judged distance, on the labels' scale.", min=0.0)
-    ] = 0.1,
-    seed: Annotated[int, typer.Option("--seed", help="Of the noise.", **common.SEEDS)] = 0,
+    curves: Annotated[Path, typer.Option(help="study_curves.json, as make book computes it.")],
+    out: Annotated[Path, typer.Option(help="CSV of SIMULATED answers.")],
+    noise: Annotated[float, typer.Option(help="SD of the judged distance, on the labels' scale.", min=0.0)] = 0.1,
+    seed: Annotated[int, typer.Option(help="Of the noise.", **common.SEEDS)] = 0,
     force: common.ForceOption = False,
 ) -> None:
     """Simulate answers: every simulated listener ranks the curves by the distance to their own true curve."""
@@ -152,10 +148,7 @@ def study_analyse(
     participants: Annotated[
         list[int] | None,
         typer.Option(
-            "--next",
-            help="Participants of a next study, for its power; can be repeated. By default as many.",
-            min=3,
-            max=1000,
+            "--next", help="Participants of a next study, for its power; can be repeated. By default as many.", min=3, max=1000
         ),
     ] = None,
     force: common.ForceOption = False,
@@ -167,26 +160,26 @@ def study_analyse(
     """
     from dsaml.experiment.results import plain
     from dsaml.io import write_json
-    from dsaml.study import analysis, effects
+    from dsaml.study import analysis
     from dsaml.study.answers import read_rankings
 
     if out:
         check_output(out, holds_json("participants", *DIMENSIONS), (rankings,), force=force)
     answers = read_rankings(rankings)
     found = analysis.analyse(answers)
-    mixed, order = effects.mixed_model(answers), effects.order_effects(answers)
-    power = {n: effects.simulated_power(answers, n) for n in participants or [found["participants"]]}
+    power = {n: analysis.simulated_power(answers, n) for n in participants or [found["participants"]]}
+    found |= {"mixed_model": analysis.mixed_model(answers), "order": analysis.order_effects(answers), "power": power}
     if out:
-        write_json(out, plain(found | {"mixed_model": mixed, "order": order, "power": power}))
-    for table in (*analysis.tables(found), *effects.tables(mixed, order, power)):
+        write_json(out, plain(found))
+    for table in analysis.tables(found):
         common.console.print(table)
 
 
 @study_app.command("power")
 def study_power(
-    difference: Annotated[float, typer.Option("--difference", help="Mean-rank difference to find.")],
-    spread: Annotated[float, typer.Option("--spread", help="SD of that difference over participants.", min=1e-6)],
-    participants: Annotated[int, typer.Option("--participants", help="How many take part.", min=3, max=1_000_000)] = 22,
+    difference: Annotated[float, typer.Option(help="Mean-rank difference to find.")],
+    spread: Annotated[float, typer.Option(help="SD of that difference over participants.", min=1e-6)],
+    participants: Annotated[int, typer.Option(help="How many take part.", min=3, max=1_000_000)] = 22,
 ) -> None:
     """Power of the paired t-test, and the smallest difference found in four of five studies."""
     from dsaml.study import analysis

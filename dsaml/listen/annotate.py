@@ -10,13 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Thread
 from typing import Any
 
 import soundfile as sf
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -49,29 +48,19 @@ class Desk:
     page: bytes
     kind: str  # of the audio, as a browser calls it
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
-    lock: Lock = field(default_factory=Lock)  # one curve, from whichever tab comes first
     points: int | None = None  # of the curve that was written
 
     def keep(self, body: bytes) -> int:
-        """Write a curve that was sent, unless it is none; gives its points.
-
-        Raises
-        ------
-        DsamlError
-            See :func:`dsaml.listen.curves.read_curve`; or if it is too short, off the scale, the second one, or cannot be written.
-        """
+        """Write a curve that was sent, and give its points; a DsamlError if it is none, or the second one."""
         with tempfile.TemporaryDirectory() as folder:
             sent = Path(folder) / "curve.csv"
             sent.write_bytes(body)
             curve = read_curve(sent)
-        if len(curve) < SHORTEST or curve[["arousal", "valence"]].abs().to_numpy().max() > 1:
-            raise DsamlError(f"the curve needs {SHORTEST} points or more, each in [-1, 1]")
-        with self.lock:
-            if self.points is not None:
-                raise DsamlError("a curve was saved already, and the command has ended; start it again for another one")
-            write_curve(self.out, curve)
-            self.points = len(curve)
-        return len(curve)
+        if self.points is not None:  # from another tab
+            raise DsamlError("a curve was saved already, and the command has ended; start it again for another one")
+        write_curve(self.out, curve)
+        self.points = len(curve)
+        return self.points
 
 
 def application(desk: Desk, port: int, saved: Callable[[], None]) -> Starlette:
@@ -83,7 +72,7 @@ def application(desk: Desk, port: int, saved: Callable[[], None]) -> Starlette:
     async def curve(request: Request) -> Response:
         body = await body_of(request, "a curve", LARGEST_BODY)
         try:
-            points = await run_in_threadpool(desk.keep, body)
+            points = desk.keep(body)  # in the server's one thread, so one curve after the other
         except DsamlError as error:
             raise HTTPException(400, printable(str(error))) from error
         said = printable(f"Saved {points} points in {desk.out}; this page can be closed.")
@@ -108,13 +97,7 @@ def application(desk: Desk, port: int, saved: Callable[[], None]) -> Starlette:
 
 
 def drawing_page(song: Path, model: LightModel | None) -> bytes:
-    """The book's drawing page for one song of one's own.
-
-    Raises
-    ------
-    DsamlError
-        If the song is unusable, shorter than 5 s or longer than a quarter of an hour.
-    """
+    """The book's drawing page for one song of one's own; a DsamlError if it is unusable, too short or too long."""
     seconds = check_playable(song, "annotate")
     steps = int(seconds / STEP_SECONDS)
     if steps < SHORTEST:
@@ -140,7 +123,7 @@ def annotate(song: Path, out: Path, checkpoint: Path, opened: Callable[[str], ob
     Parameters
     ----------
     song, out : Path
-        What is heard, and the CSV that is written, see :func:`dsaml.listen.curves.read_curve`.
+        What is heard, and the CSV that is written.
     checkpoint : Path
         Its curve is shown beside one's own after drawing, if it is a light model; a file that is not there shows nothing.
     opened : callable

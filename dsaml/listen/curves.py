@@ -16,7 +16,6 @@ from dsaml.audio.slices import slice_times
 from dsaml.config import STEP_SECONDS, AudioConfig
 from dsaml.errors import DsamlError, require_file
 from dsaml.io import write_bytes_atomically
-from dsaml.listen.familiar import USUAL
 
 Paths = str | Path | Sequence[str | Path]
 """One path, or several."""
@@ -31,6 +30,7 @@ LEGEND = (
 """What everybody asks about the numbers."""
 SHORTEST = 10  # steps; a curve below 5 s says too little about a person
 LARGEST_GAP = 2.0  # s between two points of a curve
+USUAL = 0.95  # share of the training songs that are nearer to another one than their usual distance
 
 
 def write_curve(path: Path, curve: pd.DataFrame) -> None:
@@ -52,7 +52,8 @@ def read_curve(path: Path, largest_gap: float = LARGEST_GAP) -> pd.DataFrame:
     ------
     DsamlError
         If the file is missing, lacks a column, has a line with more or fewer fields than names, holds something else than
-        numbers, a negative time, times that do not increase, or a larger gap.
+        numbers, a negative time, times that do not increase, or a larger gap; or if the curve is shorter than 5 s, or off the
+        scale [-1, 1].
     """
     require_file(path, "file", f"give a CSV with the columns {','.join(COLUMNS)}")
     try:
@@ -88,19 +89,11 @@ def read_curve(path: Path, largest_gap: float = LARGEST_GAP) -> pd.DataFrame:
         rows.append(values)
     if not rows:
         raise DsamlError(f"{path}: holds no points; give at least {SHORTEST * STEP_SECONDS:.0f} s of them")
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def require_scale(path: Path, curve: pd.DataFrame) -> None:
-    """Let through a curve on the scale.
-
-    Raises
-    ------
-    DsamlError
-        If a value is off [-1, 1].
-    """
-    if curve[["arousal", "valence"]].abs().to_numpy().max() > 1:
+    if np.abs(rows)[:, 1:].max() > 1:
         raise DsamlError(f"{path}: values reach beyond [-1, 1]; rescale them (from 1-9: (value - 5) / 4)")
+    if (covered := rows[-1][0] - rows[0][0]) < (SHORTEST - 1) * STEP_SECONDS - 1e-6:
+        raise DsamlError(f"{path}: covers {covered:.1f} s; annotate at least {SHORTEST * STEP_SECONDS:.0f} s")
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def labels_of(
@@ -108,31 +101,18 @@ def labels_of(
 ) -> tuple[AudioConfig, np.ndarray]:
     """A curve as labels: audio settings that begin where it does, and its values at 2 Hz, (steps, 2), the first ``most`` at most.
 
-    Raises
-    ------
-    DsamlError
-        See :func:`read_curve`; or if the curve is shorter than 5 s, or off the scale [-1, 1].
+    Errors as in :func:`read_curve`.
     """
     curve = read_curve(path, largest_gap)
-    require_scale(path, curve)
     first, last = curve.time_s.iloc[0], curve.time_s.iloc[-1]
     audio = dataclasses.replace(audio, label_start=float(first))
     steps = int((last - first) / audio.step_seconds) + 1
-    if steps < SHORTEST:
-        shortest = SHORTEST * audio.step_seconds
-        raise DsamlError(f"{path}: covers {last - first:.1f} s; annotate at least {shortest:.0f} s")
     times = slice_times(min(steps, most or steps), audio)
     return audio, np.stack([np.interp(times, curve.time_s, curve[name]) for name in COLUMNS[1:]], 1)
 
 
 def paired(songs: Paths, curves: Paths) -> tuple[list[Path], list[Path]]:
-    """Songs and their curves as lists of paths; a single path of each will do.
-
-    Raises
-    ------
-    DsamlError
-        If there are not as many curves as songs.
-    """
+    """Songs and their curves as lists of paths; a single path of each will do. A DsamlError if there are not as many of both."""
     given = [[Path(one)] if isinstance(one, str | Path) else [Path(path) for path in one] for one in (songs, curves)]
     if len(given[0]) != len(given[1]) or not given[0]:
         counts = f"{len(given[0])} songs and {len(given[1])} curves"
@@ -141,13 +121,7 @@ def paired(songs: Paths, curves: Paths) -> tuple[list[Path], list[Path]]:
 
 
 def audio_from(audio: AudioConfig, start: float) -> AudioConfig:
-    """Audio settings that begin at a second of the song.
-
-    Raises
-    ------
-    DsamlError
-        If it is negative or no number.
-    """
+    """Audio settings that begin at a second of the song; a DsamlError if it is negative or no number."""
     if not 0 <= start < math.inf:
         raise DsamlError(f"--start is {start}: give the first predicted second, 0 or more")
     return dataclasses.replace(audio, label_start=start)
@@ -170,13 +144,7 @@ def as_curve(values: np.ndarray, audio: AudioConfig, sd: np.ndarray | None = Non
 
 
 def require_numbers(values: np.ndarray, model: str, song: str | Path) -> None:
-    """Let through what a model gives for a song.
-
-    Raises
-    ------
-    DsamlError
-        If something in it is no finite number.
-    """
+    """Raise a DsamlError unless all that a model gives for a song are finite numbers."""
     if not np.isfinite(values).all():
         raise DsamlError(f"{model}: gives values for {song} that are no numbers; use another model")
 

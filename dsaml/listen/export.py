@@ -106,13 +106,7 @@ def _below(curve: pd.DataFrame) -> str:
 
 
 def check_playable(song: Path, what: str) -> float:
-    """How long a song is, s, if it can be heard while its curve is looked at.
-
-    Raises
-    ------
-    DsamlError
-        If it is unusable, or longer than a quarter of an hour; ``what`` cannot be done then.
-    """
+    """How long a song is, s; a DsamlError if it is unusable, or too long for ``what``: over a quarter of an hour."""
     recording = Recording(song)
     if recording.whole is None:
         raise DsamlError(
@@ -123,13 +117,7 @@ def check_playable(song: Path, what: str) -> float:
 
 
 def write_page(path: Path, curve: pd.DataFrame, song: Path) -> None:
-    """Write a page (HTML) in which the song plays and its curve moves; all that it needs is inside, nothing is fetched.
-
-    Raises
-    ------
-    DsamlError
-        See :func:`check_playable`.
-    """
+    """Write a page (HTML) in which the song plays and its curve moves; all that it needs is inside, nothing is fetched."""
     check_playable(song, "--html")
     start = float(curve.index[0])
     heard = load_waveform(song, PLAYED)[round(start * PLAYED) :].numpy()

@@ -35,19 +35,7 @@ def data_url(content: bytes, kind: str) -> str:
 
 
 def inline(title: str, body: str, data: Mapping[str, Any], scripts: Sequence[str], generator: str = "dsaml") -> str:
-    """A page with everything inside.
-
-    Parameters
-    ----------
-    body : str
-        HTML.
-    data : mapping
-        ``dsamlPlayer``.
-    scripts : sequence of str
-        Names of files, in their order.
-    generator : str
-        What made it.
-    """
+    """A page with everything inside: HTML, what the scripts read, the scripts by the names of their files, what made it."""
     parts = [script_data(data), *map(read, scripts)]
     return "\n".join(
         [

@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 
 import uvicorn
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,6 +19,7 @@ POLICY = (
     "frame-ancestors 'none'"
 )
 HEADERS = {
+    "cache-control": "no-store",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
     "cross-origin-opener-policy": "same-origin",
@@ -28,7 +30,7 @@ HEADERS = {
 
 
 class Headers:
-    """Adds ``HEADERS`` to every reply, with a policy for scripts and styles, and ``no-store`` where it says nothing of caching."""
+    """Adds to every reply those of ``HEADERS`` that it lacks, with a policy for scripts and styles."""
 
     def __init__(self, app: ASGIApp, policy: str):
         self.app = app
@@ -37,9 +39,9 @@ class Headers:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                there = {name for name, _ in message["headers"]}
-                added = self.headers | ({} if b"cache-control" in there else {"cache-control": "no-store"})
-                message["headers"] = [*message["headers"], *((n.encode(), v.encode()) for n, v in added.items())]
+                headers = MutableHeaders(scope=message)
+                for name, value in self.headers.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         await self.app(scope, receive, with_headers)
@@ -55,13 +57,7 @@ class Rates:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, moment
 
     def take(self, key: str) -> None:
-        """Take one token.
-
-        Raises
-        ------
-        HTTPException
-            429, if there is none.
-        """
+        """Take one token; HTTPException 429 if there is none."""
         now = time.monotonic()
         left, since = self._left.pop(key, (self.burst, now))
         left = min(self.burst, left + (now - since) * self.per_second)
@@ -75,10 +71,7 @@ class Rates:
 async def body_of(request: Request, what: str, largest: int) -> bytes:
     """The body of a request, whole; ``what`` it is called, and how many bytes it may have.
 
-    Raises
-    ------
-    HTTPException
-        413 or 408, if it is too large or too slow; 400, if it breaks off.
+    HTTPException 413 or 408 if it is too large or too slow, 400 if it breaks off.
     """
     announced = request.headers.get("content-length", "0")
     if not announced.isdigit() or int(announced) > largest:

@@ -30,14 +30,41 @@ from dsaml.experiment.results import stamp_of
 from dsaml.experiment.run import Experiment
 from dsaml.io import KEY, load_weights, pack_tensors, read_header, write_bytes_atomically
 from dsaml.learn.training import cross_song_tasks
-from dsaml.listen.curves import LARGEST_GAP, Paths, as_curve, audio_from, labels_of, paired, require_numbers
-from dsaml.listen.familiar import Familiar
+from dsaml.listen.curves import LARGEST_GAP, USUAL, Paths, as_curve, audio_from, labels_of, paired, require_numbers
 from dsaml.listen.origin import trained_on
 from dsaml.listen.own_file import Base, write_own
 
 KIND = "low-rank"
 """What the header of a file says that holds such a model."""
 WIDEST = 4096  # of the numbers in a header that give sizes
+
+
+@dataclass(frozen=True)
+class Familiar:
+    """What the training songs sounded like: does another one sound like any of them?
+
+    A song's place is the mean over time of its standardized inputs; the distance of two songs is the root mean square difference
+    of their places, so 1 is a standard deviation of the training songs' slices in every input.
+    """
+
+    songs: Tensor  # (N, F), the training songs' places
+    limit: Tensor  # (), the quantile USUAL of their distances to the nearest other one
+
+    @classmethod
+    def of(cls, x: Tensor) -> Familiar:
+        """From the standardized inputs of N >= 2 training songs, (N, T, F)."""
+        songs = x.mean(1)
+        apart = torch.stack([_distances(song, songs) for song in songs])  # (N, N)
+        return cls(songs, apart.fill_diagonal_(torch.inf).amin(1).quantile(USUAL))
+
+    def distance(self, x: Tensor) -> float:
+        """Of a song (T, F) from the nearest training song."""
+        return float(_distances(x.mean(0), self.songs).min())
+
+
+def _distances(song: Tensor, songs: Tensor) -> Tensor:
+    """(F,), (N, F) -> (N,)."""
+    return (songs - song).square().mean(1).sqrt()
 
 
 @dataclass(frozen=True)
@@ -57,11 +84,11 @@ class LightModel:
         """Arousal and valence of an audio file at 2 Hz; parameters, result and errors as in ``LoadedModel.predict``.
 
         Beside each value stands its standard deviation, and in ``attrs`` the song's ``distance`` from the nearest training song and
-        the ``usual_distance`` among those (:class:`dsaml.listen.familiar.Familiar`).
+        the ``usual_distance`` among those (:class:`Familiar`).
         """
         audio = audio_from(self.profile.audio, start)
         x = self._inputs(Path(song), audio, None)
-        values, sd = self.curve(self.listener, h := self._encoded(x)), self._spread(self.listener, h)
+        values, sd = self._felt(self.listener, self._encoded(x))
         require_numbers(np.concatenate((values, sd)), self.name, song)
         about: dict[str, Any] = {"song": Path(song).name, "model": trained_on(self.about)}
         if self.familiar:
@@ -90,42 +117,21 @@ class LightModel:
             about["left_out"] = self._left_out(pairs)
         return self.of(own, about)
 
-    @torch.no_grad()
-    def terms(self, song: Path, steps: int, start: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """What a listener's curve of a song is made of, ``tanh(base + basis w)``: base (T, 2) and basis (T, 2, RANK + 1).
-
-        T is ``steps``, from ``start`` (s) on, by default from where the labels of the training data began.
-        """
-        h = self.heard(song, steps, None if start is None else audio_from(self.profile.audio, start))
-        return self.method.average(h)[0, 0].numpy(), self.method.basis(h)[0, 0].numpy()
-
     def save(self, path: str | Path) -> None:
-        """Write the model to a ``.safetensors`` file that :func:`dsaml.load` reads: of a personal one only the person.
-
-        Raises
-        ------
-        DsamlError
-            If it is personal to a model that is in no file, or the file cannot be written.
-        """
+        """Write the model to a ``.safetensors`` file; of a personal one only the person. Errors as in ``LoadedModel.save``."""
         if self.listener is not None:
             write_own(Path(path), self.listener, self.about, self.file)
             return
-        settings = {"profile": self.profile, "config": self.method.config}
         tensors = {f"method.{name}": tensor for name, tensor in self.method.state_dict().items()} | {"scale": self.scale}
         if self.familiar:
             tensors |= {f"familiar.{name}": tensor for name, tensor in vars(self.familiar).items()}
-        header = {"kind": KIND, "about": json.dumps(self.about)}
-        header |= {name: json.dumps(dataclasses.asdict(own)) for name, own in settings.items()}
+        profile, config = map(dataclasses.asdict, (self.profile, self.method.config))
+        settings = {"about": self.about, "profile": profile, "config": config}
+        header = {"kind": KIND} | {name: json.dumps(value) for name, value in settings.items()}
         write_bytes_atomically(Path(path), pack_tensors(tensors, header))
 
     def of(self, listener: State, about: dict[str, Any]) -> LightModel:
-        """The model for a person whose posterior is known.
-
-        Raises
-        ------
-        ValueError
-            If it is none of this method's.
-        """
+        """The model for a person whose posterior is known; a ValueError if it is none of this method's."""
         width = LowRank.RANK + 1
         if {n: tuple(t.shape) for n, t in listener.items()} != {"w": (1, 2, width), "factor": (1, 2, width, width)}:
             raise ValueError("its listener is none of this method")
@@ -161,18 +167,16 @@ class LightModel:
         return self.method.adapt(torch.cat([h for h, _ in pairs], 2), torch.cat([y for _, y in pairs])[None, None])
 
     @torch.no_grad()
-    def curve(self, listener: State | None, h: Tensor) -> np.ndarray:
-        """Arousal and valence (T, 2) that a listener, or nobody in particular, feels in what was heard."""
-        if listener is None:
-            return self.method.average(h)[0, 0].tanh().numpy()
-        return self.method.predict(listener, h).mean[0, 0].numpy()
-
-    @torch.no_grad()
-    def _spread(self, listener: State | None, h: Tensor) -> np.ndarray:
-        """Standard deviations (T, 2); those of nobody in particular come from the prior."""
+    def _felt(self, listener: State | None, h: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """:meth:`curve`, and the standard deviations (T, 2) of its values."""
         width = LowRank.RANK + 1
-        prior = {"w": torch.zeros(1, 2, width), "factor": torch.eye(width).expand(1, 2, -1, -1)}
-        return self.method.predict(listener or prior, h).variance[0, 0].sqrt().numpy()
+        prior = {"w": torch.zeros(1, 2, width), "factor": torch.eye(width).expand(1, 2, -1, -1)}  # nobody in particular
+        found = self.method.predict(listener or prior, h)
+        return found.mean[0, 0].numpy(), found.variance[0, 0].sqrt().numpy()
+
+    def curve(self, listener: State | None, h: Tensor) -> np.ndarray:
+        """Arousal and valence (T, 2) that a listener, or nobody in particular, feels in what was heard (1, 1, T, H)."""
+        return self._felt(listener, h)[0]
 
     def _error(self, listener: State | None, pair: tuple[Tensor, Tensor], shift: np.ndarray | float = 0.0) -> float:
         h, labels = pair
@@ -205,26 +209,14 @@ def train_light(experiment: Experiment, seed: int) -> LightModel:
 
 
 def train_on(profile: Profile, source: Source, seed: int) -> LightModel:
-    """Train the model on any data set with annotators' tracks, after ``check`` and on the CPU; see :func:`train_light`.
-
-    Raises
-    ------
-    DsamlError
-        If ``check`` finds an error of a kind that is not accepted, or anything would stop training.
-    """
+    """:func:`train_light` after ``check``, which refuses what would stop training, and on the CPU."""
     check_data(profile, source, "pdmer")
     light = dataclasses.replace(profile, encoder="mel")  # this model has no use for a global embedding
     return train_light(prepare(light, dataclasses.replace(source, device="cpu")), seed)
 
 
 def load_light(path: Path) -> LightModel:
-    """Read a file that :meth:`LightModel.save` wrote; nothing in it is executed.
-
-    Raises
-    ------
-    DsamlError
-        If the file is missing, damaged, or holds something else.
-    """
+    """Read a file that :meth:`LightModel.save` wrote; a DsamlError if it holds something else. Nothing in it is executed."""
     advice = "train one with 'python -m dsaml train --model low-rank' or correct the path"
     with model_file(path, advice) as (tensors, header, about):
         profile = read_profile(json.loads(header["profile"]))

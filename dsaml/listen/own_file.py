@@ -13,11 +13,10 @@ from torch import Tensor
 from dsaml.errors import DsamlError
 from dsaml.experiment.model_files import model_file
 from dsaml.io import KEY, pack_tensors, read_header, write_bytes_atomically
+from dsaml.listen import DEMO_MODEL
 
 KIND = "personal"
 """What the header of such a file says."""
-MODELS = Path("models")
-"""Where `make book` leaves a base."""
 
 
 @dataclass(frozen=True)
@@ -29,22 +28,12 @@ class Base:
 
 
 def write_own(path: Path, tensors: dict[str, Tensor], about: dict[str, Any], base: Base | None) -> None:
-    """Write what changed.
-
-    Parameters
-    ----------
-    path : Path
-        Ends in ``.safetensors``.
-    tensors : dict
-        The changed ones, by name.
-    about : dict
-        Whom it is personalized for.
-    base : Base or None
+    """Write the changed tensors by name, and whom they are personalized for.
 
     Raises
     ------
     DsamlError
-        If the base is in no file or would be replaced, or this one cannot be written.
+        If the base is in no file (None) or would be replaced, or this file cannot be written.
     """
     if base is None:
         raise DsamlError(f"{path}: the model that this one is personal to is in no file; save and load that one first")
@@ -58,16 +47,13 @@ def write_own(path: Path, tensors: dict[str, Tensor], about: dict[str, Any], bas
 def read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], Base]:
     """What :func:`write_own` wrote, and its base, looked for where it was, beside the file, and in ``models``.
 
-    Raises
-    ------
-    DsamlError
-        If the file is missing, damaged or something else, or no file in these places is its base.
+    A DsamlError if the file is missing, damaged or something else, or no file in these places is its base.
     """
     with model_file(path, "correct the path") as (tensors, header, about):
         where, digest = Path(header["base"]), header["base_sha256"]
         if not where.name:
             raise ValueError("its header does not say where it comes from")
-    places = [place for place in (path.parent / where, path.parent / where.name, MODELS / where.name) if place.is_file()]
+    places = [place for place in (path.parent / where, path.parent / where.name, DEMO_MODEL.parent / where.name) if place.is_file()]
     for place in places:
         if read_header(place).get(KEY) == digest:
             return tensors, about, Base(place, digest)

@@ -23,15 +23,12 @@ from dsaml.errors import DsamlError
 from dsaml.experiment.model_files import load_model, save_model
 from dsaml.io import KEY, read_header
 from dsaml.learn.maml import Batch, adapt, mode
-from dsaml.listen import own_file
+from dsaml.listen import DEMO_MODEL, own_file
 from dsaml.listen.curves import LARGEST_GAP, Paths, as_curve, audio_from, labels_of, paired, require_numbers
 from dsaml.listen.light import KIND, LightModel, load_light
 from dsaml.listen.origin import trained_on
 from dsaml.listen.own_file import Base, read_own, write_own
 from dsaml.model.dsaml import DSAML
-
-DEMO_MODEL = Path("models/demo.safetensors")
-"""The model that ``make book`` leaves."""
 
 
 @torch.no_grad()

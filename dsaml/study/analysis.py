@@ -1,17 +1,19 @@
-"""Statistics of the subjective study's ranks, as in Figure 6.
+"""Statistics of the subjective study's ranks: those of Figure 6, and beside them a mixed model, effects of the order, power.
 
-The unit of analysis is the **participant**: ranks of one participant's ten songs are averaged first, because they are not
-independent.
+The unit of Figure 6 is the **participant**: ranks of one participant's ten songs are averaged first, because they are not
+independent. ``rankings`` are what :func:`dsaml.study.answers.read_rankings` returns: of a study, of a pilot, or simulated.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import statsmodels.api as sm
 from rich.table import Table
 from scipy import stats
 from statsmodels.stats.power import TTestPower
@@ -19,10 +21,12 @@ from statsmodels.stats.power import TTestPower
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
 from dsaml.evaluate.bootstrap import holm
+from dsaml.study.answers import ORDER
 
 REPLICATES = 2000  # of the bootstrap over participants
 LEVEL, POWER = 0.05, 0.8  # of a test, and what a study is planned for
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))  # as in Figure 6
+FEWEST_POSITIONS = 3  # songs of a participant, for a slope
 
 
 def stars(p: float) -> str:
@@ -93,7 +97,6 @@ def analyse(rankings: pd.DataFrame, replicates: int = REPLICATES) -> dict[str, A
     Parameters
     ----------
     rankings : DataFrame
-        As :func:`dsaml.study.answers.read_rankings` returns it.
     replicates : int
         Of the bootstrap over participants.
 
@@ -131,19 +134,164 @@ def detectable_difference(spread: float, participants: int) -> float:
     return float(TTestPower().solve_power(effect_size=None, nobs=participants, alpha=LEVEL, power=POWER) * spread)
 
 
-def tables(analysis: Mapping[str, Any]) -> list[Table]:
-    """The statistics as tables for the terminal, two for each dimension."""
+def _wide(rankings: pd.DataFrame, dimension: str) -> pd.DataFrame:
+    """Ranks of one dimension: rows participants and their songs, columns methods."""
+    part = rankings[rankings.dimension == dimension]
+    return part.pivot_table(index=["participant_id", "song_id"], columns="method", values="rank")
+
+
+def _crossed(difference: pd.Series) -> dict[str, float]:
+    """Mean of differences with crossed random effects of participant and song (REML); z-test of it against zero."""
+    table = difference.rename("difference").reset_index()
+    several = [name for name in ("participant", "song") if table[f"{name}_id"].nunique() > 1]
+    cells = {name: f"0 + C({name}_id)" for name in several}
+    if table.difference.nunique() < 2 or not cells:
+        nothing = dict.fromkeys(("sd_participant", "sd_song", "sd_rest"), 0.0)
+        return {"difference": float(difference.mean()), "se": float("nan"), "p": float("nan")} | nothing
+    with warnings.catch_warnings():  # a variance at its bound of zero is no failure
+        warnings.simplefilter("ignore")
+        model = sm.MixedLM.from_formula("difference ~ 1", groups=np.ones(len(table)), vc_formula=cells, data=table)
+        fit = model.fit(reml=True, method=["lbfgs"])
+    spread = dict(zip(model.exog_vc.names, np.sqrt(np.maximum(fit.vcomp, 0)), strict=True))
+    columns = {"difference": fit.fe_params, "se": fit.bse_fe, "p": fit.pvalues}
+    found = {name: float(values.iloc[0]) for name, values in columns.items()}
+    found |= {f"sd_{name}": float(spread.get(name, 0.0)) for name in ("participant", "song")}
+    return found | {"sd_rest": float(np.sqrt(fit.scale))}
+
+
+def mixed_model(rankings: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """Every pair of methods by a linear mixed model: songs are a sample too, not only participants.
+
+    For a pair the difference of its ranks, of each participant and song, is ``mean + participant + song + rest`` with normal random
+    effects (Baayen, Davidson and Bates 2008); ranks of one song are tied to each other, differences of a pair are not.
+
+    Returns
+    -------
+    dict
+        For each dimension a list of pairs: ``difference`` (negative: ``a`` fits better), ``se``, ``p``, ``p_holm``, ``stars``,
+        and the SD over participants, over songs and of the rest. ``p`` is NaN where all differences are equal.
+    """
+    out = {}
+    for dimension in DIMENSIONS:
+        wide = _wide(rankings, dimension)
+        pairs = [{"a": a, "b": b, **_crossed(wide[a] - wide[b])} for a, b in combinations(wide.columns, 2)]
+        for pair, p in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
+            pair |= {"p_holm": p, "stars": stars(p) if np.isfinite(p) else "–"}
+        out[dimension] = pairs
+    return out
+
+
+def order_effects(rankings: pd.DataFrame) -> dict[str, dict[str, Any]] | None:
+    """Whether ranks depend on where a curve stood on the screen, or on when a song came (:data:`dsaml.study.answers.ORDER`).
+
+    Returns
+    -------
+    dict or None
+        For each dimension: ``shown``, the mean rank by letter over participants, and Friedman's p-value for it being the
+        same; ``position``, for each method how its rank changes from one song to the next (mean over participants of each one's
+        slope, ranks for each song), with a t-test and Holm's correction; empty with fewer than three songs each. None where the
+        order is not known.
+    """
+    if not set(ORDER) <= set(rankings.columns):
+        return None
+    out: dict[str, dict[str, Any]] = {}
+    for dimension in DIMENSIONS:
+        part = rankings[rankings.dimension == dimension]
+        letters = part.pivot_table(index="participant_id", columns="shown", values="rank").dropna()
+        p = float("nan")
+        if letters.shape[1] > 2 and len(letters) > 2 and not (letters.nunique(axis=1) == 1).all():
+            p = float(stats.friedmanchisquare(*(letters[name] for name in letters)).pvalue)
+        slopes: dict[str, list[float]] = {}
+        for (_, method), own in part.groupby(["participant_id", "method"]):
+            if own.position.nunique() >= FEWEST_POSITIONS:
+                slopes.setdefault(method, []).append(float(np.polyfit(own.position, own["rank"], 1)[0]))
+        tested = {name: values for name, values in slopes.items() if len(values) > 2}
+        raw = [float(stats.ttest_1samp(v, 0).pvalue) if np.ptp(v) > 0 else float("nan") for v in tested.values()]
+        position = {
+            name: {"slope": float(np.mean(values)), "p": p_one, "p_holm": p_holm}
+            for (name, values), p_one, p_holm in zip(tested.items(), raw, holm(raw), strict=True)
+        }
+        out[dimension] = {"shown": {"mean_rank": letters.mean().to_dict(), "p": p}, "position": position}
+    return out
+
+
+def simulated_power(rankings: pd.DataFrame, participants: int, studies: int = 500) -> dict[str, list[dict[str, Any]]]:
+    """How often a next study with so many participants would find each pair's difference, if these answers were the population.
+
+    Participants are drawn with replacement, and of each one the songs; the difference counts as found if Holm's correction over
+    all pairs leaves the paired t-test significant, in the direction of the answers at hand. What a small study overestimates, this
+    overestimates too.
+
+    Returns
+    -------
+    dict
+        For each dimension a list of pairs with ``a``, ``b``, ``power``.
+    """
+    rng, out = np.random.default_rng(0), {}
+    for dimension in DIMENSIONS:
+        wide = _wide(rankings, dimension)
+        blocks = [own.to_numpy() for _, own in wide.groupby(level=0)]  # (songs, methods) each
+        first, second = np.array(list(combinations(range(wide.shape[1]), 2))).T
+        who = rng.integers(len(blocks), size=(studies, participants))
+        means = np.empty((studies, participants, wide.shape[1]))
+        for k, block in enumerate(blocks):
+            songs = rng.integers(len(block), size=(int((who == k).sum()), len(block)))
+            means[who == k] = block[songs].mean(1)
+        difference = means[..., first] - means[..., second]  # (studies, participants, pairs)
+        truth = mean_ranks(rankings, dimension).mean().to_numpy()
+        with warnings.catch_warnings():  # where nobody differs nothing is found
+            warnings.simplefilter("ignore")
+            p = np.nan_to_num(stats.ttest_1samp(difference, 0, axis=1).pvalue, nan=1.0)  # (studies, pairs)
+        found = np.array([holm(study) for study in p]) <= LEVEL
+        found &= np.sign(difference.mean(1)) == np.sign(truth[first] - truth[second])
+        pairs = zip(combinations(wide.columns, 2), found.mean(0), strict=True)
+        out[dimension] = [{"a": a, "b": b, "power": float(share)} for (a, b), share in pairs]
+    return out
+
+
+PAIRS = {
+    "pair": "{a} - {b}",
+    "difference": "{difference:+.2f}",
+    "t-test": "{stars}",
+    "Holm t": "{p_t_holm:.2g}",
+    "Holm Wilcoxon": "{p_w_holm:.2g}",
+    "dz": "{dz:+.2f}",
+}
+MIXED = {
+    "pair": "{a} - {b}",
+    "difference": "{difference:+.2f}",
+    "SE": "{se:.2f}",
+    "Holm": "{p_holm:.2g}",
+    "": "{stars}",
+    "SD participants": "{sd_participant:.2f}",
+    "SD songs": "{sd_song:.2f}",
+}
+"""Columns of the tables, and how a pair fills them."""
+
+
+def tables(found: Mapping[str, Any]) -> list[Table]:
+    """For the terminal what :func:`analyse` found, with ``mixed_model``, ``order``, and ``power`` by number of participants."""
     out = []
     for dimension in DIMENSIONS:
-        part, friedman = analysis[dimension], analysis[dimension]["friedman"]
-        title = f"{dimension}: {analysis['participants']} participants"
-        means = Table("method", "mean rank", "95 % over participants", title=title)
+        part = found[dimension]
+        means = Table("method", "mean rank", "95 % over participants", title=f"{dimension}: {found['participants']} participants")
         for name, cell in part["methods"].items():
             means.add_row(name, f"{cell['mean_rank']:.2f}", "{:.2f} to {:.2f}".format(*cell["bootstrap_interval"]))
-        means.caption = "Friedman chi2 = {chi2:.1f}, p = {p:.2g}, W = {kendall_w:.2f}".format(**friedman)
-        pairs = Table("pair", "difference", "t-test", "Holm t", "Holm Wilcoxon", "dz", title=f"{dimension}: pairs")
-        cells = ("{a} - {b}", "{difference:+.2f}", "{stars}", "{p_t_holm:.2g}", "{p_w_holm:.2g}", "{dz:+.2f}")
+        means.caption = "Friedman chi2 = {chi2:.1f}, p = {p:.2g}, W = {kendall_w:.2f}".format(**part["friedman"])
+        pairs = Table(*PAIRS, title=f"{dimension}: pairs")
         for pair in part["pairs"]:
-            pairs.add_row(*(cell.format(**pair) for cell in cells))
-        out += [means, pairs]
+            pairs.add_row(*(cell.format(**pair) for cell in PAIRS.values()))
+        mixed = Table(*MIXED, *(f"power n={n}" for n in found["power"]), title=f"{dimension}: mixed model")
+        for k, pair in enumerate(found["mixed_model"][dimension]):
+            powers = (f"{of[dimension][k]['power']:.2f}" for of in found["power"].values())
+            mixed.add_row(*(cell.format(**pair) for cell in MIXED.values()), *powers)
+        out += [means, pairs, mixed]
+        if found["order"]:
+            shown, position = found["order"][dimension]["shown"], found["order"][dimension]["position"]
+            order = Table("order", "effect", "p", title=f"{dimension}: order")
+            told = ", ".join(f"{name} {rank:.2f}" for name, rank in shown["mean_rank"].items())
+            order.add_row("place on the screen", f"mean rank {told}", f"{shown['p']:.2g}")
+            for name, cell in position.items():
+                order.add_row(f"from song to song: {name}", f"{cell['slope']:+.3f} ranks", f"{cell['p_holm']:.2g} (Holm)")
+            out.append(order)
     return out

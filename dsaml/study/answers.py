@@ -57,14 +57,11 @@ def read_rankings(path: str | Path) -> pd.DataFrame:
     line = table.index + 2
     unknown = table.dimension[~table.dimension.isin(DIMENSIONS)]
     problems = [f"line {line[i]}: dimension '{d}' is neither arousal nor valence" for i, d in unknown.items()]
-    ranks = pd.to_numeric(table["rank"], errors="coerce")
-    odd = table["rank"][ranks.isna() | (ranks % 1 != 0)]
-    problems += [f"line {line[i]}: rank '{rank}' is no whole number" for i, rank in odd.items()]
-    table = table.assign(rank=ranks)
-    if "position" in table:
-        table["position"] = pd.to_numeric(table.position, errors="coerce")
-        bad = table.index[table.position.isna() | (table.position % 1 != 0)]
-        problems += [f"line {line[i]}: the position is no whole number" for i in bad]
+    for name in ("rank", "position"):
+        if name in table:
+            given, table[name] = table[name], pd.to_numeric(table[name], errors="coerce")
+            odd = given[table[name].isna() | (table[name] % 1 != 0)]
+            problems += [f"line {line[i]}: {name} '{value}' is no whole number" for i, value in odd.items()]
     methods = sorted(table.method.unique())
     if len(methods) < 2:
         problems.append(f"only the method '{methods[0]}' appears; a ranking needs two or more")
@@ -112,32 +109,18 @@ def simulate(curves: Mapping[str, Any], noise: float = 0.1, seed: int = 0) -> pd
 
 
 def read_curves(path: str | Path) -> dict[str, Any]:
-    """Read ``study_curves.json``.
-
-    Raises
-    ------
-    DsamlError
-        If it is missing or holds something else.
-    """
+    """Read ``study_curves.json``; a DsamlError if it is missing or holds something else."""
     curves = read_result(path)
     try:
-        shown = [song["methods"] for person in curves["participants"] for song in person["songs"]]
-        for person in curves["participants"]:
-            for song in person["songs"]:
-                _check_curves(person["id"], song)
+        songs = [(person["id"], song) for person in curves["participants"] for song in person["songs"]]
+        for who, song in songs:
+            every = [np.asarray(curve, float) for curve in (song["truth"], *song["methods"].values())]
+            shape = (*every[0].shape[:1], 2)
+            if len(every) < 2 or not every[0].size or any(c.shape != shape or not np.isfinite(c).all() for c in every):
+                raise ValueError(f"the curves of participant {who}, song {song['song_id']} are not finite numbers (steps, 2)")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         said = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else error
         raise DsamlError(f"{path}: not a file of study curves ({said}); compute it again") from error
-    if not shown:
+    if not songs:
         raise DsamlError(f"{path}: holds no participant with songs; compute it again")
     return curves
-
-
-def _check_curves(person: str, song: Mapping[str, Any]) -> None:
-    """ValueError unless truth and methods are finite curves (T, 2) of one length, under names."""
-    every = [song["truth"], *song["methods"].values()]
-    shapes = {np.shape(np.asarray(curve, float)) for curve in every}
-    if len(shapes) > 1 or len(shape := shapes.pop()) != 2 or shape[1] != 2 or not shape[0] or len(every) < 2:
-        raise ValueError(f"the curves of participant {person}, song {song['song_id']} are not (steps, 2)")
-    if not np.isfinite(np.asarray(every, float)).all():
-        raise ValueError(f"a curve of participant {person}, song {song['song_id']} is not finite")

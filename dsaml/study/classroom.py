@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from dsaml.config import DIMENSIONS
 from dsaml.evaluate.metrics import ccc
@@ -17,23 +19,17 @@ from dsaml.study.store import Store
 
 def spread_of(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and SD over people (P, T, 2) at each step, (T, 2) each; NaN where fewer than one, or two, said something."""
-    there = np.isfinite(curves).sum(0)
-    filled = np.nan_to_num(curves)
-    mean = np.where(there > 0, filled.sum(0) / np.maximum(there, 1), np.nan)
-    square = np.where(np.isfinite(curves), np.square(filled - np.nan_to_num(mean)), 0).sum(0)
-    return mean, np.where(there > 1, np.sqrt(square / np.maximum(there - 1, 1)), np.nan)
+    people, *shape = curves.shape
+    table = pd.DataFrame(curves.reshape(people, int(np.prod(shape))))
+    return table.mean().to_numpy().reshape(shape), table.std().to_numpy().reshape(shape)
 
 
 def agreement(curves: np.ndarray) -> list[float | None]:
     """Mean CCC of two people's curves (P, T, 2), over all pairs and the steps of both, by dimension; None with fewer than two."""
     out: list[float | None] = []
-    for d in range(2):
-        found = []
-        for k, one in enumerate(curves[..., d]):
-            for other in curves[:k, :, d]:
-                both = np.isfinite(one) & np.isfinite(other)
-                if both.any():
-                    found.append(float(ccc(one[both], other[both])))
+    for part in np.moveaxis(curves, -1, 0):  # (P, T)
+        pairs = [(one, other, np.isfinite(one) & np.isfinite(other)) for one, other in combinations(part, 2)]
+        found = [float(ccc(one[both], other[both])) for one, other, both in pairs if both.any()]
         out.append(float(np.mean(found)) if found else None)
     return out
 
@@ -56,10 +52,7 @@ def state_of(design: Design, store: Store) -> dict[str, Any]:
 def _song(curves: np.ndarray) -> dict[str, Any]:
     """Curves (P, T, 2) of one song with mean, spread, agreement, and how the spread grew with every curve that came."""
     mean, sd = spread_of(curves)
-    growth = []
-    for n in range(2, len(curves) + 1):
-        spread = spread_of(curves[:n])[1]
-        growth.append([n, *rounded([np.mean(s[np.isfinite(s)]) if np.isfinite(s).any() else np.nan for s in spread.T], 3)])
+    growth = [[n, *rounded(pd.DataFrame(spread_of(curves[:n])[1]).mean(), 3)] for n in range(2, len(curves) + 1)]
     common = dict(zip(DIMENSIONS, agreement(curves), strict=True))
     shown = {"curves": curves, "mean": mean, "sd": sd}
     return plain({**{name: rounded(values, 3) for name, values in shown.items()}, "agreement": common, "growth": growth})

@@ -19,8 +19,8 @@ from dsaml.errors import DsamlError
 from dsaml.experiment.prepare import Source, with_label_start
 from dsaml.experiment.results import provenance, read_result, rounded, write_result
 from dsaml.listen import page
+from dsaml.listen.page import Terms
 from dsaml.listen.personal import load, load_low_rank
-from dsaml.study.listener import Terms, adapt
 
 STUDY, CLASS = "study", "class"
 TRUTH, PERSONAL, NOBODY = "Ground truth (mean label)", "Light model, personalized", "Light model w.o. personalization"
@@ -73,21 +73,16 @@ class Design:
     @property
     def initial(self) -> np.ndarray:
         """The curve (T, 2) that a participant adjusts: of the first song, for nobody in particular."""
-        return np.tanh(self.songs[0].terms.base)
+        return self.songs[0].terms.nobody
 
     def personal(self, curve: np.ndarray) -> np.ndarray:
         """Who drew ``curve`` (T, 2) of the first song: w (2, R)."""
-        return adapt(self.songs[0].terms, self.noise, curve)
+        return self.songs[0].terms.person(self.noise, curve)
 
     def curves(self, song: StudySong, curve: np.ndarray) -> list[np.ndarray]:
         """The curves (T, 2) of ``methods`` for who drew ``curve`` of the first song."""
-        nobody, shift = np.tanh(song.terms.base), np.nanmean(curve - self.initial, 0)
-        made = {
-            TRUTH: song.truth,
-            PERSONAL: song.terms.curve(self.personal(curve)),
-            NOBODY: nobody,
-            SHIFTED: (nobody + shift).clip(-1, 1),
-        }
+        nobody, shifted, personal = song.terms.predictions(self.songs[0].terms, self.noise, curve)
+        made = {TRUTH: song.truth, PERSONAL: personal, NOBODY: nobody, SHIFTED: shifted}
         return [made.get(name, song.fourth) for name in self.methods]
 
     def shown(self, participant: int, position: int, curve: np.ndarray) -> list[np.ndarray]:
@@ -115,12 +110,9 @@ def make_orders(participants: int, songs: int, methods: int, seed: int) -> tuple
 
 
 def choose_songs(data: Dataset, count: int, steps: int, seed: int, named: Sequence[str] = ()) -> list[str]:
-    """The songs of a study: of the data set's test part, as in the paper, by chance; or those that are named.
+    """Songs of the data set's test part, as in the paper, by chance; before them those that are named.
 
-    Raises
-    ------
-    DsamlError
-        If a named song cannot be used, or there are not enough of them.
+    A DsamlError if there are too few.
     """
     there = [s for s in data.songs if data.songs[s].audio is not None and s in data.mean and len(data.mean[s]) >= steps]
     seconds = steps * STEP_SECONDS
@@ -138,23 +130,32 @@ def choose_songs(data: Dataset, count: int, steps: int, seed: int, named: Sequen
     return [*named, *drawn][:count]
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What ``study new`` is asked for."""
-
-    kind: str = STUDY
-    source: Source = Source()
-    checkpoint: Path | str = "demo"  # a low-rank model
-    fourth: Path | None = None  # a model whose curve is the fourth; None: the light model shifted
-    songs: int = 10  # to rank; in a class there is one, to be predicted
-    named: tuple[str, ...] = ()  # songs by their ids, the one to be drawn first
-    participants: int = 22
-    seconds: float = 30.0  # of each song
-    seed: int = 0
-
-
-def new(folder: Path, wanted: Wanted) -> Design:
+def new(
+    folder: Path,
+    kind: str,
+    source: Source,
+    checkpoint: Path,
+    fourth: Path | None,
+    count: int,
+    named: Sequence[str],
+    participants: int,
+    seconds: float,
+    seed: int,
+) -> Design:
     """Write a study into a new folder: ``design.json`` and ``audio/``; whole, or not at all.
+
+    Parameters
+    ----------
+    kind : str
+        ``STUDY`` or ``CLASS``.
+    checkpoint : Path
+        A low-rank model.
+    fourth : Path or None
+        A model whose curve is the fourth; None: the light model shifted.
+    count, named
+        Songs to rank, in a class one to be predicted, beside the one to draw; those wanted by their ids, the one to draw first.
+    participants, seconds, seed
+        How many; of each song; of songs and orders.
 
     Raises
     ------
@@ -163,30 +164,30 @@ def new(folder: Path, wanted: Wanted) -> Design:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DsamlError(f"{folder}: not an empty folder; give a new one, so that no answers are lost")
-    began, model = time.perf_counter(), load_low_rank(wanted.checkpoint)
-    data = wanted.source.load()
+    began, model = time.perf_counter(), load_low_rank(checkpoint)
+    data = source.load()
     model = dataclasses.replace(model, profile=with_label_start(model.profile, data))
-    steps, audio = round(wanted.seconds / STEP_SECONDS), model.profile.audio
-    chosen = choose_songs(data, 1 + wanted.songs, steps, wanted.seed, wanted.named)
+    steps, audio = round(seconds / STEP_SECONDS), model.profile.audio
+    chosen = choose_songs(data, 1 + count, steps, seed, named)
     paths = {song: data.songs[song].audio for song in chosen}
     told = page.for_page(model, paths, steps)
-    fourth = load(wanted.fourth) if wanted.fourth else None
-    methods = [TRUTH, PERSONAL, NOBODY, wanted.fourth.stem if wanted.fourth else SHIFTED]
+    other = load(fourth) if fourth else None
+    methods = [TRUTH, PERSONAL, NOBODY, fourth.stem if fourth else SHIFTED]
     songs = []
     for k, song in enumerate(chosen):
         truth = data.mean[song].values[:steps]
         if np.abs(truth).max() > 1:
             raise DsamlError(f"{data.root}: labels of song {song} reach beyond [-1, 1]; a study needs that scale")
         entry = {"song_id": song, "audio": f"{k}.mp3", **told["songs"][song], "truth": rounded(truth, DIGITS), "fourth": None}
-        if fourth and k:
-            predicted = fourth.predict(paths[song], start=audio.label_start)[["arousal", "valence"]].to_numpy()[:steps]
+        if other and k:
+            predicted = other.predict(paths[song], start=audio.label_start)[["arousal", "valence"]].to_numpy()[:steps]
             if len(predicted) < steps:
                 raise DsamlError(f"{paths[song]}: too short for the fourth curve; take a shorter excerpt (--seconds)")
             entry["fourth"] = rounded(predicted.clip(-1, 1), DIGITS)
         songs.append(entry)
     document = {
-        "kind": wanted.kind,
-        "seed": wanted.seed,
+        "kind": kind,
+        "seed": seed,
         "seconds": steps * STEP_SECONDS,
         "step": STEP_SECONDS,
         "start": audio.label_start,
@@ -194,14 +195,14 @@ def new(folder: Path, wanted: Wanted) -> Design:
         "light": {name: told[name] for name in ("noise", "calibration")},
         "songs": songs,
         "methods": methods,
-        "orders": [*map(dataclasses.asdict, make_orders(wanted.participants, wanted.songs, len(methods), wanted.seed))],
+        "orders": [*map(dataclasses.asdict, make_orders(participants, count, len(methods), seed))],
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
         (Path(made) / AUDIO).mkdir()
         for k, song in enumerate(chosen):
             encode(Path(made) / AUDIO / f"{k}.mp3", *excerpt(paths[song], audio.label_start, steps * STEP_SECONDS))
-        stamp = provenance(model.profile, data, seeds=[wanted.seed], seconds=time.perf_counter() - began)
+        stamp = provenance(model.profile, data, seeds=[seed], seconds=time.perf_counter() - began)
         write_result(Path(made) / FILE, document, stamp)
         folder.mkdir(exist_ok=True)
         for name in (AUDIO, FILE):  # the file last: a folder without it is no study
@@ -210,13 +211,7 @@ def new(folder: Path, wanted: Wanted) -> Design:
 
 
 def read(folder: Path) -> Design:
-    """The study in a folder.
-
-    Raises
-    ------
-    DsamlError
-        If there is none, or it is damaged.
-    """
+    """The study in a folder; a DsamlError if there is none, or it is damaged."""
     file = folder / FILE
     if not file.is_file():
         raise DsamlError(f"{folder}: holds no study; 'python -m dsaml study new {folder}' makes one")
@@ -226,7 +221,7 @@ def read(folder: Path) -> Design:
             StudySong(
                 song["song_id"],
                 song["audio"],
-                Terms(np.array(song["base"], float), np.array(song["basis"], float)),
+                Terms.of(song),
                 np.array(song["truth"], float),
                 None if song["fourth"] is None else np.array(song["fourth"], float),
             )

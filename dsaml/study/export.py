@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -62,22 +63,14 @@ def export(folder: Path, out: Path) -> list[Path]:
     """Write ``participants.csv``, ``curves/`` and, of a study, ``rankings.csv`` into a folder; gives what was written.
 
     Those who stopped midway are there with what they answered. A drawn curve with gaps is written as far as it can be read again:
-    steps at which both dimensions were drawn.
-
-    Raises
-    ------
-    DsamlError
-        If there is no study, or nobody has answered.
+    steps at which both dimensions were drawn. A DsamlError if there is no study, or nobody has answered.
     """
     made = design.read(folder)
     file = folder / design.ANSWERS
     if not file.is_file():
         raise DsamlError(f"{folder}: nobody has answered; 'python -m dsaml study serve {folder}' lets people take part")
-    store = Store(file, len(made.orders))
-    try:
+    with closing(Store(file, len(made.orders))) as store:
         given = store.everything()
-    finally:
-        store.close()
     if not given:
         raise DsamlError(f"{folder}: nobody has answered yet")
     written, drawn_at = [out / "participants.csv"], steps_of(made).index(DRAW)

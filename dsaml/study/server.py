@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import socket
-from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,10 @@ class Study:
         title = "Music and emotion: a listening study" if self.design.kind != CLASS else "Music and emotion"
         return HTMLResponse(self.pages.get_template(name).render(title=title, origin=self.design.origin, **values))
 
+    def _data(self, **data: Any) -> Response:
+        about = {"seconds": self.design.seconds, "step": self.design.step, "start": self.design.start}
+        return Response(front.script_data(about | data), media_type="text/javascript")
+
     # --- participants ---
 
     def home(self, request: Request) -> Response:
@@ -98,23 +102,19 @@ class Study:
         def song(k: int, **more: Any) -> dict[str, Any]:
             return {"id": str(k), "title": f"song {k + 1}", "audio": f"/p/{link}/audio/{k}.mp3", **more}
 
-        shared: dict[str, Any] = {"seconds": self.design.seconds, "step": self.design.step, "start": self.design.start}
         if step == len(self.steps):  # a class: the second song, predicted from the first
             drawn = answers[self.steps.index(DRAW)]["curve"]
             terms = {str(k): {"base": rounded(s.terms.base, 5), "basis": rounded(s.terms.basis, 5)} for k, s in enumerate(songs)}
-            second = song(1, average=rounded(songs[1].truth, 3))
-            shared |= {"light": self.design.light | {"origin": self.design.origin, "songs": terms}, "peek": True}
-            shared["songs"] = [second, song(0, average=rounded(songs[0].truth, 3), drawn=drawn)]
-        elif self.steps[step] == DRAW:
+            shown = [song(1, average=rounded(songs[1].truth, 3)), song(0, average=rounded(songs[0].truth, 3), drawn=drawn)]
+            return self._data(songs=shown, peek=True, light=self.design.light | {"origin": self.design.origin, "songs": terms})
+        if self.steps[step] == DRAW:
             start = {} if self.design.kind == CLASS else {"initial": rounded(self.design.initial, 3)}
-            shared |= {"task": True, "songs": [song(0, **start)]}
-        elif self.steps[step] == RANK:
+            return self._data(songs=[song(0, **start)], task=True)
+        if self.steps[step] == RANK:
             position, drawn = step - self.steps.index(RANK), as_curve(answers[self.steps.index(DRAW)])
             curves = [rounded(curve, 3) for curve in self.design.shown(who, position, drawn)]
-            shared |= {"songs": [song(self.design.orders[who].songs[position], curves=curves)]}
-        else:
-            raise HTTPException(404, "this step has no song")
-        return _script(shared)
+            return self._data(songs=[song(self.design.orders[who].songs[position], curves=curves)])
+        raise HTTPException(404, "this step has no song")
 
     def audio(self, request: Request) -> Response:
         """A song's excerpt, for a participant or the experimenter."""
@@ -180,12 +180,11 @@ class Study:
         """The songs that the experimenter can play."""
         self._token(request, "experimenter")
         base = f"/experimenter/{request.path_params['token']}"
-        titles = ("what you drew", "what the model predicts for each of you")
+        titles = ("what you drew", "what the model predicts for each of you") if self.design.kind == CLASS else ()
         songs = [
             {"id": str(k), "title": f"song {k + 1}: {title}", "audio": f"{base}/audio/{k}.mp3"} for k, title in enumerate(titles)
         ]
-        about = {"seconds": self.design.seconds, "step": self.design.step, "start": self.design.start}
-        return _script(about | {"songs": songs if self.design.kind == CLASS else []})
+        return self._data(songs=songs)
 
     # --- everybody ---
 
@@ -216,11 +215,6 @@ async def _json_of(request: Request) -> Any:
         return parse(body)
     except ValueError as error:
         raise HTTPException(422, str(error).splitlines()[0]) from error
-
-
-def _script(data: Mapping[str, Any]) -> Response:
-    """``dsamlPlayer``, as the player's scripts read it."""
-    return Response(front.script_data(data), media_type="text/javascript")
 
 
 def application(design: Design, store: Store) -> Starlette:
@@ -275,19 +269,16 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 8000, announce: Any
     design = designs.read(folder)
     if lost := [song.audio for song in design.songs if not (folder / AUDIO / song.audio).is_file()]:
         raise DsamlError(f"{folder / AUDIO / lost[0]}: is missing; put it back, or make a new study")
-    store = Store(folder / designs.ANSWERS, len(design.orders))
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.socket(found[0], found[1])
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(found[4])
-    except OSError as error:
-        raise DsamlError(f"--host {host} --port {port}: cannot be used ({error.strerror}); choose another") from error
-    name = in_network(host)
-    own = f"http://{f'[{name}]' if ':' in name else name}:{listening.getsockname()[1]}"
-    addresses = [own, f"{own}/experimenter/{store.tokens['experimenter']}"]
-    announce(*addresses, *([f"{own}/join/{store.tokens['join']}"] if design.kind == CLASS else []))
-    try:
+    with closing(Store(folder / designs.ANSWERS, len(design.orders))) as store:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+            listening = socket.socket(found[0], found[1])
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(found[4])
+        except OSError as error:
+            raise DsamlError(f"--host {host} --port {port}: cannot be used ({error.strerror}); choose another") from error
+        name = in_network(host)
+        own = f"http://{f'[{name}]' if ':' in name else name}:{listening.getsockname()[1]}"
+        addresses = [own, f"{own}/experimenter/{store.tokens['experimenter']}"]
+        announce(*addresses, *([f"{own}/join/{store.tokens['join']}"] if design.kind == CLASS else []))
         server_of(application(design, store)).run(sockets=[listening])
-    finally:
-        store.close()

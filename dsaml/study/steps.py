@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dsaml.config import DIMENSIONS
@@ -19,7 +19,8 @@ FORM = {
 }
 """Questions of the first page beside consent, all voluntary, with the answers that can be chosen."""
 LONGEST = 1000  # characters of a comment
-MARKUP = re.compile(r"[<>\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+MARKUP = re.compile(r"[<>\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Also what turns writing around, and halves of characters."""
 
 
 def steps_of(design: Design) -> list[str]:
@@ -30,13 +31,7 @@ def steps_of(design: Design) -> list[str]:
 
 
 def parse(body: bytes) -> Any:
-    """JSON without NaN and without repeated names.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
+    """JSON without NaN and without repeated names; a ValueError says what is wrong."""
 
     def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
@@ -53,38 +48,27 @@ def parse(body: bytes) -> Any:
 
 
 def checked(kind: str, answer: Any, design: Design) -> dict[str, Any]:
-    """An answer as it is kept.
-
-    Raises
-    ------
-    ValueError
-        In one sentence, if it is none to a step of this kind.
-    """
+    """An answer to a step of this kind as it is kept; a ValueError says in one sentence why it is none."""
     if not isinstance(answer, dict):
         raise ValueError("an answer is an object")
-    return {CONSENT: _consent, DRAW: _draw, RANK: _rank, CLOSE: _close}[kind](answer, design)
-
-
-def _only(answer: Mapping[str, Any], names: Sequence[str]) -> None:
+    names, check = CHECKS[kind]
     if unknown := set(answer) - set(names):
         raise ValueError(f"there is no question {min(unknown)[:40]!r}")
+    return check(answer, design)
 
 
 def _consent(answer: Mapping[str, Any], design: Design) -> dict[str, Any]:
-    _only(answer, ("consent", *FORM))
     if answer.get("consent") is not True:
         raise ValueError("without consent nothing is kept; tick the box to take part")
-    kept = {"consent": True}
-    for name, (label, choices) in FORM.items():
-        if (said := answer.get(name)) is not None:
-            if said not in choices:
-                raise ValueError(f"{label}: choose one of the answers, or none")
-            kept[name] = said
-    return kept
+    given = {name: answer[name] for name in FORM if answer.get(name) is not None}
+    for name, said in given.items():
+        label, choices = FORM[name]
+        if said not in choices:
+            raise ValueError(f"{label}: choose one of the answers, or none")
+    return {"consent": True, **given}
 
 
 def _draw(answer: Mapping[str, Any], design: Design) -> dict[str, Any]:
-    _only(answer, ("curve",))
     curve = answer.get("curve")
     if not isinstance(curve, list) or len(curve) != design.steps:
         raise ValueError(f"a curve has {design.steps} steps")
@@ -100,33 +84,31 @@ def _draw(answer: Mapping[str, Any], design: Design) -> dict[str, Any]:
 
 
 def _on_scale(value: Any) -> bool:
-    if value is None:
-        return True
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1
+    return value is None or (type(value) in (int, float) and abs(value) <= 1)
 
 
 def _rank(answer: Mapping[str, Any], design: Design) -> dict[str, Any]:
-    _only(answer, DIMENSIONS)
     every = list(range(1, len(design.methods) + 1))
-    kept = {}
     for name in DIMENSIONS:
         ranks = answer.get(name)
-        whole = isinstance(ranks, list) and all(type(rank) is int for rank in ranks)
-        if not whole or sorted(ranks) != every:
+        if not isinstance(ranks, list) or any(type(rank) is not int for rank in ranks) or sorted(ranks) != every:
             raise ValueError(f"{name}: give each curve one of the ranks 1 to {len(every)}, each rank once")
-        kept[name] = ranks
-    return kept
+    return {name: answer[name] for name in DIMENSIONS}
 
 
 def _close(answer: Mapping[str, Any], design: Design) -> dict[str, Any]:
-    _only(answer, ("comment",))
     comment = answer.get("comment", "")
     if not isinstance(comment, str) or len(comment) > LONGEST:
         raise ValueError(f"a comment is text of at most {LONGEST} characters")
     if MARKUP.search(comment):
         raise ValueError("a comment is plain text, without < and > and control characters")
-    try:
-        comment.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError("a comment is plain text") from error
     return {"comment": comment.strip()}
+
+
+CHECKS: dict[str, tuple[Sequence[str], Callable[[Mapping[str, Any], Design], dict[str, Any]]]] = {
+    CONSENT: (("consent", *FORM), _consent),
+    DRAW: (("curve",), _draw),
+    RANK: (DIMENSIONS, _rank),
+    CLOSE: (("comment",), _close),
+}
+"""Of each kind of step: what is asked, and what keeps an answer."""

@@ -41,21 +41,12 @@ class Store:
     Every change is one transaction in write-ahead logging with full synchronization: after a kill or a power cut an answer is
     there whole or not at all, and one that was acknowledged is there. Several threads and processes may use one file.
 
-    Parameters
-    ----------
-    path : Path
-        Made, if it is not there.
-    participants : int
-        How many links there are.
-
-    Raises
-    ------
-    DsamlError
-        If the file is none of this kind, or cannot be written.
+    A file that is not there is made, with links for so many ``participants``. A DsamlError if it is none of this kind, or cannot
+    be written.
     """
 
     def __init__(self, path: Path, participants: int):
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # it holds everybody's links
             self._base = sqlite3.connect(path, timeout=WAIT, isolation_level=None, check_same_thread=False)
@@ -79,8 +70,9 @@ class Store:
         """Close the file."""
         self._base.close()
 
-    def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        return self._base.execute(statement, values).fetchall()
+    def _rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._base.execute(statement, values).fetchall()
 
     @contextmanager
     def _change(self) -> Any:
@@ -94,63 +86,52 @@ class Store:
                 raise
             self._base.execute("COMMIT")
 
-    def _read(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        with self._lock:
-            return self._rows(statement, values)
-
     def links(self) -> dict[int, str]:
         """Every participant's link."""
-        return dict(self._read("SELECT number, link FROM participants ORDER BY number"))
+        return dict(self._rows("SELECT number, link FROM participants ORDER BY number"))
 
     def participant(self, link: str) -> int | None:
         """Whose link this is; None for a foreign one."""
-        rows = self._read("SELECT number FROM participants WHERE link = ?", (link,))
+        rows = self._rows("SELECT number FROM participants WHERE link = ?", link)
         return rows[0][0] if rows else None
 
     def take_seat(self, seat: str) -> str | None:
         """The link of a free participant for the browser that calls itself ``seat``; the same one again. None if all are taken."""
+        find = "SELECT link FROM participants WHERE seat = ?"
+        free = "SELECT min(number) FROM participants WHERE seat IS NULL"
         with self._change():
-            if rows := self._rows("SELECT link FROM participants WHERE seat = ?", (seat,)):
-                return str(rows[0][0])
-            free = self._rows("SELECT number, link FROM participants WHERE seat IS NULL ORDER BY number LIMIT 1")
-            if not free:
-                return None
-            self._base.execute("UPDATE participants SET seat = ? WHERE number = ?", (seat, free[0][0]))
-            return str(free[0][1])
+            if not self._rows(find, seat):
+                self._rows(f"UPDATE participants SET seat = ? WHERE number = ({free})", seat)
+            rows = self._rows(find, seat)
+        return rows[0][0] if rows else None
 
     def answer(self, participant: int, step: int, content: Mapping[str, Any]) -> bool:
-        """Keep an answer; False if exactly this one was there.
-
-        Raises
-        ------
-        Conflict
-            If the step has another answer, or is not the participant's next.
-        """
+        """Keep an answer; False if exactly this one was there. A Conflict if the step has another, or is not the next one."""
         text, now = json.dumps(content, sort_keys=True, allow_nan=False), datetime.now(UTC).isoformat(timespec="seconds")
         with self._change():
-            there = self._rows("SELECT content FROM answers WHERE participant = ? AND step = ?", (participant, step))
+            there = self._rows("SELECT content FROM answers WHERE participant = ? AND step = ?", participant, step)
             if there:
                 if there[0][0] != text:
                     raise Conflict("this step was answered before; that answer stays")
                 return False
-            ((done,),) = self._rows("SELECT count(*) FROM answers WHERE participant = ?", (participant,))
+            ((done,),) = self._rows("SELECT count(*) FROM answers WHERE participant = ?", participant)
             if step != done:
                 raise Conflict("this is not the next step; reload the page")
-            self._base.execute("INSERT INTO answers VALUES (?, ?, ?, ?)", (participant, step, text, now))
+            self._rows("INSERT INTO answers VALUES (?, ?, ?, ?)", participant, step, text, now)
             return True
 
     def answers(self, participant: int) -> list[dict[str, Any]]:
         """A participant's answers in the order of steps."""
-        rows = self._read("SELECT content FROM answers WHERE participant = ? ORDER BY step", (participant,))
+        rows = self._rows("SELECT content FROM answers WHERE participant = ? ORDER BY step", participant)
         return [json.loads(content) for (content,) in rows]
 
     def everything(self) -> dict[int, list[tuple[dict[str, Any], str]]]:
         """Of everybody who answered something: the answers and when they came (UTC)."""
         out: dict[int, list[tuple[dict[str, Any], str]]] = {}
-        for who, content, at in self._read("SELECT participant, content, at FROM answers ORDER BY participant, step"):
+        for who, content, at in self._rows("SELECT participant, content, at FROM answers ORDER BY participant, step"):
             out.setdefault(who, []).append((json.loads(content), at))
         return out
 
     def count(self) -> int:
         """How many answers there are."""
-        return int(self._read("SELECT count(*) FROM answers")[0][0])
+        return int(self._rows("SELECT count(*) FROM answers")[0][0])

@@ -16,16 +16,14 @@ from dsaml.arena.inputs import slice_statistics
 from dsaml.arena.low_rank import LowRank
 from dsaml.audio.recording import load_waveform
 from dsaml.audio.slices import log_mel_slices
-from dsaml.cli import common
 from dsaml.cli.main import app
 from dsaml.config import DEMO
 from dsaml.errors import DsamlError
 from dsaml.experiment.model_files import load_model
 from dsaml.io import KEY, pack_tensors, read_header, read_tensors
+from dsaml.listen import DEMO_MODEL
 from dsaml.listen.curves import warning
-from dsaml.listen.familiar import Familiar
-from dsaml.listen.light import LightModel
-from dsaml.listen.personal import DEMO_MODEL
+from dsaml.listen.light import Familiar, LightModel
 
 INPUTS = 128  # 64 bands, mean and deviation
 
@@ -264,10 +262,6 @@ def test_a_model_that_believes_nothing_of_one_song_says_so(folder, monkeypatch, 
     assert "in arousal one song of a person told nothing of the next" in run.output.replace("\n", " ")
     nobody, mine = (dsaml.load(f"{name}.safetensors").predict("1.wav") for name in ("base", "mine"))
     assert nobody.arousal.equals(mine.arousal) and not nobody.valence.equals(mine.valence)
-
-
-def test_both_names_of_the_demo_model_are_one():
-    assert common.DEMO_MODEL == DEMO_MODEL
 
 
 def test_a_light_model_is_not_taken_for_dsaml(model, folder):

@@ -11,7 +11,7 @@ from statsmodels.stats.multitest import multipletests
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
 from dsaml.experiment.results import plain, write_result
-from dsaml.study import analysis, answers, effects
+from dsaml.study import analysis, answers
 
 
 def _rankings(participants: int = 8, songs: int = 5, favourite: float = 1.0, seed: int = 0) -> pd.DataFrame:
@@ -170,7 +170,7 @@ def test_a_mixed_model_agrees_with_the_means_and_with_its_recipe():
     people, songs = rng.normal(0, 1.0, 20), rng.normal(0, 0.6, 12)
     index = pd.MultiIndex.from_product([range(20), range(12)], names=["participant_id", "song_id"])
     values = (0.5 + people[:, None] + songs + rng.normal(0, 0.5, (20, 12))).ravel()
-    found = effects._crossed(pd.Series(values, index))
+    found = analysis._crossed(pd.Series(values, index))
     assert found["difference"] == pytest.approx(values.mean(), abs=1e-6)
     assert found["sd_participant"] == pytest.approx(people.std(ddof=1), abs=0.1)
     assert found["sd_song"] == pytest.approx(songs.std(ddof=1), abs=0.1)
@@ -182,19 +182,19 @@ def test_a_mixed_model_agrees_with_the_means_and_with_its_recipe():
 
 def test_a_mixed_model_of_answers_that_all_agree_says_so_without_a_test():
     rows = [(f"p{p}", s, d, m, r) for p in range(4) for s in "xy" for d in DIMENSIONS for r, m in enumerate("ABC", 1)]
-    pair = effects.mixed_model(pd.DataFrame(rows, columns=list(answers.COLUMNS)))["arousal"][0]
+    pair = analysis.mixed_model(pd.DataFrame(rows, columns=list(answers.COLUMNS)))["arousal"][0]
     assert pair["difference"] == -1 and np.isnan(pair["p"]) and pair["stars"] == "–"
     assert plain({"x": [pair["p"], 1]}) == {"x": [None, 1]}
 
 
 def test_order_effects_are_found_where_they_are_and_only_there():
-    none = effects.order_effects(_ordered(participants=20))["arousal"]
+    none = analysis.order_effects(_ordered(participants=20))["arousal"]
     assert none["shown"]["p"] > 0.01 and all(cell["p_holm"] > 0.01 for cell in none["position"].values())
-    screen = effects.order_effects(_ordered(participants=20, screen=1.0))["valence"]["shown"]
+    screen = analysis.order_effects(_ordered(participants=20, screen=1.0))["valence"]["shown"]
     assert screen["p"] < 0.001 and min(screen["mean_rank"], key=screen["mean_rank"].get) == "A"
-    late = effects.order_effects(_ordered(participants=20, favourite=-1.0, late=0.5))["arousal"]["position"]
+    late = analysis.order_effects(_ordered(participants=20, favourite=-1.0, late=0.5))["arousal"]["position"]
     assert late["A"]["slope"] < 0 and late["A"]["p_holm"] < 0.001
-    assert effects.order_effects(_rankings()) is None
+    assert analysis.order_effects(_rankings()) is None
 
 
 def test_simulated_power_is_the_formulas_where_the_formula_holds():
@@ -206,13 +206,13 @@ def test_simulated_power_is_the_formulas_where_the_formula_holds():
     ]
     table = pd.DataFrame(rows, columns=list(answers.COLUMNS))
     for n in (10, 30):
-        found = effects.simulated_power(table, n, studies=2000)["arousal"][0]["power"]
+        found = analysis.simulated_power(table, n, studies=2000)["arousal"][0]["power"]
         assert found == pytest.approx(analysis.power_curve(better.mean(), better.std(), [n])[n], abs=0.05)
 
 
 def test_simulated_power_grows_and_is_small_where_there_is_no_difference():
     table = _ordered(participants=15)
-    small, large = (effects.simulated_power(table, n, studies=300)["arousal"] for n in (4, 25))
+    small, large = (analysis.simulated_power(table, n, studies=300)["arousal"] for n in (4, 25))
     by_pair = {(p["a"], p["b"]): (p["power"], q["power"]) for p, q in zip(small, large, strict=True)}
     assert by_pair["A", "B"][0] < by_pair["A", "B"][1] and by_pair["A", "B"][1] > 0.9
     assert by_pair["B", "C"][1] < 0.5
@@ -223,5 +223,5 @@ def test_positions_come_back_from_a_file_or_are_refused(tmp_path):
     answers.write_rankings(tmp_path / "r.csv", table)
     pd.testing.assert_frame_equal(answers.read_rankings(tmp_path / "r.csv"), table)
     answers.write_rankings(tmp_path / "r.csv", table.astype(str).assign(position="first"))
-    with pytest.raises(DsamlError, match="position is no whole number"):
+    with pytest.raises(DsamlError, match="position 'first' is no whole number"):
         answers.read_rankings(tmp_path / "r.csv")

@@ -11,9 +11,9 @@ import pytest
 
 from dsaml.errors import DsamlError
 from dsaml.listen.curves import write_curve
+from dsaml.listen.page import Terms
 from dsaml.study import collect
 from dsaml.study.classroom import agreement, spread_of
-from dsaml.study.listener import Terms
 
 TIMES = 15 + np.arange(24) / 2
 
@@ -104,7 +104,7 @@ def test_bad_files_get_one_sentence(tmp_path: Path) -> None:
     again = save(tmp_path / "other/anna-of-7.csv", wave(2), wave(3))
     for files, says in (
         ([good], "one curve only"),
-        ([good, short], "less than 5 s"),
+        ([good, short], "at least 5 s"),
         ([good, far], "beyond"),
         ([good, again], "second curve of song 7 by 'anna'"),
         ([good, tmp_path / "none.csv"], "none.csv"),
