@@ -19,7 +19,6 @@ from book.builder import (
     listeners_page,
     method_page,
     paper_page,
-    people_page,
     speed_page,
     tables_page,
 )
@@ -84,7 +83,7 @@ def makers(root: Path, runs: Sequence[Path], figures: Path) -> dict[str, Callabl
         "floors": lambda name: floors_page.text(read_facts(data / "floors.json"), paper_page.read(data)),
         "method": lambda name: method_page.text(name, data),
         "listeners": lambda name: listeners_page.text(name, read_facts(data / "listeners.json"), figures),
-        "people": lambda name: people_page.text(name, data / "reference"),
+        "people": lambda name: listeners_page.people(name, data / "reference"),
         "paper": lambda name: (
             claims_page.listed() if name == "claims" else paper_page.text(name, paper_page.read(data))
         ),
