@@ -21,7 +21,7 @@ from dsaml.learn.losses import sequence_scores, total_loss
 from dsaml.learn.maml import Batch, InnerUpdate, adapt, meta_loss, mode, predict
 from dsaml.learn.tasks import Task, TaskSampler
 from dsaml.model.dsaml import DSAML
-from dsaml.runtime.distributed import share
+from dsaml.runtime.distributed import ranks, share
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -53,6 +53,8 @@ def train_supervised(
     adapted: bool = False,
 ) -> History:
     """Plain training on averaged labels, or on every annotator's own (``config.labels``); validated on averaged labels.
+
+    Under ``torchrun`` each process computes the whole step, with dropout of its own, and their mean counts.
 
     Parameters
     ----------
@@ -87,7 +89,7 @@ def train_supervised(
             batch = store.batch(people, [[song] for song in songs])  # one song in each row
             there = None if batch.there is None else batch.there.squeeze(1)
             output = model(batch.x.squeeze(1), batch.global_embedding.squeeze(1), store.stage, there)
-            yield total_loss(output, batch.target.squeeze(1), config.loss, model.config, there)
+            yield total_loss(output, batch.target.squeeze(1), config.loss, model.config, there) / ranks()[1]
 
         def validate() -> float:
             with torch.no_grad(), mode(model, "eval"):
@@ -105,7 +107,6 @@ def train_supervised(
             config,
             options,
             best_by="adapted" if adapted and tasks else "validation",
-            shared=False,
         )
 
 
