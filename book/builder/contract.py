@@ -74,12 +74,6 @@ def _closing(cells: list[Any]) -> Iterator[str]:
         yield "the last cell does not print a stamp_line; end with the stamp of the results that were shown"
 
 
-def _calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
-
-
 def _code(number: int, cell: Any) -> Iterator[str]:
     try:
         tree = ast.parse(cell.source)
@@ -95,7 +89,8 @@ def _code(number: int, cell: Any) -> Iterator[str]:
         yield f"cell {number} imports {found[1]}, which is not installed with dsaml; a notebook has the package alone"
     if any(isinstance(node, ast.ClassDef) for node in ast.walk(tree)):
         yield f"cell {number} defines a class; it belongs in dsaml"
-    for function, call in _calls(tree):
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        function = ast.unparse(call.func)
         given = {keyword.arg: keyword.value for keyword in call.keywords}
         alt = given.get("alt")
         if function == "show" and (alt is None or (isinstance(alt, ast.Constant) and not str(alt.value).strip())):
@@ -150,15 +145,3 @@ def problems(path: Path) -> list[str]:
             if IMAGE.search(cell.source):
                 found.append(f"cell {number}: an image has no alternative text; write ![what it shows](file)")
     return [f"{path.name}: {text}" for text in found]
-
-
-def executed_problems(path: Path) -> list[str]:
-    """What is wrong with an executed copy: a failing cell, cells not run, or run in another order than they stand in."""
-    notebook = notebooks.read(path)
-    failed = notebooks.failure(notebook)
-    if failed:
-        return [f"{path.name}: {failed}"]
-    counts = [c.execution_count for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
-    if counts != list(range(1, len(counts) + 1)):
-        return [f"{path.name}: its cells were run in the order {counts}; restart the kernel and run all from the top"]
-    return []

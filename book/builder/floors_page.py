@@ -31,11 +31,10 @@ def beats(rmse: float, floor: float) -> bool:
 def _cells(scores: Scores, constant: Scores | None = None) -> list[str]:
     """The six numbers of a row; ✗ at an RMSE that is not below the constant's."""
     cells = []
-    for dimension in DIMENSIONS:
-        for metric in METRICS:
-            value = scores[dimension][metric]
-            lost = constant and metric == "rmse" and not beats(value, constant[dimension]["rmse"])
-            cells.append(f"{value:.3f}" + (" ✗" if lost else ""))
+    for d in DIMENSIONS:
+        lost = constant and not beats(scores[d]["rmse"], constant[d]["rmse"])
+        cells += [f"{scores[d][metric]:.3f}" for metric in METRICS]
+        cells[-1] += " ✗" if lost else ""  # RMSE is the last of METRICS
     return cells
 
 

@@ -96,11 +96,8 @@ def comments(cls: type) -> dict[str, str]:
         if not dataclasses.is_dataclass(base):
             continue
         source = inspect.getsource(base)
-        said = {
-            token.start[0]: token.string.lstrip("# ")
-            for token in tokenize.generate_tokens(io.StringIO(source).readline)
-            if token.type == tokenize.COMMENT
-        }
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        said = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
         for node in ast.parse(source).body[0].body:
             if isinstance(node, ast.AnnAssign):
                 lines = range(node.lineno, node.end_lineno + 1)
@@ -135,11 +132,8 @@ def facts(data: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def settings(data: Path) -> str:
     """Every setting: paper, released code, and both profiles of this book."""
     header = ("setting", "what it is", "paper", "released code", "here: `paper`", "here: `demo`")
-    tables = [
-        f"**{title}**\n\n{markdown.table(header, list(_rows(group, *facts(data))), numbers=False)}"
-        for group, title in GROUPS.items()
-    ]
-    return "\n\n".join(tables)
+    rows = {title: list(_rows(group, *facts(data))) for group, title in GROUPS.items()}
+    return "\n\n".join(f"**{title}**\n\n{markdown.table(header, own, numbers=False)}" for title, own in rows.items())
 
 
 def text(name: str, data: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,6 @@ def number(value: float) -> str:
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if value >= 0.001 else f"{value:.1e}"
-
-
-def _significant(value: float, digits: int = 2) -> float:
-    return round(value, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0.0
 
 
 def service(engine: Measured, listeners: int = 1_000_000) -> dict[str, dict[str, float]]:
@@ -56,7 +51,7 @@ def service(engine: Measured, listeners: int = 1_000_000) -> dict[str, dict[str,
                 "terabytes": row["megabytes"] * listeners / 1e6,
                 "machine_days": row["adapt_seconds"] * listeners / 86_400,
             }
-            rows[f"{size}, {adapt}"] = {key: _significant(value) for key, value in figures.items()}
+            rows[f"{size}, {adapt}"] = {key: float(f"{value:.2g}") for key, value in figures.items()}
     return rows
 
 
@@ -72,10 +67,6 @@ def growth(scale: Measured) -> Figure:
     for axis in axes.flat[len(curves) :]:
         axis.set_visible(False)
     return figure
-
-
-def _size(engine: Measured, size: str) -> str:
-    return f"{size}, D = {engine[size]['dim']}"
 
 
 def _compared(row: Mapping[str, float]) -> list[str]:
@@ -115,10 +106,6 @@ def _shortcuts(measured: Measured) -> str:
     return markdown.table(("shortcut", "s for a task", "gain"), rows)
 
 
-def _step_or_failure(row: Measured) -> list[str]:
-    return ["", row["failed"]] if "failed" in row else [number(row["seconds_per_task"]), ""]
-
-
 def _gpu(gpu: Measured) -> str:
     rows = [
         [f"{tasks} tasks at once", number(row["seconds_per_task"]), f"peak {number(row['peak_gb'])} GB"]
@@ -128,13 +115,11 @@ def _gpu(gpu: Measured) -> str:
         [f"{name}, {gpu['tasks']} at once", number(row["seconds_per_task"]), f"gradient {row['gradient_difference']:.1e} off"]
         for name, row in gpu["precisions"].items()
     ]
-    rows += [
-        [f"recorded as one CUDA graph, {name}", *_step_or_failure(row)] for name, row in gpu["recorded"].items()
-    ]
-    rows += [
-        [f"torch.compile, {name}", *_step_or_failure(row)]
-        for name, row in gpu["compiled"].items()
-    ]
+    for what, measured in (("recorded as one CUDA graph", gpu["recorded"]), ("torch.compile", gpu["compiled"])):
+        rows += [
+            [f"{what}, {name}", *(["", row["failed"]] if "failed" in row else [number(row["seconds_per_task"]), ""])]
+            for name, row in measured.items()
+        ]
     rows += [
         [f"{name}: {row['steps']} steps trained", f"{number(row['seconds'])} in all", f"CCC {row['validation_ccc']:.3f}"]
         for name, row in gpu["trainings"].items()
@@ -154,21 +139,17 @@ def _limits(engine: Measured) -> str:
         "peak_gigabytes_trimmed": "... and freed memory given back",
         "songs_per_second": "songs predicted per s",
     }
-    rows = [
-        [
-            _size(engine, size),
-            number(engine[size]["gflop_per_task"]),
-            f"{100 * engine[size]['fraction_of_matmul_rate']:.0f} %",
-        ]
-        + [number(engine[size][key]) for key in keys]
-        for size in SIZES
-    ]
+    rows = []
+    for size in SIZES:
+        row = engine[size]
+        rate = f"{100 * row['fraction_of_matmul_rate']:.0f} %"
+        rows.append([f"{size}, D = {row['dim']}", number(row["gflop_per_task"]), rate, *(number(row[key]) for key in keys)])
     return markdown.table(("size", "GFLOP per task", "of the matrix-product rate", *keys.values()), rows)
 
 
 def _listener(engine: Measured) -> str:
     rows = [
-        [_size(engine, size), ADAPT[adapt], engine[size]["inner_steps"]]
+        [f"{size}, D = {engine[size]['dim']}", ADAPT[adapt], engine[size]["inner_steps"]]
         + [number(row[key]) for key in ("adapt_seconds", "predict_seconds", "megabytes")]
         for size in SIZES
         for adapt, row in engine[size]["one_listener"].items()

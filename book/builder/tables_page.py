@@ -39,7 +39,7 @@ def _our_cells(block: Mapping[str, Any], name: str, seeds: int) -> list[str]:
     passes = block.get("song_passes", {}).get(name)
     return [
         *(markdown.interval(row[d]["ccc"]) + note for d in DIMENSIONS),
-        *(SLASH.join(f"{row[d][m]['mean']:.3f}" for d in DIMENSIONS).replace("-", "−") for m in ("pcc", "rmse")),
+        *(SLASH.join(markdown.number(row[d][m]["mean"]) for d in DIMENSIONS) for m in ("pcc", "rmse")),
         "none" if passes is None else f"{passes / 1000:.1f}",
     ]
 
@@ -65,7 +65,7 @@ def _against(paired: Mapping[str, Any]) -> str:
     """The paper's method against each other row: CCC differences, their p-values and effect sizes."""
     rows = [
         [name, *(markdown.difference(cells[d]) for d in DIMENSIONS), *(p_text(cells[d]) for d in DIMENSIONS)]
-        + ["none" if cells[d]["dz"] is None else f"{cells[d]['dz']:+.2f}".replace("-", "−") for d in DIMENSIONS]
+        + ["none" if cells[d]["dz"] is None else markdown.number(cells[d]["dz"], 2, "+") for d in DIMENSIONS]
         for name, cells in paired.items()
     ]
     columns = ("{}", "p {}<br>(Holm)", "dz<br>{}")

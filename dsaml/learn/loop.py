@@ -7,7 +7,8 @@ moved goes on to exactly the numbers of an uninterrupted one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,6 @@ from dsaml.errors import DsamlError
 from dsaml.io import read_checkpoint, write_checkpoint
 from dsaml.runtime.devices import arithmetic
 from dsaml.runtime.distributed import from_first, ranks, sum_gradients, sum_over_ranks, wait_for_all
-from dsaml.runtime.events import event_log
 from dsaml.runtime.workers import interruptible
 
 
@@ -108,7 +108,7 @@ def fit(
         return step >= total or 0 < config.patience * options.validate_every <= waited
 
     computing = arithmetic(options.device, options.precision)
-    with computing, interruptible() as interrupted, event_log(options.logs, step) as event:
+    with computing, interruptible() as interrupted, _event_log(options.logs, step) as event:
         if not history.validation:
             validate()
         while not ends():
@@ -153,3 +153,17 @@ def _descend(
         raise DsamlError(f"step {step + 1}: {what}; lower the learning rate (the last good checkpoint is kept)")
     optimizer.step()
     return value
+
+
+@contextmanager
+def _event_log(folder: Path | None, start: int) -> Iterator[Callable[[str, float, int], None]]:
+    """A function that writes (name, value, step) for TensorBoard, from step ``start`` on; nothing without a folder."""
+    if folder is None or ranks()[0]:
+        yield lambda name, value, step: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise DsamlError(f"{folder}: logs need the package tensorboard; install it or leave --logs out") from error
+    with SummaryWriter(str(folder), purge_step=start or None) as writer:
+        yield writer.add_scalar

@@ -86,15 +86,13 @@ def train_supervised(
         def step_losses(step: int) -> Iterator[Tensor]:
             order = np.random.default_rng([options.seed, step]).permutation(len(pairs))
             people, songs = zip(*(pairs[i] for i in order[: config.batch_size]), strict=True)
-            batch = store.batch(people, [[song] for song in songs])  # one song in each row
-            there = None if batch.there is None else batch.there.squeeze(1)
-            output = model(batch.x.squeeze(1), batch.global_embedding.squeeze(1), store.stage, there)
-            yield total_loss(output, batch.target.squeeze(1), config.loss, model.config, there) / ranks()[1]
+            batch = store.batch(people, [[song] for song in songs]).map(lambda part: part.squeeze(1))  # one song in each row
+            yield total_loss(model(*batch.inputs), batch.target, config.loss, model.config, batch.there) / ranks()[1]
 
         def validate() -> float:
             with torch.no_grad(), mode(model, "eval"):
-                output = model(held_out.x, held_out.global_embedding, store.stage, held_out.there)
-            return mean_ccc([output.prediction.cpu()], [labels])
+                prediction = model(*held_out.inputs).prediction
+            return mean_ccc([prediction.cpu()], [labels])
 
         def validate_adapted() -> float:
             ready = audio if adaptation.adapt == "all" else store.local(model)
