@@ -81,8 +81,9 @@ def shortcuts(rounds: int, progress: Progress) -> dict[str, Any]:
     return {name: {"seconds": taken, "gain": rows["none"] / taken} for name, taken in rows.items()}
 
 
-def matmul_rate(size: int = 2048) -> float:
+def matmul_rate() -> float:
     """The machine's rate of float32 matrix products in GFLOP/s: the limit that everything is held against."""
+    size = 2048
     a, b = torch.randn(size, size), torch.randn(size, size)
     return 2 * size**3 / seconds(lambda: linear(a, b)) / 1e9
 

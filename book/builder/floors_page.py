@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from book.builder import markdown
-from book.builder.paper_page import row_name
+from book.builder.tables_page import row_name
 from dsaml.config import DIMENSIONS, METRICS
 from dsaml.evaluate.floors import label
 

@@ -53,9 +53,9 @@ def _traced(model: DSAML, x: Tensor, z_g: Tensor) -> tuple[Output, dict[str, Ten
     return output, made
 
 
-def shapes(steps: int = CLIP_STEPS) -> dict[str, str]:
+def shapes() -> dict[str, str]:
     """Every line of shapes by its name, from a forward pass of the paper's model without numbers (torch's device "meta")."""
-    audio, config, meta = PAPER.audio, PAPER.model, PAPER.meta
+    audio, config, meta, steps = PAPER.audio, PAPER.model, PAPER.meta, CLIP_STEPS
     cut = torch.zeros(steps, round(audio.step_seconds * audio.sample_rate))
     with torch.device("meta"):
         model = DSAML(config).eval()

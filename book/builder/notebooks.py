@@ -27,7 +27,8 @@ KERNEL = "python3"
 FIGURE = re.compile(r"^\s*show\(", re.M)  # in a cell that draws one
 
 
-def _tags(cell: Any) -> list[str]:
+def tags(cell: Any) -> list[str]:
+    """Of one cell."""
     return cell.metadata.get("tags", [])
 
 
@@ -68,7 +69,7 @@ def problems(path: Path, parameters: Mapping[str, Any]) -> list[str]:
         for number, cell in code
         if cell.outputs or cell.execution_count is not None
     ]
-    tagged = [(number, cell) for number, cell in code if PARAMETERS_TAG in _tags(cell)]
+    tagged = [(number, cell) for number, cell in code if PARAMETERS_TAG in tags(cell)]
     if len(tagged) != 1:
         return [*found, f"{path.name}: {len(tagged)} cells are tagged '{PARAMETERS_TAG}'; tag exactly one code cell"]
     number, cell = tagged[0]
@@ -85,7 +86,7 @@ def problems(path: Path, parameters: Mapping[str, Any]) -> list[str]:
 
 def failure(executed: Any) -> str | None:
     """What went wrong in an executed notebook, naming the cell by its place in the source; None if nothing did."""
-    cells = [cell for cell in executed.cells if not {INJECTED_TAG, ERROR_TAG} & set(_tags(cell))]
+    cells = [cell for cell in executed.cells if not {INJECTED_TAG, ERROR_TAG} & set(tags(cell))]
     for number, cell in enumerate(cells, start=1):
         if cell.cell_type != "code" or not cell.source.strip():
             continue
@@ -165,9 +166,9 @@ def tidy(executed: Path, target: Path, root: Path) -> None:
             cell.source = links.for_the_book(cell.source, root)
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
-        if INJECTED_TAG in _tags(cell):
-            cell.metadata["tags"] = [*_tags(cell), "remove-cell"]
+        if INJECTED_TAG in tags(cell):
+            cell.metadata["tags"] = [*tags(cell), "remove-cell"]
         elif cell.cell_type == "code" and FIGURE.search(cell.source):
-            cell.metadata["tags"] = [*_tags(cell), "hide-input"]
+            cell.metadata["tags"] = [*tags(cell), "hide-input"]
     target.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, target)

@@ -18,7 +18,6 @@ from book.builder import (
     floors_page,
     listeners_page,
     method_page,
-    paper_page,
     speed_page,
     tables_page,
 )
@@ -80,15 +79,15 @@ def makers(root: Path, runs: Sequence[Path], figures: Path) -> dict[str, Callabl
     return {
         "api": lambda name: api_page.text(root / "dsaml", name) if name else api_page.listed(root / "dsaml"),
         "claims": lambda name: claims_page.text(name, runs, figures),
-        "floors": lambda name: floors_page.text(read_facts(data / "floors.json"), paper_page.read(data)),
+        "floors": lambda name: floors_page.text(read_facts(data / "floors.json"), tables_page.read(data)),
         "method": lambda name: method_page.text(name, data),
         "listeners": lambda name: listeners_page.text(name, read_facts(data / "listeners.json"), figures),
         "people": lambda name: listeners_page.people(name, data / "reference"),
         "paper": lambda name: (
-            claims_page.listed() if name == "claims" else paper_page.text(name, paper_page.read(data))
+            claims_page.listed() if name == "claims" else tables_page.notes(tables_page.read(data)[name])
         ),
         "speed": lambda name: speed_page.text(name, data / "bench", figures),
-        "tables": lambda name: tables_page.text(name, runs, paper_page.read(data), figures),
+        "tables": lambda name: tables_page.text(name, runs, tables_page.read(data), figures),
     }
 
 

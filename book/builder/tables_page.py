@@ -1,24 +1,40 @@
-"""The page of tables, from the result files ``tables-*.json`` of all runs.
+"""The page of tables, from the result files ``tables-*.json`` of all runs and the paper's own (``data/paper_tables.json``).
 
 A cell without a number says why there is none, and which command would fill it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from book.builder import markdown, reference
-from book.builder.paper_page import DATASETS, row_name
 from dsaml.config import DIMENSIONS, METRICS
 from dsaml.evaluate.bootstrap import p_text
 from dsaml.evaluate.oracles import AVERAGE_CURVE_SPREAD, OWN_CURVE
 from dsaml.experiment.results import stamp_line
 from dsaml.plots.curves import forest
 
+DATASETS = {"deam": "DEAM", "pmemo": "PMEmo"}  # on which the paper has numbers
 SLASH = "\u00a0/\u00a0"  # between arousal and valence
 SEE = "Compare each row with the floors among them first, and only then with its neighbours."
+
+
+def read(data: Path) -> dict[str, Any]:
+    """The paper's tables, "table1" to "table4"; their notes say where they disagree with each other or with the text about them."""
+    return json.loads((data / "paper_tables.json").read_text(encoding="utf-8"))
+
+
+def notes(table: Mapping[str, Any]) -> str:
+    """What to know when reading a table of the paper."""
+    return "\n".join(f"- {note}" for note in table["notes"])
+
+
+def row_name(row: Mapping[str, Any]) -> str:
+    """A row's model, and its note if it has one."""
+    return f"{row['model']} ({row['note']})" if row.get("note") else row["model"]
 
 
 def paper_cells(published: Mapping[str, Any], row: str, dataset: str) -> str:

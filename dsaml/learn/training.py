@@ -211,14 +211,13 @@ def predict_tasks(
     store: SongStore,
     tasks: list[Task],
     config: MetaConfig,
-    steps: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> list[Tensor]:
     """Adapt to each task's support set and predict its query songs: one (B, T, 2) tensor per task, on the CPU.
 
     ``progress`` is called with (tasks done, tasks in all).
     """
-    steps = config.inner_steps if steps is None else steps
+    steps = config.inner_steps
     return predict_along(model, store, tasks, config, (steps,), progress)[steps]
 
 
