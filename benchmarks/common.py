@@ -69,14 +69,9 @@ def _max_rss() -> float:
 def peak_memory(
     work: Callable[..., Any], *arguments: Any, environment: Mapping[str, str] | None = None
 ) -> tuple[Any, float]:
-    """Run ``work`` in a process of its own; gives its result and the largest resident size of that process in GB.
+    """Run ``work`` in a process of its own, with an ``environment`` added; its result, and the largest resident size of it in GB.
 
-    Parameters
-    ----------
-    work : callable
-        At the top level of a module; what it raises is raised here.
-    environment : mapping of str to str, optional
-        Set for that process.
+    ``work`` stands at the top level of a module; what it raises is raised here.
     """
     with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent, (os.getpid(),)) as alone:
         with patch.dict(os.environ, environment or {}):  # a process has the environment in which it was started

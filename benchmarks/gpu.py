@@ -148,14 +148,9 @@ def trainings(store: SongStore, model: ModelConfig, plan: Mapping[str, tuple[Met
 
 
 def measure(cache: Path, steps: int | None = None, progress: Progress = lambda what: None) -> dict[str, Any]:
-    """Everything that ``data/bench/gpu.json`` holds.
+    """Everything that ``data/bench/gpu.json`` holds, on the embedded corpus and its features in ``cache``.
 
-    Parameters
-    ----------
-    cache : Path
-        Of the embedded corpus and its features.
-    steps : int, optional
-        Meta-steps of a training in each precision, and no more than these; by default ``SHORT`` in each, then the paper's.
+    With ``steps`` a training in each precision has so many meta-steps; by default ``SHORT`` in each, then the paper's.
 
     Raises
     ------

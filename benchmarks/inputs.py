@@ -32,16 +32,10 @@ HOPS = (1.0, 2.0, 5.0, 10.0)
 def measure(
     folder: Path, checkpoint: str | None = None, songs: int = 100, progress: Progress = lambda what: None
 ) -> dict[str, Any]:
-    """Everything that ``data/bench/inputs.json`` holds.
+    """Everything that ``data/bench/inputs.json`` holds, of a folder of songs of 45 s or more.
 
-    Parameters
-    ----------
-    folder : Path
-        Songs of 45 s or more.
-    checkpoint : str, optional
-        ImageBind's weights; the word "random" stands for random ones, which take the same time. Without it ImageBind is left out.
-    songs : int
-        How many log-mels are made to time a whole data set; files are taken again where there are fewer.
+    ``checkpoint`` are ImageBind's weights, or the word "random" for random ones, which take the same time; without it ImageBind is
+    left out. So many ``songs``' log-mels time a whole data set; files are taken again where there are fewer.
 
     Raises
     ------
@@ -123,19 +117,10 @@ def _many(files: Sequence[Path], progress: Progress) -> dict[str, Any]:
 
 
 def hop_cost(encoder: GlobalEncoder, songs: Sequence[Tensor]) -> dict[str, float]:
-    """What a larger hop does to a full song's embeddings.
+    """What a larger hop does to the embeddings of full songs at 44.1 kHz.
 
-    Parameters
-    ----------
-    encoder : GlobalEncoder
-    songs : sequence of Tensor
-        At 44.1 kHz.
-
-    Returns
-    -------
-    dict of str to float
-        For each hop in seconds the cosine distance between the vector that a step gets and the one it would get at a hop of
-        0.5 s, averaged over steps; under "between_songs" the distance between the songs' mean vectors.
+    For each hop in seconds the cosine distance between the vector that a step gets and the one it would get at a hop of 0.5 s,
+    averaged over steps; under "between_songs" the distance between the songs' mean vectors.
     """
     costs: dict[str, list[Tensor]] = {f"{hop:g}": [] for hop in HOPS}
     centers: list[Tensor] = []

@@ -183,27 +183,10 @@ def build(
     steps: Steps | None = None,
     device: str = "cpu",
 ) -> Path | None:
-    """Build the book.
+    """Build the book from the run ``results/<profile>/``, or execute ``only`` one notebook, named by its number or its name.
 
-    Parameters
-    ----------
-    profile : str
-        The run that the book is built from: ``results/<profile>/``. Tables and claims of the runs beside it are shown too.
-    only : str, optional
-        Number or name of the one notebook to execute. The book is rendered if the others were executed before.
-    root : Path
-        The repository's folder.
-    compute : bool
-        False leaves the results as they are and only draws them again.
-    steps : Steps, optional
-        Replaces parts of the work, for tests.
-    device : str
-        Where the results are computed, as torch names it.
-
-    Returns
-    -------
-    Path or None
-        The built book's first page; None if ``only`` was executed and other notebooks are still missing.
+    Without ``compute`` the results are only drawn again; ``device`` is where they are computed. ``steps`` replaces parts of it,
+    for tests. Gives the built book's first page; None if one notebook was executed and others are still missing.
 
     Raises
     ------

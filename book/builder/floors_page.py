@@ -58,15 +58,7 @@ def not_better(rows: Sequence[Mapping[str, Any]], dataset: str, constant: Scores
 
 
 def text(facts: Mapping[str, Any], published: Mapping[str, Any]) -> str:
-    """The floors beside the paper's Tables 1 and 2.
-
-    Parameters
-    ----------
-    facts : mapping
-        Content of ``data/floors.json``.
-    published : mapping
-        Content of ``data/paper_tables.json``.
-    """
+    """The floors (``data/floors.json``) beside the paper's Tables 1 and 2."""
     out = []
     for dataset, title in DATASET_TITLES.items():
         floors, counts = facts[dataset]["test"], facts[dataset]["counts"]["test"]

@@ -104,17 +104,8 @@ def stamp(found: Found) -> str:
 
 
 def text(name: str, facts: Found, figures: Path) -> str:
-    """One block of the chapter.
-
-    Parameters
-    ----------
-    name : str
-        "variance", "traits", "evidence", "evidence-synthetic", "songs", "decisions", "stamps", or one of ``TRAITS``.
-    facts : mapping
-        Content of ``data/listeners.json``.
-    figures : Path
-        Folder beside the page, where its pictures are put.
-    """
+    """One block of the chapter, from the content of ``data/listeners.json``: "variance", "traits", "evidence",
+    "evidence-synthetic", "songs", "decisions", "stamps", or one of ``TRAITS``."""
     if name in TRAITS:
         return _picture(name, facts, figures)
     if name.startswith("evidence"):

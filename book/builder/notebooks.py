@@ -101,18 +101,9 @@ def failure(executed: Any) -> str | None:
 
 
 def execute(source: Path, target: Path, parameters: Mapping[str, Any], folder: Path, progress: bool = False) -> None:
-    """Execute ``source`` into ``target`` in the running interpreter's own kernel.
+    """Execute ``source`` into ``target`` in the running interpreter's own kernel, which works in ``folder``.
 
-    Parameters
-    ----------
-    source, target : Path
-        The source is never written to; the target is written after every cell, so that a failed run can be looked at.
-    parameters : mapping
-        Set in the cell after the one tagged ``parameters``.
-    folder : Path
-        The kernel's working directory.
-    progress : bool
-        Show papermill's bar over the cells.
+    The source is never written to; the target is written after every cell, so that a failed run can be looked at.
 
     Raises
     ------
@@ -151,14 +142,7 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any], folder: P
 
 def tidy(executed: Path, target: Path, root: Path) -> None:
     """Copy an executed notebook for the book: its prose as MyST, the injected cell hidden, the code of figures folded, no
-    machine's paths and times inside.
-
-    Parameters
-    ----------
-    executed, target : Path
-    root : Path
-        The repository, whose pages and works its links lead to.
-    """
+    machine's paths and times inside; its links lead to pages and works of the repository ``root``."""
     notebook = read(executed)
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:

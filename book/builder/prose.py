@@ -64,16 +64,9 @@ def facts(data: Path) -> dict[str, str]:
 
 
 def makers(root: Path, runs: Sequence[Path], figures: Path) -> dict[str, Callable[[str], str]]:
-    """What puts text in the place of a mark, by page.
+    """What puts text in the place of a mark, by page; pictures go into a folder ``figures`` beside the pages.
 
-    Parameters
-    ----------
-    root : Path
-        The repository.
-    runs : sequence of Path
-        Folders of result files, see :func:`book.builder.reference.choose`.
-    figures : Path
-        A folder beside the pages, for their pictures.
+    ``runs`` are folders of result files, see :func:`book.builder.reference.choose`.
     """
     data = root / "data"
     return {
@@ -106,15 +99,7 @@ def _problems(page: Path, text: str, values: Mapping[str, str], made: Mapping[st
 
 
 def fill(folder: Path, values: Mapping[str, str], made: Mapping[str, Callable[[str], str]]) -> None:
-    """Put everything into the pages below a folder, in place.
-
-    Parameters
-    ----------
-    folder : Path
-    values : mapping of str to str
-        Numbers and words by name.
-    made : mapping of str to callable
-        See :func:`makers`.
+    """Put numbers and words by name, and what is :func:`makers`' to make, into the pages below a folder, in place.
 
     Raises
     ------

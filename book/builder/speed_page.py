@@ -29,17 +29,8 @@ def number(value: float) -> str:
 def service(engine: Measured, listeners: int = 1_000_000) -> dict[str, dict[str, float]]:
     """A streaming service on paper: what the measured figures mean for very many listeners.
 
-    Parameters
-    ----------
-    engine : mapping
-        ``data/bench/engine.json``.
-    listeners : int
-
-    Returns
-    -------
-    dict
-        For each size of model and each choice of adapted parameters: milliseconds to adapt one listener and to predict one song
-        of 30 s for them, kilobytes of their weights, terabytes of everybody's, days of one such machine to adapt everybody once.
+    For each size of model and each choice of adapted parameters: milliseconds to adapt one listener and to predict one song of
+    30 s for them, kilobytes of their weights, terabytes of everybody's, days of one such machine to adapt everybody once.
     """
     rows = {}
     for size in SIZES:
@@ -235,17 +226,7 @@ TABLES = {
 
 
 def text(name: str, data: Path, figures: Path) -> str:
-    """A measured table; where its measurement is not there, which command makes it.
-
-    Parameters
-    ----------
-    name : str
-        One of ``TABLES``.
-    data : Path
-        Folder of the measurements.
-    figures : Path
-        Folder beside the page, where its figure is put.
-    """
+    """One of ``TABLES``; where its measurement is not there, which command makes it."""
     measurement, make = TABLES[name]
     file = data / f"{measurement}.json"
     if not file.is_file():

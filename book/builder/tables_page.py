@@ -113,19 +113,7 @@ def _not_run(name: str, have: set[str]) -> list[str]:
 
 
 def text(name: str, runs: Sequence[Path], published: Mapping[str, Any], figures: Path) -> str:
-    """What stands under a heading of the tables page: one block, of every run and data set at hand.
-
-    Parameters
-    ----------
-    name : str
-        The block's name.
-    runs : sequence of Path
-        Folders of result files, the book's own first.
-    published : mapping
-        The paper's tables.
-    figures : Path
-        Folder beside the page, where its figures are put.
-    """
+    """What stands under a heading of the tables page: one block, of every run and data set at hand, the book's own first."""
     parts, have = [], set()
     for file, document in reference.found(runs, "tables-*.json"):
         block = document["blocks"].get(name)
