@@ -17,13 +17,7 @@ from dsaml.address import NOTEBOOKS as COLAB
 from dsaml.colab import SETUP
 
 ROOT = Path(__file__).parents[2]
-OPENING = (
-    "# ",
-    COLAB,
-    "**Question.**",
-    "**Time and hardware.**",
-    "**Prerequisites.**",
-)  # of the first cell, in this order
+OPENING = ("# ", COLAB, "**Question.**", "**Time and hardware.**", "**Prerequisites.**")  # of the first cell, in this order
 CLOSING = ("## Summary", "## Exercises", "## References")  # of the last prose cell
 EXERCISES = 3
 MOST_CELLS = 40
