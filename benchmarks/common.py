@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import platform
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -37,14 +40,19 @@ def seconds(work: Callable[[], object], rounds: int = 5) -> float:
     return take_turns({"": work}, rounds)[""]
 
 
-def _peak(work: Callable[..., Any], arguments: tuple[Any, ...], connection: Any) -> None:
-    end_with_parent(multiprocessing.parent_process().pid)
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside the block torch computes on one core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        result = work(*arguments)
-    except Exception as error:
-        connection.send((None, None, repr(error)))
-        return
-    connection.send((result, _max_rss(), None))
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _peak(work: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float]:
+    return work(*arguments), _max_rss()
 
 
 def _max_rss() -> float:
@@ -61,39 +69,14 @@ def _max_rss() -> float:
 def peak_memory(
     work: Callable[..., Any], *arguments: Any, environment: Mapping[str, str] | None = None
 ) -> tuple[Any, float]:
-    """Run ``work`` in a process of its own; gives its result and the largest resident size of that process in GB.
+    """Run ``work`` in a process of its own, with an ``environment`` added; its result, and the largest resident size of it in GB.
 
-    Parameters
-    ----------
-    work : callable
-        At the top level of a module.
-    environment : mapping of str to str, optional
-        Set for that process.
-
-    Raises
-    ------
-    RuntimeError
-        If the work failed.
+    ``work`` stands at the top level of a module; what it raises is raised here.
     """
-    context = multiprocessing.get_context("spawn")
-    mine, theirs = context.Pipe()
-    process = context.Process(target=_peak, args=(work, arguments, theirs))
-    before = dict(os.environ)
-    os.environ.update(environment or {})
-    try:
-        process.start()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-    theirs.close()
-    try:
-        result, size, error = mine.recv()
-    except EOFError:
-        result, size, error = None, None, f"the process ended with code {process.exitcode}"
-    process.join()
-    if error:
-        raise RuntimeError(error)
-    return result, size
+    with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent, (os.getpid(),)) as alone:
+        with patch.dict(os.environ, environment or {}):  # a process has the environment in which it was started
+            done = alone.submit(_peak, work, arguments)
+        return done.result()
 
 
 def machine() -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.common import Progress, machine, peak_memory, seconds
+from benchmarks.common import Progress, machine, one_thread, peak_memory, seconds
 from dsaml.baselines import BASELINES, BaselineConfig, make_baseline
 from dsaml.config import CLIP_STEPS, DEMO, PAPER, MetaConfig, ModelConfig, released
 from dsaml.experiment.recipes import baseline_name
@@ -81,8 +81,9 @@ def shortcuts(rounds: int, progress: Progress) -> dict[str, Any]:
     return {name: {"seconds": taken, "gain": rows["none"] / taken} for name, taken in rows.items()}
 
 
-def matmul_rate(size: int = 2048) -> float:
+def matmul_rate() -> float:
     """The machine's rate of float32 matrix products in GFLOP/s: the limit that everything is held against."""
+    size = 2048
     a, b = torch.randn(size, size), torch.randn(size, size)
     return 2 * size**3 / seconds(lambda: linear(a, b)) / 1e9
 
@@ -93,15 +94,9 @@ def _linear_flop(x: torch.Size, weight: torch.Size, *others: Any, **settings: An
 
 def gflop(work: Callable[[], object]) -> float:
     """GFLOP of its matrix products and convolutions. Torch counts those of its own thread, so all of it runs there."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with FlopCounterMode(
-            display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: _linear_flop}
-        ) as counter:
-            work()
-    finally:
-        torch.set_num_threads(threads)
+    ours = {torch.ops.mkldnn._linear_pointwise: _linear_flop}
+    with one_thread(), FlopCounterMode(display=False, custom_mapping=ours) as counter:
+        work()
     return counter.get_total_flops() / 1e9
 
 
@@ -122,10 +117,8 @@ def one_listener(model_config: ModelConfig, meta: MetaConfig, rounds: int, progr
         config = dataclasses.replace(meta, adapt=adapt)
         weights = maml.adapt(model, support, config)
         rows[adapt] = {
-            "adapt_seconds": seconds(lambda config=config: maml.adapt(model, support, config), rounds),
-            "predict_seconds": seconds(
-                lambda config=config, weights=weights: predict(model, weights, support, config), rounds
-            ),
+            "adapt_seconds": seconds(partial(maml.adapt, model, support, config), rounds),
+            "predict_seconds": seconds(partial(predict, model, weights, support, config), rounds),
             "megabytes": sum(w.numel() * w.element_size() for w in weights.values()) / 1e6,
         }
     return rows
@@ -134,12 +127,8 @@ def one_listener(model_config: ModelConfig, meta: MetaConfig, rounds: int, progr
 def predictions_per_second(model_config: ModelConfig, songs: int, rounds: int) -> float:
     """Songs of 30 s that the base model predicts in a second, ``songs`` in one batch."""
     model, batch = make_model(model_config), make_batch(model_config, 1, songs)
-
-    def work() -> None:
-        with torch.no_grad():
-            model(batch.x[0], batch.global_embedding[0])
-
-    return songs / seconds(work, rounds)
+    with torch.no_grad():
+        return songs / seconds(lambda: model(batch.x[0], batch.global_embedding[0]), rounds)
 
 
 def task_memory(model_config: ModelConfig, meta: MetaConfig, query_mode: str) -> None:
@@ -157,28 +146,17 @@ TRIM = {"MALLOC_TRIM_THRESHOLD_": "1000000"}
 
 def five_models(rounds: int) -> dict[str, dict[str, float]]:
     """Parameters, and seconds to predict one song of 30 s on one core, of DSAML and the four baselines at their own sizes."""
-    threads, rows = torch.get_num_threads(), {}
     models: dict[str, Any] = {"DSAML, D = 1024": (DSAML(PAPER.model), PAPER.model.slice_shape)}
     models |= {"DSAML, D = 64 (demo)": (DSAML(DEMO.model), DEMO.model.slice_shape)}
     for name in BASELINES:
         config = BaselineConfig(name)
-        models[baseline_name(name)] = (make_baseline(config), (config.samples,) if config.raw else config.slice_shape)
-    torch.set_num_threads(1)
-    try:
-        for name, (model, shape) in models.items():
-            model.eval()
-            x, embedding = torch.randn(1, CLIP_STEPS, *shape), torch.randn(1, 1, getattr(model.config, "dim", 1))
-
-            def work(model: torch.nn.Module = model, x: Tensor = x, embedding: Tensor = embedding) -> None:
-                with torch.no_grad():
-                    model(x, embedding)
-
-            rows[name] = {
-                "parameters": sum(p.numel() for p in model.parameters()),
-                "forward_seconds": seconds(work, rounds),
-            }
-    finally:
-        torch.set_num_threads(threads)
+        models[baseline_name(name)] = (make_baseline(config), config.heard)
+    rows = {}
+    for name, (model, shape) in models.items():
+        x, embedding = torch.randn(1, CLIP_STEPS, *shape), torch.randn(1, 1, getattr(model.config, "dim", 1))
+        with one_thread(), torch.no_grad():
+            taken = seconds(partial(model.eval(), x, embedding), rounds)
+        rows[name] = {"parameters": sum(p.numel() for p in model.parameters()), "forward_seconds": taken}
     return rows
 
 
@@ -203,8 +181,6 @@ def measure(rounds: int = 5, progress: Progress = lambda what: None) -> dict[str
             "songs_per_second": predictions_per_second(profile.model, 16 if profile is DEMO else 4, turns),
             "peak_gigabytes_of_one_task": peak_memory(task_memory, profile.model, paper_adapt, "eval")[1],
             "peak_gigabytes_with_dropout": peak_memory(task_memory, profile.model, paper_adapt, "train")[1],
-            "peak_gigabytes_trimmed": peak_memory(task_memory, profile.model, paper_adapt, "train", environment=TRIM)[
-                1
-            ],
+            "peak_gigabytes_trimmed": peak_memory(task_memory, profile.model, paper_adapt, "train", environment=TRIM)[1],
         }
     return out

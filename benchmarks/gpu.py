@@ -42,12 +42,8 @@ class Step:
     @classmethod
     def of(cls, model: ModelConfig, meta: MetaConfig, tasks: int, device: str) -> Step:
         """With random songs."""
-
-        def there(batch: Batch) -> Batch:
-            return Batch(batch.x.to(device), batch.global_embedding.to(device), batch.target.to(device))
-
-        support = there(make_batch(model, tasks, meta.support_songs, 1))
-        query = there(make_batch(model, tasks, meta.query_songs, 2))
+        support = make_batch(model, tasks, meta.support_songs, 1).map(lambda part: part.to(device))
+        query = make_batch(model, tasks, meta.query_songs, 2).map(lambda part: part.to(device))
         config = dataclasses.replace(meta, tasks_at_once=tasks)
         return cls(make_model(model).to(device), support, query, config, device)
 
@@ -152,14 +148,9 @@ def trainings(store: SongStore, model: ModelConfig, plan: Mapping[str, tuple[Met
 
 
 def measure(cache: Path, steps: int | None = None, progress: Progress = lambda what: None) -> dict[str, Any]:
-    """Everything that ``data/bench/gpu.json`` holds.
+    """Everything that ``data/bench/gpu.json`` holds, on the embedded corpus and its features in ``cache``.
 
-    Parameters
-    ----------
-    cache : Path
-        Of the embedded corpus and its features.
-    steps : int, optional
-        Meta-steps of a training in each precision, and no more than these; by default ``SHORT`` in each, then the paper's.
+    With ``steps`` a training in each precision has so many meta-steps; by default ``SHORT`` in each, then the paper's.
 
     Raises
     ------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from benchmarks.common import Progress, machine, seconds, take_turns
+from benchmarks.common import Progress, machine, one_thread, seconds, take_turns
 from dsaml.audio.encoder_windows import GlobalEncoder, windows_for
 from dsaml.audio.features import FeatureCache
 from dsaml.audio.mel_encoder import MelEncoder
@@ -31,16 +32,10 @@ HOPS = (1.0, 2.0, 5.0, 10.0)
 def measure(
     folder: Path, checkpoint: str | None = None, songs: int = 100, progress: Progress = lambda what: None
 ) -> dict[str, Any]:
-    """Everything that ``data/bench/inputs.json`` holds.
+    """Everything that ``data/bench/inputs.json`` holds, of a folder of songs of 45 s or more.
 
-    Parameters
-    ----------
-    folder : Path
-        Songs of 45 s or more.
-    checkpoint : str, optional
-        ImageBind's weights; the word "random" stands for random ones, which take the same time. Without it ImageBind is left out.
-    songs : int
-        How many log-mels are made to time a whole data set; files are taken again where there are fewer.
+    ``checkpoint`` are ImageBind's weights, or the word "random" for random ones, which take the same time; without it ImageBind is
+    left out. So many ``songs``' log-mels time a whole data set; files are taken again where there are fewer.
 
     Raises
     ------
@@ -53,15 +48,11 @@ def measure(
     if not files:
         raise DsamlError(f"{folder}: no songs here ({', '.join(AUDIO_SUFFIXES)})")
     progress(f"{len(files)} songs; one core for what is timed alone")
-    threads = torch.get_num_threads()
     out: dict[str, Any] = {"machine": machine(), "files": len(files)}
-    try:
-        torch.set_num_threads(1)
+    with one_thread():
         out["one_core"] = _one_core(files, progress)
         if checkpoint:
             out["imagebind"] = _imagebind(files[0], checkpoint, progress)
-    finally:
-        torch.set_num_threads(threads)
     out["many"] = _many([files[k % len(files)] for k in range(songs)], progress)
     return out
 
@@ -84,18 +75,16 @@ def _slice_by_slice(slices: Tensor, transform: Callable[[], Callable[[Tensor], T
     return torch.stack([(transform()(part) + CONFIG.log_offset).log() for part in slices])
 
 
-def _make_transform() -> torchaudio.transforms.MelSpectrogram:
-    return torchaudio.transforms.MelSpectrogram(
-        CONFIG.sample_rate, n_fft=CONFIG.n_fft, hop_length=CONFIG.hop_length, n_mels=CONFIG.n_mels
-    )
+_make_transform = partial(
+    torchaudio.transforms.MelSpectrogram, CONFIG.sample_rate, n_fft=CONFIG.n_fft, hop_length=CONFIG.hop_length, n_mels=CONFIG.n_mels
+)
 
 
 def _many(files: Sequence[Path], progress: Progress) -> dict[str, Any]:
     """Log-mels of many songs on all cores, against a loop over slices, and the feature cache's two runs."""
     progress(f"log-mels of {len(files)} songs")
-    slices = [cut_slices(load_waveform(file), CLIP_STEPS) for file in dict.fromkeys(files)]
-    order = list(dict.fromkeys(files))
-    every = [slices[order.index(file)] for file in files]
+    slices = {file: cut_slices(load_waveform(file), CLIP_STEPS) for file in files}
+    every = [slices[file] for file in files]
     once = _make_transform()
     times = take_turns(
         {
@@ -107,7 +96,7 @@ def _many(files: Sequence[Path], progress: Progress) -> dict[str, Any]:
     )
     progress("the feature cache, empty and full")
     with tempfile.TemporaryDirectory() as place:
-        wanted = {f"{file.stem}": (Song(file.stem, file), CLIP_STEPS) for file in order}
+        wanted = {file.stem: (Song(file.stem, file), CLIP_STEPS) for file in slices}
 
         def fill() -> None:
             FeatureCache(place, CONFIG, MelEncoder(64)).fill(wanted, workers=torch.get_num_threads())
@@ -121,26 +110,17 @@ def _many(files: Sequence[Path], progress: Progress) -> dict[str, Any]:
         "log_mel_seconds_per_song": times["here"] / len(files),
         "ratio_to_loop": times["loop"] / times["here"],
         "ratio_to_loop_with_one_transform": times["loop_with_one_transform"] / times["here"],
-        "cache_first_seconds_per_song": first / len(order),
-        "cache_second_seconds_per_song": second / len(order),
+        "cache_first_seconds_per_song": first / len(slices),
+        "cache_second_seconds_per_song": second / len(slices),
         "cache_ratio": first / second,
     }
 
 
 def hop_cost(encoder: GlobalEncoder, songs: Sequence[Tensor]) -> dict[str, float]:
-    """What a larger hop does to a full song's embeddings.
+    """What a larger hop does to the embeddings of full songs at 44.1 kHz.
 
-    Parameters
-    ----------
-    encoder : GlobalEncoder
-    songs : sequence of Tensor
-        At 44.1 kHz.
-
-    Returns
-    -------
-    dict of str to float
-        For each hop in seconds the cosine distance between the vector that a step gets and the one it would get at a hop of
-        0.5 s, averaged over steps; under "between_songs" the distance between the songs' mean vectors.
+    For each hop in seconds the cosine distance between the vector that a step gets and the one it would get at a hop of 0.5 s,
+    averaged over steps; under "between_songs" the distance between the songs' mean vectors.
     """
     costs: dict[str, list[Tensor]] = {f"{hop:g}": [] for hop in HOPS}
     centers: list[Tensor] = []

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from benchmarks import engine, released_layers
-from benchmarks.common import Progress, machine, peak_memory, seconds, take_turns
+from benchmarks.common import Progress, machine, one_thread, peak_memory, seconds, take_turns
 from dsaml.audio.features import Features
 from dsaml.audio.slices import log_mel_slices
 from dsaml.config import LABEL_START, PAPER, STEP_SECONDS, AudioConfig, MetaConfig, ModelConfig, released
@@ -45,9 +45,7 @@ def gradient_difference(config: ModelConfig, meta: MetaConfig) -> float:
     """Of both sides in float64 and without dropout, relative to the largest gradient: the work is the same."""
     config = dataclasses.replace(config, dropout=0.0)
     sides = [model.double() for model in both_models(config)]
-    batches = [
-        Batch(b.x.double(), b.global_embedding.double(), b.target.double()) for b in both_batches(config, meta, 1)
-    ]
+    batches = [batch.map(torch.Tensor.double) for batch in both_batches(config, meta, 1)]
     for step, model in zip((engine.meta_step, released_layers.meta_step), sides, strict=True):
         step(model, *batches, meta)
     pairs = list(zip(*(list(model.parameters()) for model in sides), strict=True))
@@ -116,12 +114,9 @@ def one_size(dim: str, rounds: int, progress: Progress) -> dict[str, Any]:
 
 def log_mel_seconds(rounds: int) -> float:
     """Log-mels of one clip of 45 s on one core."""
-    waveform, threads = torch.randn(CLIP_SECONDS * AudioConfig().sample_rate), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    waveform = torch.randn(CLIP_SECONDS * AudioConfig().sample_rate)
+    with one_thread():
         return seconds(lambda: log_mel_slices(waveform, steps=60), rounds)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def measure(rounds: int = 5, progress: Progress = lambda what: None) -> dict[str, Any]:

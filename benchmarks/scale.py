@@ -25,8 +25,8 @@ from benchmarks.engine import make_batch, make_model, meta_step
 from dsaml.audio.features import FeatureCache, Features
 from dsaml.audio.mel_encoder import MelEncoder
 from dsaml.audio.windows import predict_song
-from dsaml.config import DEMO, AudioConfig, MetaConfig, ModelConfig
-from dsaml.data.annotations import MEAN, Annotation
+from dsaml.config import CLIP_STEPS, DEMO, LABEL_START, STEP_SECONDS, AudioConfig, MetaConfig, ModelConfig
+from dsaml.data.annotations import Annotation
 from dsaml.data.base import Dataset, Song, Split
 from dsaml.experiment.cluster import compute_features
 from dsaml.learn.batches import SongStore
@@ -65,45 +65,7 @@ def measured_step(dim: int, tasks: int, steps: int, rounds: int = 3) -> dict[str
     return {"seconds": taken, "gigabytes": gigabytes}
 
 
-def tiny_data_set(songs: int, annotators: int, each: int, dim: int = 16) -> SongStore:
-    """Random labels and features of many songs and annotators who rated ``each`` of them."""
-    rng, steps = np.random.default_rng(0), 60
-    ids, people = [f"s{k}" for k in range(songs)], [f"a{k}" for k in range(annotators)]
-    times = 15 + 0.5 * np.arange(steps)
-
-    def label(song: str, who: str) -> Annotation:
-        return Annotation(song, who, times, rng.uniform(-1, 1, (steps, 2)))
-
-    shape = DEMO.model.slice_shape
-    features = {s: Features(torch.randn(steps, *shape), torch.randn(1, dim)) for s in ids}
-    tracks = {who: {s: label(s, who) for s in rng.choice(ids, min(each, songs), replace=False)} for who in people}
-    held_out = max(2, songs // 10)
-    split = Split(
-        {"train": tuple(ids[:-held_out]), "validation": tuple(ids[-held_out:]), "test": ()},
-        {"train": tuple(people), "validation": ("v",), "test": ()},
-    )
-    tracks["v"] = {s: label(s, "v") for s in ids[-held_out:]}
-    mean = {s: label(s, MEAN) for s in ids}
-    return SongStore(
-        Dataset("random", False, Path("memory"), {s: Song(s, None) for s in ids}, mean, tracks, split, ()), features
-    )
-
-
-def _sampling(songs: int, annotators: int) -> dict[str, float]:
-    """Seconds to draw and stack one meta-step's tasks; data set size must not matter."""
-    store = tiny_data_set(songs, annotators, 12)
-    tracks = {who: every for who, every in store.dataset.tracks.items() if who != "v"}
-    sampler = TaskSampler(tracks, "annotator", 1, META.query_songs, 0)
-    number = iter(range(10**9))
-
-    def work() -> None:
-        tasks = sampler.batch(next(number), META.tasks_per_step)
-        store.support(tasks), store.query(tasks)
-
-    return {"seconds": seconds(work, 15)}
-
-
-class _Made(Mapping[str, Any]):
+class Made(Mapping[str, Any]):
     """A mapping of which nothing is in memory but its names: what belongs to a name is made when it is asked for."""
 
     def __init__(self, names: Sequence[str], make: Callable[[str], Any]):
@@ -119,38 +81,56 @@ class _Made(Mapping[str, Any]):
         return len(self.names)
 
 
-def catalogue(size: int, place: Path, model: ModelConfig = DEMO.model, each: int = 12) -> tuple[SongStore, TaskSampler]:
-    """``size`` songs and as many annotators who rated ``each`` of them: labels made when asked for, features in a mapped file.
+def catalogue(songs: int, people: int, place: Path, keep: bool = False, each: int = 12) -> tuple[SongStore, TaskSampler]:
+    """Annotators who rated ``each`` of the songs, and one who rated those held out; random labels, features in a mapped file.
 
-    Nothing is ever written into the file, so on the disk it is empty, whatever its size; reading it is reading zeros.
+    Nothing is ever written into the file, so on the disk it is empty, whatever its size; reading it is reading zeros. Labels are
+    made when asked for, or at once to ``keep`` them.
     """
-    steps, width, meta = 60, math.prod(model.slice_shape), META
-    ids, people = [f"s{k}" for k in range(size)], [f"a{k}" for k in range(size)]
+    steps, model = CLIP_STEPS, DEMO.model
+    width, mapping = math.prod(model.slice_shape), (lambda names, make: dict(Made(names, make))) if keep else Made
+    ids, who = [f"s{k}" for k in range(songs)], [f"a{k}" for k in range(people)]
+    heard, held_out = ids[: -max(2, songs // 10)], ids[-max(2, songs // 10) :]
     with open(place / "features", "wb") as file:
-        file.truncate(4 * size * (steps * width + model.dim))
-    rows = np.memmap(place / "features", np.float32, "c", shape=(size, steps * width + model.dim))
+        file.truncate(4 * songs * (steps * width + model.dim))
+    rows = np.memmap(place / "features", np.float32, "c", shape=(songs, steps * width + model.dim))
 
     def features(song: str) -> Features:
         row = torch.from_numpy(rows[int(song[1:])])
         return Features(row[: steps * width].view(steps, *model.slice_shape), row[steps * width :][None])
 
-    def label(song: str, who: str) -> Annotation:
-        values = np.random.default_rng([int(song[1:]), int(who[1:])]).uniform(-1, 1, (steps, 2))
-        return Annotation(song, who, 15 + 0.5 * np.arange(steps), values)
+    def label(song: str, annotator: str) -> Annotation:
+        values = np.random.default_rng([int(song[1:]), int(annotator[1:])]).uniform(-1, 1, (steps, 2))
+        return Annotation(song, annotator, LABEL_START + STEP_SECONDS * np.arange(steps), values)
 
-    def rated(who: str) -> Mapping[str, Annotation]:
-        chosen = np.random.default_rng(int(who[1:])).choice(size, each, replace=False)
-        return _Made([ids[k] for k in chosen], lambda song: label(song, who))
+    def rated(annotator: str) -> Mapping[str, Annotation]:
+        chosen = np.random.default_rng(int(annotator[1:])).choice(len(heard), each, replace=False)
+        own = held_out if annotator == last else [heard[k] for k in chosen]
+        return mapping(own, lambda song: label(song, annotator))
 
-    tracks = _Made(people, rated)
-    split = Split({"train": ids}, {"train": people})
-    data = Dataset("random", False, place, {}, {}, tracks, split)
-    return SongStore(data, _Made(ids, features)), TaskSampler(tracks, "annotator", 1, meta.query_songs, 0)
+    last = f"a{people}"
+    tracks = mapping([*who, last], rated)
+    split = Split({"train": heard, "validation": held_out}, {"train": who, "validation": [last]})
+    store = SongStore(Dataset("random", False, place, {}, {}, tracks, split), Made(ids, features))
+    return store, TaskSampler(Made(who, rated), "annotator", 1, META.query_songs, 0)
+
+
+def _sampling(songs: int, annotators: int) -> dict[str, float]:
+    """Seconds to draw and stack one meta-step's tasks; data set size must not matter."""
+    with tempfile.TemporaryDirectory() as place:
+        store, sampler = catalogue(songs, annotators, Path(place), keep=True)
+        number = iter(range(10**9))
+
+        def work() -> None:
+            tasks = sampler.batch(next(number), META.tasks_per_step)
+            store.support(tasks), store.query(tasks)
+
+        return {"seconds": seconds(work, 15)}
 
 
 def _catalogue_steps(size: int, rounds: int) -> float:
     with tempfile.TemporaryDirectory() as place:
-        store, sampler = catalogue(size, Path(place))
+        store, sampler = catalogue(size, size, Path(place))
         model, numbers = make_model(DEMO.model), iter(range(10**9))
 
         def step() -> None:
@@ -177,8 +157,8 @@ def _rank(rank: int, size: int, port: int, out: str) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with processes("cpu", 120):
-        store = tiny_data_set(40, 10, 12, DEMO.model.dim)
+    with processes("cpu", 120), tempfile.TemporaryDirectory() as place:
+        store, _ = catalogue(40, 10, Path(place), keep=True)
         config = dataclasses.replace(META, steps=RANK_STEPS, train_adapter=False, tasks_at_once=META.tasks_per_step)
         model = make_model(DEMO.model)
         train_maml(model, store, dataclasses.replace(config, steps=1), TrainingOptions(validate_every=99))  # warm

@@ -13,7 +13,7 @@ The rooms of the package; each imports from those below it and from no other::
     model       DSAML as in Figures 2 and 3
                 (beside it: data, songs and labels)
     audio       slices, log-mels, encoders, the feature cache
-    runtime     devices, processes, logs, the hash of the code
+    runtime     devices, processes, the hash of the code
                 (beside it: config, io)
 
 ``model`` and ``learn`` are the paper and can be read beside it. What to call first, at a small size and on random numbers:

@@ -82,6 +82,10 @@ class Baseline(nn.Module, ABC):
         super().__init__()
         self.config, self.dropout = config, nn.Dropout(config.dropout)
 
+    def augmented(self, x: Tensor) -> Tensor:
+        """What is heard in training."""
+        return x
+
     @abstractmethod
     def sequence(self, features: Tensor, there: Tensor | None) -> Tensor:
         """([K,] B, T, features) -> ([K,] B, T, 2); ``there`` as in :meth:`forward`."""
@@ -108,7 +112,7 @@ class Baseline(nn.Module, ABC):
         got = tuple(x.shape[-len(want) :])
         if got != want or x.dim() < len(want) + 2:
             raise DsamlError(f"{self.config.name} wants slices of {want}, got {got}")
-        features = self.local_features(x)
+        features = self.local_features(self.augmented(x) if self.training else x)
         return Output(self.sequence(features, there), None, None, features)
 
     def local_features(self, x: Tensor) -> Tensor:
@@ -228,13 +232,9 @@ class MCRNN(Baseline):
     def sequence(self, features: Tensor, there: Tensor | None) -> Tensor:
         return self.output(self.dropout(self.second(self.dropout(self.first(features, there)), there)))
 
-    def forward(
-        self, x: Tensor, global_embedding: Tensor | None = None, stage: str = "audio", there: Tensor | None = None
-    ) -> Output:
-        if self.training:
-            gain = 10 ** ((torch.rand(*x.shape[:-2], 1, 1, device=x.device) - 0.5) * 12 / 20)  # +- 6 dB
-            x = x * (gain * (torch.randint(0, 2, gain.shape, device=x.device) * 2 - 1))  # ([K,] B, T, samples)
-        return super().forward(x, global_embedding, stage, there)
+    def augmented(self, x: Tensor) -> Tensor:
+        gain = 10 ** ((torch.rand(*x.shape[:-2], 1, 1, device=x.device) - 0.5) * 12 / 20)  # +- 6 dB
+        return x * (gain * (torch.randint(0, 2, gain.shape, device=x.device) * 2 - 1))  # ([K,] B, T, samples)
 
 
 class DAMFFSlices(Slices):

@@ -60,4 +60,4 @@ def make_store(steps: int = STEPS) -> SongStore:
             oracle["all"][song] = Annotation(song, "all", times, np.stack([0.3 * control, 0 * control], 1))
     listed = {song: Song(song, None) for ids in songs.values() for song in ids}
     dataset = Dataset("synthetic", False, Path("memory"), listed, mean, tracks, Split(songs, annotators), (), oracle)
-    return SongStore(dataset, features, steps)
+    return SongStore(dataset, features).clips_of(steps)

@@ -113,7 +113,7 @@ def test_baselines_take_dsamls_calls(name):
 def test_baselines_train_plainly_and_with_maml(name, store):
     config = BaselineConfig(name, width=0.25, slice_shape=(16, 64))
     wide = {s: Features(torch.randn(12, 16, 64), torch.zeros(1, 0)) for s in store.dataset.songs}
-    store = SongStore(store.dataset, wide, 12)
+    store = SongStore(store.dataset, wide).clips_of(12)
     model = make_baseline(config)
     plain = train_supervised(model, store, SupervisedConfig(steps=2, batch_size=3), TrainingOptions(validate_every=2))
     assert len(plain.loss) == 2

@@ -80,11 +80,6 @@ def toc_pages(toc: Path) -> list[str]:
         raise DsamlError(f"{toc}: {error}; see the Jupyter Book documentation of _toc.yml") from error
 
 
-def missing_pages(root: Path) -> list[str]:
-    """Pages of the table of contents without HTML."""
-    return [page for page in toc_pages(root / "_toc.yml") if not (root / "_build/html" / f"{page}.html").is_file()]
-
-
 def digest(*parts: Any) -> str:
     """SHA-256 of the parts; a path stands for its content, a folder for all files below it and their names."""
     total = hashlib.sha256()
@@ -123,26 +118,6 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-class Ledger:
-    """What is already done: one hash per step, kept in ``_build/done.json``."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self.done: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self.done = {}  # no ledger, or half a one: then nothing counts as done
-
-    def get(self, step: str) -> Any:
-        """The recorded value, or None."""
-        return self.done.get(step)
-
-    def set(self, step: str, value: Any) -> None:
-        """Record a step and write the ledger; ``None`` forgets it."""
-        self.done[step] = value
-        write_json(self.path, self.done)
-
-
 @contextmanager
 def timed(what: str) -> Iterator[None]:
     """Log a line when a step starts and one with its seconds when it is done."""
@@ -156,46 +131,39 @@ def timed(what: str) -> Iterator[None]:
     log.info("%s: done in %.0f s", what, time.perf_counter() - start)
 
 
-def _results_digests(results: Path) -> dict[str, str]:
-    return {str(file.relative_to(results)): digest(file) for file in sorted(results.rglob("*")) if file.is_file()}
+class Ledger:
+    """What is already done: the key of each step and what it made, kept in ``_build/done.json``."""
 
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.done: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self.done = {}  # no ledger, or half a one: then nothing counts as done
 
-def _compute(profile: str, root: Path, results: Path, ledger: Ledger, key: str, steps: Steps) -> None:
-    step = f"results {profile}"
-    done = ledger.get(step)
-    if done and done["key"] == key:
-        now = _results_digests(results)
-        if done["files"] and all(now.get(name) == value for name, value in done["files"].items()):
-            log.info("results (%s): unchanged", profile)
+    def once(self, step: str, what: str, key: str, made: Path, work: Callable[[], None]) -> None:
+        """Do a step, unless it was done with this ``key`` and every file that it ``made`` is still the same."""
+        done = self.done.get(step)
+        if done and done["key"] == key and done["files"].items() <= digests(made).items():
+            log.info("%s: unchanged", what)
             return
-    ledger.set(step, None)
-    with timed(f"results ({profile})"):
-        steps.compute(profile, results, root / "cache")
-    if not any(results.glob("*.json")):
-        raise DsamlError(f"{results}: the computation wrote no results; see the messages above")
-    ledger.set(step, {"key": key, "files": _results_digests(results)})
+        self.done.pop(step, None)
+        write_json(self.path, self.done)
+        with timed(what):
+            work()
+        self.done[step] = {"key": key, "files": digests(made)}
+        write_json(self.path, self.done)
+
+
+def digests(made: Path) -> dict[str, str]:
+    """Of a file, or of every file in a folder."""
+    files = [made, *sorted(made.rglob("*"))]
+    return {str(file.relative_to(made)): digest(file) for file in files if file.is_file()}
 
 
 def parameters_of(profile: str) -> dict[str, str]:
     """What every notebook is given; a notebook whose ``parameters`` cell lacks one of these fails the build."""
     return {"profile": profile, "results": f"results/{profile}"}  # relative to the repository, where its kernel runs
-
-
-def _execute(sources: list[Path], profile: str, root: Path, ledger: Ledger, base: str, steps: Steps) -> None:
-    """Execute what has changed; stop at the first notebook that fails."""
-    parameters = parameters_of(profile)
-    key = digest(base, parameters, _results_digests(root / "results" / profile))
-    for place, source in enumerate(sources, start=1):
-        target = root / "_build/executed" / source.name
-        step, mine = f"notebook {source.name}", digest(key, source)
-        what = f"notebook {place}/{len(sources)} {source.stem}"
-        if ledger.get(step) == mine and target.is_file():
-            log.info("%s: unchanged", what)
-            continue
-        ledger.set(step, None)
-        with timed(what):
-            steps.execute(source, target, parameters, root, sys.stderr.isatty())
-        ledger.set(step, mine)
 
 
 def _select(sources: list[Path], only: str | None) -> list[Path]:
@@ -214,27 +182,10 @@ def build(
     steps: Steps | None = None,
     device: str = "cpu",
 ) -> Path | None:
-    """Build the book.
+    """Build the book from the run ``results/<profile>/``, or execute ``only`` one notebook, named by its number or its name.
 
-    Parameters
-    ----------
-    profile : str
-        The run that the book is built from: ``results/<profile>/``. Tables and claims of the runs beside it are shown too.
-    only : str, optional
-        Number or name of the one notebook to execute. The book is rendered if the others were executed before.
-    root : Path
-        The repository's folder.
-    compute : bool
-        False leaves the results as they are and only draws them again.
-    steps : Steps, optional
-        Replaces parts of the work, for tests.
-    device : str
-        Where the results are computed, as torch names it.
-
-    Returns
-    -------
-    Path or None
-        The built book's first page; None if ``only`` was executed and other notebooks are still missing.
+    Without ``compute`` the results are only drawn again; ``device`` is where they are computed. ``steps`` replaces parts of it,
+    for tests. Gives the built book's first page; None if one notebook was executed and others are still missing.
 
     Raises
     ------
@@ -247,41 +198,42 @@ def build(
     root = root.resolve()
     toc_pages(root / "_toc.yml")
     with _alone(root / "_build"):
-        return _build(profile, only, root, compute, steps, device)
+        return _build(profile, only, root, steps, device if compute else None)
 
 
-def _build(profile: str, only: str | None, root: Path, compute: bool, steps: Steps, device: str) -> Path | None:
+def _build(profile: str, only: str | None, root: Path, steps: Steps, device: str | None) -> Path | None:
+    """The same, alone in its folder; without a ``device`` nothing is computed."""
     results, staged, executed = root / "results" / profile, root / "_build/stage", root / "_build/executed"
-    ledger = Ledger(root / "_build/done.json")
+    ledger, parameters = Ledger(root / "_build/done.json"), parameters_of(profile)
     base = digest(root / "dsaml", root / "book" / "builder", root / "data", installed())
     sources = sorted((root / "notebooks").glob("*.ipynb"))
     chosen = _select(sources, only)
-
-    if problems := [found for source in chosen for found in notebooks.problems(source, parameters_of(profile))]:
+    if problems := [found for source in chosen for found in notebooks.problems(source, parameters)]:
         raise DsamlError("\n".join(problems))
-    if compute:
-        _compute(profile, root, results, ledger, digest(base, profile, device), steps)
-    _execute(chosen, profile, root, ledger, base, steps)
 
-    waiting = [
-        source.stem
-        for source in sources
-        if not (ledger.get(f"notebook {source.name}") and (executed / source.name).is_file())
-    ]
-    if waiting:
+    def compute() -> None:
+        steps.compute(profile, results, root / "cache")
+        if not any(results.glob("*.json")):
+            raise DsamlError(f"{results}: the computation wrote no results; see the messages above")
+
+    if device:
+        ledger.once(f"results {profile}", f"results ({profile})", digest(base, profile, device), results, compute)
+
+    key = digest(base, parameters, digests(results))
+    for place, source in enumerate(chosen, start=1):
+        target = executed / source.name
+        work = partial(steps.execute, source, target, parameters, root, sys.stderr.isatty())
+        ledger.once(source.name, f"notebook {place}/{len(chosen)} {source.stem}", digest(key, source), target, work)
+    if waiting := [s.stem for s in sources if s.name not in ledger.done or not (executed / s.name).is_file()]:
         log.info("executed: %s; the book needs these too: %s", executed / chosen[0].name, ", ".join(waiting))
         return None
 
-    stage(root, staged, executed, results)
-    key = digest(base, staged)
-    if ledger.get("html") == key and not missing_pages(root):
-        log.info("pages: unchanged")
-    else:
-        ledger.set("html", None)
+    def pages() -> None:
         shutil.rmtree(root / "_build/html", ignore_errors=True)
-        with timed("pages"):
-            steps.render(staged, root)
-        if missing := missing_pages(root):
+        steps.render(staged, root)
+        if missing := [page for page in toc_pages(root / "_toc.yml") if not (root / "_build/html" / f"{page}.html").is_file()]:
             raise DsamlError(f"pages of _toc.yml without HTML: {', '.join(missing)}; see the messages above")
-        ledger.set("html", key)
+
+    stage(root, staged, executed, results)
+    ledger.once("pages", "pages", digest(base, staged), root / "_build/html", pages)
     return root / "_build/html/index.html"

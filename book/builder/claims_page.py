@@ -64,16 +64,7 @@ OTHERS = "others"  # the section of all others
 
 
 def text(dataset: str, runs: Sequence[Path], figures: Path) -> str:
-    """The claims on one data set, or on the ``OTHERS``: of every run that judges them, the book's own first.
-
-    Parameters
-    ----------
-    dataset : str
-    runs : sequence of Path
-        Folders of result files.
-    figures : Path
-        Folder beside the page, where its figures are put.
-    """
+    """The claims on one data set, or on the ``OTHERS``: of every run that judges them, the book's own first."""
     every = [(file, document, file.stem.removeprefix("claims-")) for file, document in reference.found(runs, "claims-*.json")]
     wanted = [one for one in every if one[2] == dataset or (dataset == OTHERS and one[2] not in OWN_SECTION)]
     if not wanted:

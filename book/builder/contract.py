@@ -17,19 +17,14 @@ from dsaml.address import NOTEBOOKS as COLAB
 from dsaml.colab import SETUP
 
 ROOT = Path(__file__).parents[2]
-OPENING = (
-    "# ",
-    COLAB,
-    "**Question.**",
-    "**Time and hardware.**",
-    "**Prerequisites.**",
-)  # of the first cell, in this order
+OPENING = ("# ", COLAB, "**Question.**", "**Time and hardware.**", "**Prerequisites.**")  # of the first cell, in this order
 CLOSING = ("## Summary", "## Exercises", "## References")  # of the last prose cell
 EXERCISES = 3
 MOST_CELLS = 40
 MOST_LINES = 25  # of a code cell: one idea; more belongs in the package
 WIDEST = 80  # columns of code: what a page shows beside its two menus without cutting it
 SETUP_TAG = "setup"
+SHOW = 'write show(figure, alt="…", see="…")'
 
 NOT_PROSE = re.compile(
     r"^```.*?^```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\{\{.*?\}\}|\]\([^)]*\)|<[^>]*>|https?://\S+|\b3\.1\d\b", re.S | re.M
@@ -74,39 +69,43 @@ def _closing(cells: list[Any]) -> Iterator[str]:
         yield "the last cell does not print a stamp_line; end with the stamp of the results that were shown"
 
 
-def _calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
-
-
-def _code(number: int, cell: Any) -> Iterator[str]:
+def _code(cell: Any) -> Iterator[str]:
+    """What is said of a code cell, after "cell 3"."""
     try:
         tree = ast.parse(cell.source)
     except SyntaxError as error:
-        yield f"cell {number} is not valid Python ({error.msg}, line {error.lineno})"
+        yield f" is not valid Python ({error.msg}, line {error.lineno})"
         return
     lines = len(cell.source.strip().splitlines())
     if lines > MOST_LINES:
-        yield f"cell {number} has {lines} lines, more than {MOST_LINES}: one idea per cell, and logic belongs in dsaml"
+        yield f" has {lines} lines, more than {MOST_LINES}: one idea per cell, and logic belongs in dsaml"
     if wide := [place for place, line in enumerate(cell.source.splitlines(), start=1) if len(line) > WIDEST]:
-        yield f"cell {number}, line {wide[0]} is wider than {WIDEST} columns, and a page would cut it; break the line"
+        yield f", line {wide[0]} is wider than {WIDEST} columns, and a page would cut it; break the line"
     if found := re.search(r"^\s*(?:from|import) (book|benchmarks)\b", cell.source, re.M):
-        yield f"cell {number} imports {found[1]}, which is not installed with dsaml; a notebook has the package alone"
+        yield f" imports {found[1]}, which is not installed with dsaml; a notebook has the package alone"
     if any(isinstance(node, ast.ClassDef) for node in ast.walk(tree)):
-        yield f"cell {number} defines a class; it belongs in dsaml"
-    for function, call in _calls(tree):
-        given = {keyword.arg: keyword.value for keyword in call.keywords}
+        yield " defines a class; it belongs in dsaml"
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        function, given = ast.unparse(call.func), {keyword.arg: keyword.value for keyword in call.keywords}
         alt = given.get("alt")
         if function == "show" and (alt is None or (isinstance(alt, ast.Constant) and not str(alt.value).strip())):
-            yield f'cell {number}: a figure has no alternative text; write show(figure, alt="…", see="…")'
+            yield f": a figure has no alternative text; {SHOW}"
         elif function == "show" and "see" not in given:
-            yield f'cell {number}: nothing under a figure says what to see; write show(figure, alt="…", see="…")'
-        if function in ("plt.show", "display.Audio", "Audio"):
-            yield f"cell {number}: {function}() has no alternative text; use show() or play() of dsaml.plots.style"
+            yield f": nothing under a figure says what to see; {SHOW}"
+        elif function in ("plt.show", "display.Audio", "Audio"):
+            yield f": {function}() has no alternative text; use show() or play() of dsaml.plots.style"
     shown = tree.body[-1] if tree.body else None
     if isinstance(shown, ast.Expr) and re.match(r"(plt|figures)\.\w+\(", ast.unparse(shown)):
-        yield f'cell {number}: its last line draws a figure without alternative text; use show(figure, alt="…", see="…")'
+        yield f": its last line draws a figure without alternative text; {SHOW}"
+
+
+def _prose(cell: Any) -> Iterator[str]:
+    """What is said of a cell of prose."""
+    for line, value in typed_results(cell.source):
+        yield f", line {line}: '{value}' looks like a result typed by hand; let a cell print it (a setting stands in backticks)"
+    yield from (f": {text}" for text in links.problems(cell.source, ROOT))
+    if IMAGE.search(cell.source):
+        yield ": an image has no alternative text; write ![what it shows](file)"
 
 
 def problems(path: Path) -> list[str]:
@@ -122,43 +121,13 @@ def problems(path: Path) -> list[str]:
     found += [*_opening(cells, path.name), *_closing(cells)]
     if len(cells) > MOST_CELLS:
         found.append(f"{len(cells)} cells, more than {MOST_CELLS}; split the notebook")
-    code = [(number, cell) for number, cell in enumerate(cells, start=1) if cell.cell_type == "code"]
-    setup = [cell.source.strip() for _, cell in code if SETUP_TAG in cell.metadata.get("tags", [])]
-    if setup != [SETUP.strip()]:
-        found.append(
-            f"no cell tagged '{SETUP_TAG}' with the text of dsaml.colab.SETUP, or another text; copy it as it is"
-        )
-    importing = [
-        number
-        for number, cell in code
-        if SETUP_TAG not in cell.metadata.get("tags", []) and re.search(r"^(import|from) ", cell.source, re.M)
-    ]
+    numbered = list(enumerate(cells, start=1))
+    code = [(number, cell.source, SETUP_TAG in notebooks.tags(cell)) for number, cell in numbered if cell.cell_type == "code"]
+    if [source.strip() for _, source, is_setup in code if is_setup] != [SETUP.strip()]:
+        found.append(f"no cell tagged '{SETUP_TAG}' with the text of dsaml.colab.SETUP, or another text; copy it as it is")
+    importing = [str(number) for number, source, is_setup in code if not is_setup and re.search(r"^(import|from) ", source, re.M)]
     if len(importing) != 1:
-        found.append(
-            f"imports stand in cells {', '.join(map(str, importing)) or 'none'}; put all of them into one cell"
-        )
-    for number, cell in code:
-        found += _code(number, cell)
-    for number, cell in enumerate(cells, start=1):
-        if cell.cell_type == "markdown":
-            found += [
-                f"cell {number}, line {line}: '{value}' looks like a result typed by hand; let a cell print it (a setting "
-                "stands in backticks)"
-                for line, value in typed_results(cell.source)
-            ]
-            found += [f"cell {number}: {text}" for text in links.problems(cell.source, ROOT)]
-            if IMAGE.search(cell.source):
-                found.append(f"cell {number}: an image has no alternative text; write ![what it shows](file)")
+        found.append(f"imports stand in cells {', '.join(importing) or 'none'}; put all of them into one cell")
+    for kind, check in (("code", _code), ("markdown", _prose)):
+        found += [f"cell {number}{said}" for number, cell in numbered if cell.cell_type == kind for said in check(cell)]
     return [f"{path.name}: {text}" for text in found]
-
-
-def executed_problems(path: Path) -> list[str]:
-    """What is wrong with an executed copy: a failing cell, cells not run, or run in another order than they stand in."""
-    notebook = notebooks.read(path)
-    failed = notebooks.failure(notebook)
-    if failed:
-        return [f"{path.name}: {failed}"]
-    counts = [c.execution_count for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
-    if counts != list(range(1, len(counts) + 1)):
-        return [f"{path.name}: its cells were run in the order {counts}; restart the kernel and run all from the top"]
-    return []

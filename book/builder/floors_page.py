@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from book.builder import markdown
-from book.builder.paper_page import row_name
+from book.builder.tables_page import row_name
 from dsaml.config import DIMENSIONS, METRICS
 from dsaml.evaluate.floors import label
 
@@ -31,11 +31,10 @@ def beats(rmse: float, floor: float) -> bool:
 def _cells(scores: Scores, constant: Scores | None = None) -> list[str]:
     """The six numbers of a row; ✗ at an RMSE that is not below the constant's."""
     cells = []
-    for dimension in DIMENSIONS:
-        for metric in METRICS:
-            value = scores[dimension][metric]
-            lost = constant and metric == "rmse" and not beats(value, constant[dimension]["rmse"])
-            cells.append(f"{value:.3f}" + (" ✗" if lost else ""))
+    for d in DIMENSIONS:
+        lost = constant and not beats(scores[d]["rmse"], constant[d]["rmse"])
+        cells += [f"{scores[d][metric]:.3f}" for metric in METRICS]
+        cells[-1] += " ✗" if lost else ""  # RMSE is the last of METRICS
     return cells
 
 
@@ -59,15 +58,7 @@ def not_better(rows: Sequence[Mapping[str, Any]], dataset: str, constant: Scores
 
 
 def text(facts: Mapping[str, Any], published: Mapping[str, Any]) -> str:
-    """The floors beside the paper's Tables 1 and 2.
-
-    Parameters
-    ----------
-    facts : mapping
-        Content of ``data/floors.json``.
-    published : mapping
-        Content of ``data/paper_tables.json``.
-    """
+    """The floors (``data/floors.json``) beside the paper's Tables 1 and 2."""
     out = []
     for dataset, title in DATASET_TITLES.items():
         floors, counts = facts[dataset]["test"], facts[dataset]["counts"]["test"]

@@ -55,15 +55,9 @@ def task(names: tuple[str, ...], phase: float) -> Batch:
 
 
 def moves() -> list[dict[str, Any]]:
-    """Every single move of the two loops, in order.
-
-    Returns
-    -------
-    list of dict
-        ``turn`` of the outer loop, ``line`` of the algorithm on the page, ``theta`` (arousal, valence) and its ``path`` so far,
-        ``listeners`` who are drawn, ``adapted`` weights and ``losses`` by listener where there are some, the ``outer`` gradient
-        step where it is known.
-    """
+    """Every single move of the two loops, in order: ``turn`` of the outer loop, ``line`` of the algorithm on the page, ``theta``
+    (arousal, valence) and its ``path`` so far, ``listeners`` who are drawn, ``adapted`` weights and ``losses`` by listener where
+    there are some, the ``outer`` gradient step where it is known."""
     model, out = TwoWeights(START), []
     path: list[list[float]] = []
     for turn, names in enumerate(BATCHES, start=1):

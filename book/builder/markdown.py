@@ -35,12 +35,19 @@ def folded(title: str, text: str) -> str:
     return f":::{{dropdown}} {title}\n{text}\n:::"
 
 
-def interval(cell: Mapping[str, float], sign: str = "") -> str:
-    """Mean, and below it the 95 % interval; with ``sign`` "+" every number has one."""
-    mean, low, high = (f"{cell[key]:{sign}.3f}".replace("-", "−") for key in ("mean", "low", "high"))
-    return f"{mean}<br><small>[{low},\u00a0{high}]</small>"
+def number(value: float, digits: int = 3, sign: str = "") -> str:
+    """With a proper minus; with ``sign`` "+" every number has one."""
+    return f"{value:{sign}.{digits}f}".replace("-", "−")
+
+
+def interval(cell: Mapping[str, Any], key: str = "mean", digits: int = 3, sign: str = "", scale: float = 1) -> str:
+    """The number called ``key``, and below it its 95 % interval if it has one."""
+    if cell[key] is None:
+        return "none"
+    value, *ends = (number(scale * cell[name], digits, sign) for name in (key, "low", "high") if name in cell)
+    return f"{value}<br><small>[{ends[0]},\u00a0{ends[1]}]</small>" if ends else value
 
 
 def difference(cell: Mapping[str, Any]) -> str:
     """A paired difference, and whether it lacks the seeds' share of the uncertainty."""
-    return interval(cell, "+") + ("<br><small>seeds: unknown</small>" if cell["seeds"] == "unknown" else "")
+    return interval(cell, sign="+") + ("<br><small>seeds: unknown</small>" if cell["seeds"] == "unknown" else "")

@@ -53,9 +53,9 @@ def _traced(model: DSAML, x: Tensor, z_g: Tensor) -> tuple[Output, dict[str, Ten
     return output, made
 
 
-def shapes(steps: int = CLIP_STEPS) -> dict[str, str]:
+def shapes() -> dict[str, str]:
     """Every line of shapes by its name, from a forward pass of the paper's model without numbers (torch's device "meta")."""
-    audio, config, meta = PAPER.audio, PAPER.model, PAPER.meta
+    audio, config, meta, steps = PAPER.audio, PAPER.model, PAPER.meta, CLIP_STEPS
     cut = torch.zeros(steps, round(audio.step_seconds * audio.sample_rate))
     with torch.device("meta"):
         model = DSAML(config).eval()
@@ -96,11 +96,8 @@ def comments(cls: type) -> dict[str, str]:
         if not dataclasses.is_dataclass(base):
             continue
         source = inspect.getsource(base)
-        said = {
-            token.start[0]: token.string.lstrip("# ")
-            for token in tokenize.generate_tokens(io.StringIO(source).readline)
-            if token.type == tokenize.COMMENT
-        }
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        said = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
         for node in ast.parse(source).body[0].body:
             if isinstance(node, ast.AnnAssign):
                 lines = range(node.lineno, node.end_lineno + 1)
@@ -135,11 +132,8 @@ def facts(data: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def settings(data: Path) -> str:
     """Every setting: paper, released code, and both profiles of this book."""
     header = ("setting", "what it is", "paper", "released code", "here: `paper`", "here: `demo`")
-    tables = [
-        f"**{title}**\n\n{markdown.table(header, list(_rows(group, *facts(data))), numbers=False)}"
-        for group, title in GROUPS.items()
-    ]
-    return "\n\n".join(tables)
+    rows = {title: list(_rows(group, *facts(data))) for group, title in GROUPS.items()}
+    return "\n\n".join(f"**{title}**\n\n{markdown.table(header, own, numbers=False)}" for title, own in rows.items())
 
 
 def text(name: str, data: Path) -> str:

@@ -27,7 +27,8 @@ KERNEL = "python3"
 FIGURE = re.compile(r"^\s*show\(", re.M)  # in a cell that draws one
 
 
-def _tags(cell: Any) -> list[str]:
+def tags(cell: Any) -> list[str]:
+    """Of one cell."""
     return cell.metadata.get("tags", [])
 
 
@@ -68,7 +69,7 @@ def problems(path: Path, parameters: Mapping[str, Any]) -> list[str]:
         for number, cell in code
         if cell.outputs or cell.execution_count is not None
     ]
-    tagged = [(number, cell) for number, cell in code if PARAMETERS_TAG in _tags(cell)]
+    tagged = [(number, cell) for number, cell in code if PARAMETERS_TAG in tags(cell)]
     if len(tagged) != 1:
         return [*found, f"{path.name}: {len(tagged)} cells are tagged '{PARAMETERS_TAG}'; tag exactly one code cell"]
     number, cell = tagged[0]
@@ -85,7 +86,7 @@ def problems(path: Path, parameters: Mapping[str, Any]) -> list[str]:
 
 def failure(executed: Any) -> str | None:
     """What went wrong in an executed notebook, naming the cell by its place in the source; None if nothing did."""
-    cells = [cell for cell in executed.cells if not {INJECTED_TAG, ERROR_TAG} & set(_tags(cell))]
+    cells = [cell for cell in executed.cells if not {INJECTED_TAG, ERROR_TAG} & set(tags(cell))]
     for number, cell in enumerate(cells, start=1):
         if cell.cell_type != "code" or not cell.source.strip():
             continue
@@ -100,18 +101,9 @@ def failure(executed: Any) -> str | None:
 
 
 def execute(source: Path, target: Path, parameters: Mapping[str, Any], folder: Path, progress: bool = False) -> None:
-    """Execute ``source`` into ``target`` in the running interpreter's own kernel.
+    """Execute ``source`` into ``target`` in the running interpreter's own kernel, which works in ``folder``.
 
-    Parameters
-    ----------
-    source, target : Path
-        The source is never written to; the target is written after every cell, so that a failed run can be looked at.
-    parameters : mapping
-        Set in the cell after the one tagged ``parameters``.
-    folder : Path
-        The kernel's working directory.
-    progress : bool
-        Show papermill's bar over the cells.
+    The source is never written to; the target is written after every cell, so that a failed run can be looked at.
 
     Raises
     ------
@@ -150,14 +142,7 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any], folder: P
 
 def tidy(executed: Path, target: Path, root: Path) -> None:
     """Copy an executed notebook for the book: its prose as MyST, the injected cell hidden, the code of figures folded, no
-    machine's paths and times inside.
-
-    Parameters
-    ----------
-    executed, target : Path
-    root : Path
-        The repository, whose pages and works its links lead to.
-    """
+    machine's paths and times inside; its links lead to pages and works of the repository ``root``."""
     notebook = read(executed)
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
@@ -165,9 +150,9 @@ def tidy(executed: Path, target: Path, root: Path) -> None:
             cell.source = links.for_the_book(cell.source, root)
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
-        if INJECTED_TAG in _tags(cell):
-            cell.metadata["tags"] = [*_tags(cell), "remove-cell"]
+        if INJECTED_TAG in tags(cell):
+            cell.metadata["tags"] = [*tags(cell), "remove-cell"]
         elif cell.cell_type == "code" and FIGURE.search(cell.source):
-            cell.metadata["tags"] = [*_tags(cell), "hide-input"]
+            cell.metadata["tags"] = [*tags(cell), "hide-input"]
     target.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, target)

@@ -112,15 +112,8 @@ def _configure(source: Path, target: Path, local_mathjax: bool, published: bool 
 def stage(root: Path, target: Path, executed: Path, results: Path) -> None:
     """Lay the book's sources out in ``target``, in the repository's own shape.
 
-    Parameters
-    ----------
-    root, target : Path
-        The repository and the folder to (re)write.
-    executed : Path
-        Executed notebooks.
-    results : Path
-        The run that the book is built from: ``numbers.json`` and, under ``index/``, the figure and the clip of the first page.
-        The runs beside it are shown on the pages of tables and claims.
+    ``results`` is the run that the book is built from: ``numbers.json`` and, under ``index/``, the figure and the clip of the first
+    page. The runs beside it are shown on the pages of tables and claims.
     """
     shutil.rmtree(target, ignore_errors=True)
     ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "builder", "reference")

@@ -15,15 +15,8 @@ SOURCES = ("curves.json", "pdmer.json", "training.json")
 
 
 def draw(results: Path, folder: Path) -> None:
-    """Write ``hero.svg``, ``before_after.svg``, ``forest.svg``, ``more_songs.svg`` and ``histories.svg``; nothing without results.
-
-    Parameters
-    ----------
-    results : Path
-        Holds ``SOURCES``.
-    folder : Path
-        Made if needed.
-    """
+    """Write ``hero.svg``, ``before_after.svg``, ``forest.svg``, ``more_songs.svg`` and ``histories.svg`` from the ``SOURCES`` among
+    the results; nothing without them."""
     if not all((results / name).is_file() for name in SOURCES):
         return
     curves, pdmer, training = (read_result(results / name) for name in SOURCES)

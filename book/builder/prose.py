@@ -18,8 +18,6 @@ from book.builder import (
     floors_page,
     listeners_page,
     method_page,
-    paper_page,
-    people_page,
     speed_page,
     tables_page,
 )
@@ -66,30 +64,23 @@ def facts(data: Path) -> dict[str, str]:
 
 
 def makers(root: Path, runs: Sequence[Path], figures: Path) -> dict[str, Callable[[str], str]]:
-    """What puts text in the place of a mark, by page.
+    """What puts text in the place of a mark, by page; pictures go into a folder ``figures`` beside the pages.
 
-    Parameters
-    ----------
-    root : Path
-        The repository.
-    runs : sequence of Path
-        Folders of result files, see :func:`book.builder.reference.choose`.
-    figures : Path
-        A folder beside the pages, for their pictures.
+    ``runs`` are folders of result files, see :func:`book.builder.reference.choose`.
     """
     data = root / "data"
     return {
         "api": lambda name: api_page.text(root / "dsaml", name) if name else api_page.listed(root / "dsaml"),
         "claims": lambda name: claims_page.text(name, runs, figures),
-        "floors": lambda name: floors_page.text(read_facts(data / "floors.json"), paper_page.read(data)),
+        "floors": lambda name: floors_page.text(read_facts(data / "floors.json"), tables_page.read(data)),
         "method": lambda name: method_page.text(name, data),
         "listeners": lambda name: listeners_page.text(name, read_facts(data / "listeners.json"), figures),
-        "people": lambda name: people_page.text(name, data / "reference"),
+        "people": lambda name: listeners_page.people(name, data / "reference"),
         "paper": lambda name: (
-            claims_page.listed() if name == "claims" else paper_page.text(name, paper_page.read(data))
+            claims_page.listed() if name == "claims" else tables_page.notes(tables_page.read(data)[name])
         ),
         "speed": lambda name: speed_page.text(name, data / "bench", figures),
-        "tables": lambda name: tables_page.text(name, runs, paper_page.read(data), figures),
+        "tables": lambda name: tables_page.text(name, runs, tables_page.read(data), figures),
     }
 
 
@@ -108,15 +99,7 @@ def _problems(page: Path, text: str, values: Mapping[str, str], made: Mapping[st
 
 
 def fill(folder: Path, values: Mapping[str, str], made: Mapping[str, Callable[[str], str]]) -> None:
-    """Put everything into the pages below a folder, in place.
-
-    Parameters
-    ----------
-    folder : Path
-    values : mapping of str to str
-        Numbers and words by name.
-    made : mapping of str to callable
-        See :func:`makers`.
+    """Put numbers and words by name, and what is :func:`makers`' to make, into the pages below a folder, in place.
 
     Raises
     ------

@@ -19,21 +19,7 @@ NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?/[\w.-]+")  # what a
 
 
 def publish(repository: str, root: Path = Path(), before: str = REPOSITORY) -> list[Path]:
-    """Replace the address that the files have by another one.
-
-    Parameters
-    ----------
-    repository : str
-        "owner/name".
-    root : Path
-        The repository's folder.
-    before : str
-        The address that they have.
-
-    Returns
-    -------
-    list of Path
-        Files that have changed, relative to ``root``.
+    """Replace the address ``before`` by that of ``repository`` ("owner/name"); gives the files that have changed.
 
     Raises
     ------

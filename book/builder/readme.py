@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot
 
+from book.builder.markdown import number
 from dsaml.colab import REFERENCE
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
@@ -36,7 +37,7 @@ def sentence(run: Path = RUN) -> str:
 
     def part(d: str) -> str:
         ours, theirs, gain = (cell[d] for cell in (rows[MAML_ANNOTATOR], rows[FINE_TUNED], gains))
-        low, high = (f"{gain[end]:+.2f}".replace("-", "−") for end in ("low", "high"))
+        low, high = (number(gain[end], 2, "+") for end in ("low", "high"))
         return f"{ours['ccc']['mean']:.2f} against {theirs['ccc']['mean']:.2f} in {d} (difference {low} to {high})"
 
     who = "real" if document["provenance"]["real"] else "simulated"

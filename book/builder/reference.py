@@ -34,15 +34,7 @@ LIVE = "tables-synthetic.json"  # what is compared
 def keep(results: Path, target: Path) -> list[Path]:
     """Make finished results the reference run: what pages and notebooks read of it, as small as JSON can be.
 
-    Parameters
-    ----------
-    results, target : Path
-        Folders; files of ``target`` that ``results`` does not have stay.
-
-    Returns
-    -------
-    list of Path
-        The files that were written.
+    Files of ``target`` that ``results`` does not have stay. Gives the files that were written.
 
     Raises
     ------
@@ -61,19 +53,8 @@ def keep(results: Path, target: Path) -> list[Path]:
 def choose(own: str, results: Path, reference: Path, target: Path) -> list[Path]:
     """Lay out what the pages show: of each file the one with more training seeds, this machine's own where both have as many.
 
-    Parameters
-    ----------
-    own : str
-        The run that the book is built from.
-    results, reference : Path
-        Folders of runs.
-    target : Path
-        Is written anew.
-
-    Returns
-    -------
-    list of Path
-        One folder for each run that has anything to show: ``own``, which always is there, then the others by name.
+    ``results`` and ``reference`` are folders of runs; ``target`` is written anew. Gives one folder for each run that has anything
+    to show: ``own``, the run that the book is built from, always, then the others by name.
     """
     shutil.rmtree(target, ignore_errors=True)
     (target / own).mkdir(parents=True)

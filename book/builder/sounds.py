@@ -63,6 +63,5 @@ def text(sounds: Sequence[Mapping[str, Any]]) -> str:
     """The table of all sounds."""
     if not sounds:
         return "This build holds no sounds."
-    minus = {key: [f"{sound[key]:.1f}".replace("-", "−") for sound in sounds] for key in ("seconds", "lufs", "dbfs")}
-    rows = [[sound["name"], *numbers] for sound, *numbers in zip(sounds, *minus.values(), strict=True)]
+    rows = [[sound["name"], *(markdown.number(sound[key], 1) for key in ("seconds", "lufs", "dbfs"))] for sound in sounds]
     return markdown.folded("Loudness of every sound in this build", markdown.table(HEADER, rows))

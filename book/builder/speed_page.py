@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,24 +26,11 @@ def number(value: float) -> str:
     return f"{value:.3g}" if value >= 0.001 else f"{value:.1e}"
 
 
-def _significant(value: float, digits: int = 2) -> float:
-    return round(value, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0.0
-
-
 def service(engine: Measured, listeners: int = 1_000_000) -> dict[str, dict[str, float]]:
     """A streaming service on paper: what the measured figures mean for very many listeners.
 
-    Parameters
-    ----------
-    engine : mapping
-        ``data/bench/engine.json``.
-    listeners : int
-
-    Returns
-    -------
-    dict
-        For each size of model and each choice of adapted parameters: milliseconds to adapt one listener and to predict one song
-        of 30 s for them, kilobytes of their weights, terabytes of everybody's, days of one such machine to adapt everybody once.
+    For each size of model and each choice of adapted parameters: milliseconds to adapt one listener and to predict one song of
+    30 s for them, kilobytes of their weights, terabytes of everybody's, days of one such machine to adapt everybody once.
     """
     rows = {}
     for size in SIZES:
@@ -56,7 +42,7 @@ def service(engine: Measured, listeners: int = 1_000_000) -> dict[str, dict[str,
                 "terabytes": row["megabytes"] * listeners / 1e6,
                 "machine_days": row["adapt_seconds"] * listeners / 86_400,
             }
-            rows[f"{size}, {adapt}"] = {key: _significant(value) for key, value in figures.items()}
+            rows[f"{size}, {adapt}"] = {key: float(f"{value:.2g}") for key, value in figures.items()}
     return rows
 
 
@@ -72,10 +58,6 @@ def growth(scale: Measured) -> Figure:
     for axis in axes.flat[len(curves) :]:
         axis.set_visible(False)
     return figure
-
-
-def _size(engine: Measured, size: str) -> str:
-    return f"{size}, D = {engine[size]['dim']}"
 
 
 def _compared(row: Mapping[str, float]) -> list[str]:
@@ -115,10 +97,6 @@ def _shortcuts(measured: Measured) -> str:
     return markdown.table(("shortcut", "s for a task", "gain"), rows)
 
 
-def _step_or_failure(row: Measured) -> list[str]:
-    return ["", row["failed"]] if "failed" in row else [number(row["seconds_per_task"]), ""]
-
-
 def _gpu(gpu: Measured) -> str:
     rows = [
         [f"{tasks} tasks at once", number(row["seconds_per_task"]), f"peak {number(row['peak_gb'])} GB"]
@@ -128,13 +106,11 @@ def _gpu(gpu: Measured) -> str:
         [f"{name}, {gpu['tasks']} at once", number(row["seconds_per_task"]), f"gradient {row['gradient_difference']:.1e} off"]
         for name, row in gpu["precisions"].items()
     ]
-    rows += [
-        [f"recorded as one CUDA graph, {name}", *_step_or_failure(row)] for name, row in gpu["recorded"].items()
-    ]
-    rows += [
-        [f"torch.compile, {name}", *_step_or_failure(row)]
-        for name, row in gpu["compiled"].items()
-    ]
+    for what, measured in (("recorded as one CUDA graph", gpu["recorded"]), ("torch.compile", gpu["compiled"])):
+        rows += [
+            [f"{what}, {name}", *(["", row["failed"]] if "failed" in row else [number(row["seconds_per_task"]), ""])]
+            for name, row in measured.items()
+        ]
     rows += [
         [f"{name}: {row['steps']} steps trained", f"{number(row['seconds'])} in all", f"CCC {row['validation_ccc']:.3f}"]
         for name, row in gpu["trainings"].items()
@@ -154,21 +130,17 @@ def _limits(engine: Measured) -> str:
         "peak_gigabytes_trimmed": "... and freed memory given back",
         "songs_per_second": "songs predicted per s",
     }
-    rows = [
-        [
-            _size(engine, size),
-            number(engine[size]["gflop_per_task"]),
-            f"{100 * engine[size]['fraction_of_matmul_rate']:.0f} %",
-        ]
-        + [number(engine[size][key]) for key in keys]
-        for size in SIZES
-    ]
+    rows = []
+    for size in SIZES:
+        row = engine[size]
+        rate = f"{100 * row['fraction_of_matmul_rate']:.0f} %"
+        rows.append([f"{size}, D = {row['dim']}", number(row["gflop_per_task"]), rate, *(number(row[key]) for key in keys)])
     return markdown.table(("size", "GFLOP per task", "of the matrix-product rate", *keys.values()), rows)
 
 
 def _listener(engine: Measured) -> str:
     rows = [
-        [_size(engine, size), ADAPT[adapt], engine[size]["inner_steps"]]
+        [f"{size}, D = {engine[size]['dim']}", ADAPT[adapt], engine[size]["inner_steps"]]
         + [number(row[key]) for key in ("adapt_seconds", "predict_seconds", "megabytes")]
         for size in SIZES
         for adapt, row in engine[size]["one_listener"].items()
@@ -254,17 +226,7 @@ TABLES = {
 
 
 def text(name: str, data: Path, figures: Path) -> str:
-    """A measured table; where its measurement is not there, which command makes it.
-
-    Parameters
-    ----------
-    name : str
-        One of ``TABLES``.
-    data : Path
-        Folder of the measurements.
-    figures : Path
-        Folder beside the page, where its figure is put.
-    """
+    """One of ``TABLES``; where its measurement is not there, which command makes it."""
     measurement, make = TABLES[name]
     file = data / f"{measurement}.json"
     if not file.is_file():

@@ -1,24 +1,40 @@
-"""The page of tables, from the result files ``tables-*.json`` of all runs.
+"""The page of tables, from the result files ``tables-*.json`` of all runs and the paper's own (``data/paper_tables.json``).
 
 A cell without a number says why there is none, and which command would fill it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from book.builder import markdown, reference
-from book.builder.paper_page import DATASETS, row_name
 from dsaml.config import DIMENSIONS, METRICS
 from dsaml.evaluate.bootstrap import p_text
 from dsaml.evaluate.oracles import AVERAGE_CURVE_SPREAD, OWN_CURVE
 from dsaml.experiment.results import stamp_line
 from dsaml.plots.curves import forest
 
+DATASETS = {"deam": "DEAM", "pmemo": "PMEmo"}  # on which the paper has numbers
 SLASH = "\u00a0/\u00a0"  # between arousal and valence
 SEE = "Compare each row with the floors among them first, and only then with its neighbours."
+
+
+def read(data: Path) -> dict[str, Any]:
+    """The paper's tables, "table1" to "table4"; their notes say where they disagree with each other or with the text about them."""
+    return json.loads((data / "paper_tables.json").read_text(encoding="utf-8"))
+
+
+def notes(table: Mapping[str, Any]) -> str:
+    """What to know when reading a table of the paper."""
+    return "\n".join(f"- {note}" for note in table["notes"])
+
+
+def row_name(row: Mapping[str, Any]) -> str:
+    """A row's model, and its note if it has one."""
+    return f"{row['model']} ({row['note']})" if row.get("note") else row["model"]
 
 
 def paper_cells(published: Mapping[str, Any], row: str, dataset: str) -> str:
@@ -39,7 +55,7 @@ def _our_cells(block: Mapping[str, Any], name: str, seeds: int) -> list[str]:
     passes = block.get("song_passes", {}).get(name)
     return [
         *(markdown.interval(row[d]["ccc"]) + note for d in DIMENSIONS),
-        *(SLASH.join(f"{row[d][m]['mean']:.3f}" for d in DIMENSIONS).replace("-", "−") for m in ("pcc", "rmse")),
+        *(SLASH.join(markdown.number(row[d][m]["mean"]) for d in DIMENSIONS) for m in ("pcc", "rmse")),
         "none" if passes is None else f"{passes / 1000:.1f}",
     ]
 
@@ -65,7 +81,7 @@ def _against(paired: Mapping[str, Any]) -> str:
     """The paper's method against each other row: CCC differences, their p-values and effect sizes."""
     rows = [
         [name, *(markdown.difference(cells[d]) for d in DIMENSIONS), *(p_text(cells[d]) for d in DIMENSIONS)]
-        + ["none" if cells[d]["dz"] is None else f"{cells[d]['dz']:+.2f}".replace("-", "−") for d in DIMENSIONS]
+        + ["none" if cells[d]["dz"] is None else markdown.number(cells[d]["dz"], 2, "+") for d in DIMENSIONS]
         for name, cells in paired.items()
     ]
     columns = ("{}", "p {}<br>(Holm)", "dz<br>{}")
@@ -97,19 +113,7 @@ def _not_run(name: str, have: set[str]) -> list[str]:
 
 
 def text(name: str, runs: Sequence[Path], published: Mapping[str, Any], figures: Path) -> str:
-    """What stands under a heading of the tables page: one block, of every run and data set at hand.
-
-    Parameters
-    ----------
-    name : str
-        The block's name.
-    runs : sequence of Path
-        Folders of result files, the book's own first.
-    published : mapping
-        The paper's tables.
-    figures : Path
-        Folder beside the page, where its figures are put.
-    """
+    """What stands under a heading of the tables page: one block, of every run and data set at hand, the book's own first."""
     parts, have = [], set()
     for file, document in reference.found(runs, "tables-*.json"):
         block = document["blocks"].get(name)

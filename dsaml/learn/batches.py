@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,13 +27,11 @@ class SongStore:
     ----------
     features : mapping of song id to Features
         Log-mel slices (T, t, m) and global embeddings (1 or T, D).
-    steps : int, optional
-        Steps taken from each song, from its first label on; by default the data set's clip, 60 in most.
     """
 
-    def __init__(self, dataset: Dataset, features: Mapping[str, Features], steps: int | None = None):
-        self.dataset, self.steps, self.stage = dataset, steps or dataset.clip_steps, "audio"
-        self.pads = _some_are_short(dataset, self.steps)
+    def __init__(self, dataset: Dataset, features: Mapping[str, Features]):
+        self.dataset, self.stage = dataset, "audio"
+        self._take(dataset.clip_steps)
         self._features = features  # a song is looked up when it is asked for: a mapping may read it from a file then
         self._wide = any(len(f.global_embedding) > 1 for f in features.values())  # full songs have one vector per step
 
@@ -44,10 +41,14 @@ class SongStore:
         store._features = {song: Features(*change(*self.inputs(song))) for song in self._features}
         return store
 
+    def _take(self, steps: int) -> None:
+        every = (self.dataset.mean, *self.dataset.tracks.values())
+        self.steps, self.pads = steps, any(len(track) < steps for own in every for track in own.values())
+
     def clips_of(self, steps: int) -> SongStore:
-        """The same store with shorter clips."""
+        """The same store with other clips: so many steps of each song, from its first label on."""
         store = copy.copy(self)
-        store.steps, store.pads = steps, _some_are_short(self.dataset, steps)
+        store._take(steps)
         return store
 
     def to(self, device: str | torch.device) -> SongStore:
@@ -85,25 +86,21 @@ class SongStore:
         """(T, ...) -> (steps, ...): the last one is repeated."""
         return x if len(x) == self.steps else torch.cat((x, x[-1:].expand(self.steps - len(x), *x.shape[1:])))
 
+    def _row(self, annotator: str, song: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One song with one annotator's labels, padded: input, global embedding, labels, what is there (steps,)."""
+        x, embedding = self.inputs(song)
+        labels = torch.tensor(self.track(annotator, song).values[: self.steps], dtype=torch.float32)
+        there = torch.arange(self.steps) < min(len(x), len(labels))
+        embedding = self._padded(embedding) if len(embedding) > 1 else embedding
+        return self._padded(x), embedding, self._padded(labels), there
+
     def batch(self, annotators: Sequence[str], songs: Sequence[Sequence[str]]) -> Batch:
         """One row of songs per annotator; all rows of the same length. Tensors are (K, B, ...)."""
-        pairs = [(who, song) for who, row in zip(annotators, songs, strict=True) for song in row]
-        labels = [self.track(who, song).values[: self.steps] for who, song in pairs]
+        rows = [self._row(who, song) for who, row in zip(annotators, songs, strict=True) for song in row]
         shape = (len(songs), len(songs[0]))
-        heard = [self.inputs(song) for _, song in pairs]
-        inputs, embeddings = [x for x, _ in heard], [embedding for _, embedding in heard]
-        there = None
-        if self.pads:
-            lengths = torch.tensor([[min(len(y), len(x))] for y, x in zip(labels, inputs, strict=True)])
-            there = (torch.arange(self.steps) < lengths).unflatten(0, shape).to(inputs[0].device)
-            inputs = [self._padded(x) for x in inputs]
-            embeddings = [self._padded(e) if len(e) > 1 else e for e in embeddings]
-            labels = [np.concatenate((own, own[-1:].repeat(self.steps - len(own), 0))) for own in labels]
-        x = torch.stack(inputs).unflatten(0, shape)
+        x, embedding, target, there = (torch.stack(parts).unflatten(0, shape) for parts in zip(*rows, strict=True))
         x = x.float() if x.dtype == torch.float16 else x  # raw audio is kept in half precision
-        embedding = torch.stack(embeddings).unflatten(0, shape)
-        target = torch.tensor(np.array(labels), dtype=torch.float32).unflatten(0, shape).to(x.device)
-        return Batch(x, embedding, target, self.stage, there)
+        return Batch(x, embedding, target.to(x.device), self.stage, there.to(x.device) if self.pads else None)
 
     def support(self, tasks: Sequence[Task]) -> Batch:
         """Support sets of a batch of tasks."""
@@ -112,8 +109,3 @@ class SongStore:
     def query(self, tasks: Sequence[Task]) -> Batch:
         """Query sets of a batch of tasks."""
         return self.batch([t.annotator for t in tasks], [t.query for t in tasks])
-
-
-def _some_are_short(dataset: Dataset, steps: int) -> bool:
-    every = (dataset.mean, *dataset.tracks.values())
-    return any(len(track) < steps for own in every for track in own.values())

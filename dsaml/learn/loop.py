@@ -7,7 +7,8 @@ moved goes on to exactly the numbers of an uninterrupted one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -20,8 +21,7 @@ from dsaml.config import LoopConfig
 from dsaml.errors import DsamlError
 from dsaml.io import read_checkpoint, write_checkpoint
 from dsaml.runtime.devices import arithmetic
-from dsaml.runtime.distributed import copy_from_first, from_first, ranks, sum_gradients, sum_over_ranks, wait_for_all
-from dsaml.runtime.events import event_log
+from dsaml.runtime.distributed import from_first, ranks, sum_gradients, sum_over_ranks, wait_for_all
 from dsaml.runtime.workers import interruptible
 
 
@@ -68,7 +68,6 @@ def fit(
     options: TrainingOptions,
     *,
     best_by: str = "validation",
-    shared: bool = True,
 ) -> History:
     """Train ``model`` in place; it ends in eval mode with the best validated weights, those it came with among them.
 
@@ -80,9 +79,6 @@ def fit(
     scores : mapping of str to callable
         "validation", and "adapted" where a model is also scored after adaptation to a listener. Higher is better; the best
         weights by each are kept, and the model ends with those by ``best_by``.
-    shared : bool
-        Whether several processes share each step's losses; otherwise each computes all of them, and they end with the first
-        one's weights.
 
     Raises
     ------
@@ -112,17 +108,16 @@ def fit(
         return step >= total or 0 < config.patience * options.validate_every <= waited
 
     computing = arithmetic(options.device, options.precision)
-    with computing, interruptible() as interrupted, event_log(options.logs, step) as event:
+    with computing, interruptible() as interrupted, _event_log(options.logs, step) as event:
         if not history.validation:
             validate()
         while not ends():
-            rank = ranks()[0] if shared else 0
-            torch.manual_seed(int(np.random.SeedSequence([options.seed, step, rank]).generate_state(1, np.uint64)[0]) >> 1)
+            torch.manual_seed(int(np.random.SeedSequence([options.seed, step, ranks()[0]]).generate_state(1, np.uint64)[0]) >> 1)
             if config.schedule == "cosine":
                 for group in optimizer.param_groups:
                     group["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / total))
             model.train()
-            history.loss.append(_descend(step, step_losses, optimizer, parameters, config.clip_norm, shared))
+            history.loss.append(_descend(step, step_losses(step), optimizer, parameters, config.clip_norm))
             step += 1
             event("loss", history.loss[-1], step)
             if step % options.validate_every == 0 or step == total:
@@ -137,33 +132,38 @@ def fit(
                 kept = f"saved in {file}; the same command goes on" if file else "nothing is saved"
                 raise DsamlError(f"stopped after step {step} of {total}: {kept}")
     model.load_state_dict(best[best_by])
-    if not shared:
-        copy_from_first(model)
     model.eval()
     return history
 
 
 def _descend(
-    step: int,
-    step_losses: Callable[[int], Iterable[Tensor]],
-    optimizer: torch.optim.Optimizer,
-    parameters: list[torch.nn.Parameter],
-    clip_norm: float,
-    shared: bool,
+    step: int, losses: Iterable[Tensor], optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip_norm: float
 ) -> float:
     """One optimizer step, and its loss; refuses to take it on a loss or gradient that is not finite."""
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=parameters[0].device)
-    for loss in step_losses(step):
+    for loss in losses:
         loss.backward()
         total += loss.detach()
-    if shared:
-        sum_gradients(parameters)
-        total = sum_over_ranks(total)
-    value = total.item()
+    sum_gradients(parameters)
+    value = sum_over_ranks(total).item()
     norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm or math.inf)
     if not (math.isfinite(value) and torch.isfinite(norm)):
         what = f"the loss is {value}" if not math.isfinite(value) else f"the gradient's norm is {norm.item()}"
         raise DsamlError(f"step {step + 1}: {what}; lower the learning rate (the last good checkpoint is kept)")
     optimizer.step()
     return value
+
+
+@contextmanager
+def _event_log(folder: Path | None, start: int) -> Iterator[Callable[[str, float, int], None]]:
+    """A function that writes (name, value, step) for TensorBoard, from step ``start`` on; nothing without a folder."""
+    if folder is None or ranks()[0]:
+        yield lambda name, value, step: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise DsamlError(f"{folder}: logs need the package tensorboard; install it or leave --logs out") from error
+    with SummaryWriter(str(folder), purge_step=start or None) as writer:
+        yield writer.add_scalar

@@ -45,8 +45,18 @@ class Batch:
 
     def __getitem__(self, tasks: int | slice) -> Batch:
         """Some of the tasks; a single one without the leading dimension."""
-        there = None if self.there is None else self.there[tasks]
-        return Batch(self.x[tasks], self.global_embedding[tasks], self.target[tasks], self.stage, there)
+        return self.map(lambda part: part[tasks])
+
+    def map(self, change: Callable[..., Tensor], *others: Batch) -> Batch:
+        """The same change of every tensor, of several batches together."""
+        rows = zip(*((b.x, b.global_embedding, b.target, b.there) for b in (self, *others)), strict=True)
+        x, embedding, target, there = (None if parts[0] is None else change(*parts) for parts in rows)
+        return Batch(x, embedding, target, self.stage, there)
+
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor, str, Tensor | None]:
+        """What a model is called with."""
+        return self.x, self.global_embedding, self.stage, self.there
 
 
 @contextmanager
@@ -70,27 +80,32 @@ def stack(model: nn.Module, adapt: str, tasks: int) -> Weights:
 
 def precompute(model: DSAML, batch: Batch, adapt: str) -> Batch:
     """Compute once what adaptation does not change: z_l for "no-adapter", z' for "head", nothing for "all"."""
-    x, stage, first = batch.x, batch.stage, FIRST_STAGE[adapt]
-    if stage == "audio" and first != "audio":  # base weights, so no tasks dimension
-        x, stage = model.local_features(x.flatten(0, 1)).unflatten(0, x.shape[:2]), "local"
-    if stage == "local" and first == "context":
-        there = None if batch.there is None else batch.there.flatten(0, 1)
-        output = model(x.flatten(0, 1), batch.global_embedding.flatten(0, 1), "local", there)
-        x, stage = output.context.unflatten(0, x.shape[:2]), "context"
-    if stage != first:
-        raise DsamlError(f"adapt '{adapt}' starts from '{first}', but the batch holds '{stage}' features")
-    return replace(batch, x=x, stage=stage)
+    first, shape = FIRST_STAGE[adapt], batch.x.shape[:2]
+    if batch.stage == first:
+        return batch
+    flat = batch.map(lambda part: part.flatten(0, 1))  # base weights, so no tasks dimension
+    if flat.stage == "audio" and first != "audio":
+        flat = replace(flat, x=model.local_features(flat.x), stage="local")
+    if flat.stage == "local" and first == "context":
+        flat = replace(flat, x=model(*flat.inputs).context, stage="context")
+    if flat.stage != first:
+        raise DsamlError(f"adapt '{adapt}' starts from '{first}', but the batch holds '{batch.stage}' features")
+    return replace(batch, x=flat.x.unflatten(0, shape), stage=first)
 
 
 def forward_tasks(model: nn.Module, weights: Weights, batch: Batch) -> Output:
     """Forward pass of all tasks with their own weights; ``batch`` comes from :func:`precompute`."""
     if len(batch) > 1:
-        return functional_call(model, weights, (batch.x, batch.global_embedding, batch.stage, batch.there))
+        return functional_call(model, weights, batch.inputs)
     only = {name: weight.squeeze(0) for name, weight in weights.items()}  # one task: torch's own layers are faster
     only |= {name: buffer.clone() for name, buffer in model.named_buffers()}  # the base model's statistics stay its own
-    first = batch[0]
-    output = functional_call(model, only, (first.x, first.global_embedding, first.stage, first.there))
+    output = functional_call(model, only, batch[0].inputs)
     return Output(*(None if part is None else part.unsqueeze(0) for part in vars(output).values()))
+
+
+def task_losses(model: DSAML, weights: Weights, batch: Batch, config: MetaConfig) -> Tensor:
+    """Loss of each task with its own weights: shape (K,)."""
+    return total_loss(forward_tasks(model, weights, batch), batch.target, config.loss, model.config, batch.there)
 
 
 def inner_update(
@@ -118,9 +133,8 @@ def inner_update(
         if not second_order:
             return _descend_at_once(model, weights, support, config, steps)
         for _ in range(steps):
-            output = forward_tasks(model, weights, support)
-            loss = total_loss(output, support.target, config.loss, model.config, support.there)
-            gradients = torch.autograd.grad(loss.sum(), tuple(weights.values()), create_graph=True)
+            loss = task_losses(model, weights, support, config).sum()
+            gradients = torch.autograd.grad(loss, tuple(weights.values()), create_graph=True)
             weights = {
                 name: torch.sub(weight, gradient, alpha=config.inner_lr)
                 for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
@@ -141,9 +155,7 @@ def _descend_at_once(model: DSAML, weights: Weights, support: Batch, config: Met
     for leaf in leaves.values():
         leaf.register_post_accumulate_grad_hook(move)
     for _ in range(steps):
-        output = forward_tasks(model, leaves, support)
-        loss = total_loss(output, support.target, config.loss, model.config, support.there)
-        loss.sum().backward(inputs=list(leaves.values()))
+        task_losses(model, leaves, support, config).sum().backward(inputs=list(leaves.values()))
     return weights
 
 
@@ -158,17 +170,14 @@ def meta_loss(model: DSAML, support: Batch, query: Batch, config: MetaConfig, in
     """
     with mode(model, config.query_mode):
         if support.stage != FIRST_STAGE[config.adapt]:  # what adaptation leaves alone: all songs in one pass
-            songs, x = support.x.shape[1], torch.cat((support.x, query.x), 1)
-            embedding = torch.cat((support.global_embedding, query.global_embedding), 1)
-            there = None if support.there is None else torch.cat((support.there, query.there), 1)
-            every = precompute(model, Batch(x, embedding, query.target, query.stage, there), config.adapt)
-            support = replace(support, x=every.x[:, :songs], stage=every.stage)
-            query = replace(query, x=every.x[:, songs:], stage=every.stage)
+            songs, every = support.x.shape[1], support.map(lambda *parts: torch.cat(parts, 1), query)
+            every = precompute(model, every, config.adapt)
+            support, query = every.map(lambda part: part[:, :songs]), every.map(lambda part: part[:, songs:])
         if not config.second_order:
             support = replace(support, x=support.x.detach())
         weights = stack(model, config.adapt, len(support))
         weights = inner(model, weights, support, config, config.inner_steps, config.second_order)
-        return total_loss(forward_tasks(model, weights, query), query.target, config.loss, model.config, query.there)
+        return task_losses(model, weights, query, config)
 
 
 def adapt(

@@ -56,7 +56,7 @@ def inner_update(
             learner.module.get_submodule(part)._parameters[parameter] = weight[number]
         with mode(learner, config.inner_mode):
             for _ in range(steps):
-                output = learner(task.x, task.global_embedding, task.stage, task.there)
+                output = learner(*task.inputs)
                 learner.adapt(total_loss(output, task.target, config.loss, model.config, task.there))
         own = dict(learner.module.named_parameters())
         adapted.append({name: own[name] for name in weights})

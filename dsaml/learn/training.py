@@ -21,7 +21,7 @@ from dsaml.learn.losses import sequence_scores, total_loss
 from dsaml.learn.maml import Batch, InnerUpdate, adapt, meta_loss, mode, predict
 from dsaml.learn.tasks import Task, TaskSampler
 from dsaml.model.dsaml import DSAML
-from dsaml.runtime.distributed import share
+from dsaml.runtime.distributed import ranks, share
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -54,6 +54,8 @@ def train_supervised(
 ) -> History:
     """Plain training on averaged labels, or on every annotator's own (``config.labels``); validated on averaged labels.
 
+    Under ``torchrun`` each process computes the whole step, with dropout of its own, and their mean counts.
+
     Parameters
     ----------
     model : DSAML
@@ -84,15 +86,13 @@ def train_supervised(
         def step_losses(step: int) -> Iterator[Tensor]:
             order = np.random.default_rng([options.seed, step]).permutation(len(pairs))
             people, songs = zip(*(pairs[i] for i in order[: config.batch_size]), strict=True)
-            batch = store.batch(people, [[song] for song in songs])  # one song in each row
-            there = None if batch.there is None else batch.there.squeeze(1)
-            output = model(batch.x.squeeze(1), batch.global_embedding.squeeze(1), store.stage, there)
-            yield total_loss(output, batch.target.squeeze(1), config.loss, model.config, there)
+            batch = store.batch(people, [[song] for song in songs]).map(lambda part: part.squeeze(1))  # one song in each row
+            yield total_loss(model(*batch.inputs), batch.target, config.loss, model.config, batch.there) / ranks()[1]
 
         def validate() -> float:
             with torch.no_grad(), mode(model, "eval"):
-                output = model(held_out.x, held_out.global_embedding, store.stage, held_out.there)
-            return mean_ccc([output.prediction.cpu()], [labels])
+                prediction = model(*held_out.inputs).prediction
+            return mean_ccc([prediction.cpu()], [labels])
 
         def validate_adapted() -> float:
             ready = audio if adaptation.adapt == "all" else store.local(model)
@@ -105,7 +105,6 @@ def train_supervised(
             config,
             options,
             best_by="adapted" if adapted and tasks else "validation",
-            shared=False,
         )
 
 
@@ -212,14 +211,13 @@ def predict_tasks(
     store: SongStore,
     tasks: list[Task],
     config: MetaConfig,
-    steps: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> list[Tensor]:
     """Adapt to each task's support set and predict its query songs: one (B, T, 2) tensor per task, on the CPU.
 
     ``progress`` is called with (tasks done, tasks in all).
     """
-    steps = config.inner_steps if steps is None else steps
+    steps = config.inner_steps
     return predict_along(model, store, tasks, config, (steps,), progress)[steps]
 
 

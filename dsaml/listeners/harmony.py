@@ -48,13 +48,16 @@ def chroma(waveform: Waveform, sample_rate: int, steps: int, config: AudioConfig
     return out
 
 
+def _keys(profile: np.ndarray) -> np.ndarray:
+    """Correlation with every major and every minor key: (..., 12) -> (..., 2, 12)."""
+    keys = np.stack([[np.roll(ratings, tonic) for tonic in range(12)] for ratings in (MAJOR, MINOR)])  # (2, 12, 12)
+    return np.stack([_standard(profile) @ _standard(one).T / 12 for one in keys], -2)
+
+
 def key_strength(profile: np.ndarray) -> np.ndarray:
     """Correlation with the best major key, with the best minor key, and the difference: (..., 12) -> (..., 3)."""
-    scores = []
-    for ratings in (MAJOR, MINOR):
-        keys = np.stack([np.roll(ratings, tonic) for tonic in range(12)])
-        scores.append((_standard(profile) @ _standard(keys).T / 12).max(-1))
-    return np.stack([*scores, scores[0] - scores[1]], -1)
+    best = _keys(profile).max(-1)
+    return np.concatenate((best, best[..., :1] - best[..., 1:]), -1)
 
 
 def song_harmony(pitches: np.ndarray) -> np.ndarray:
@@ -64,8 +67,7 @@ def song_harmony(pitches: np.ndarray) -> np.ndarray:
     """
     pitches = pitches / (pitches.sum(1, keepdims=True) + 1e-6)
     whole, local = pitches.mean(0), key_strength(smooth(pitches, LOCAL))
-    fits = [_standard(whole) @ _standard(np.roll(ratings, t)) for ratings in (MAJOR, MINOR) for t in range(12)]
-    tonic = int(np.argmax(fits)) % 12
+    tonic = int(_keys(whole).argmax()) % 12
     entropy = -(whole * np.log(whole + 1e-9)).sum()
     parts = [key_strength(whole), local.mean(0), local.std(0), 12 * np.roll(whole, -tonic), [entropy]]
     return np.concatenate(parts)

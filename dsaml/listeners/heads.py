@@ -14,9 +14,7 @@ import numpy as np
 from dsaml.listeners.harmony import smooth, song_harmony
 from dsaml.listeners.ridge import FOLDS, Ridge, fit_ridge
 
-WINDOW = (
-    21  # steps (10 s) over which the inputs of the shape head are averaged; chosen on left-out training songs of VGMIDI
-)
+WINDOW = 21  # steps (10 s) over which the inputs of the shape head are averaged; chosen on left-out training songs of VGMIDI
 RISES = (2.0, 10.0, 40.0)  # s; time constants of what every curve does after its start
 
 

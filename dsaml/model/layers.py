@@ -115,13 +115,14 @@ class _BothWays(nn.RNNBase):
         zero = flat.new_zeros(2, flat.shape[0], self.hidden_size)
         weights = [getattr(self, name) for name in self._flat_weights_names]  # torch's list misses functional_call's
         train = torch.is_grad_enabled()  # not dropout's mode: cuDNN has no gradient of what it computed for use alone
+        settings = (True, 1, 0.0, train, True)  # biases, layers, dropout between them, training, both ways
         with warnings.catch_warnings():  # adapted weights are no single block; cuDNN copies them, and says so at every call
             warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
             if there is None:
-                return self._torch((flat,), zero, weights, True, 1, 0.0, train, True, True)
+                return self._torch((flat,), zero, weights, *settings, True)  # batch first
             lengths = there.flatten(0, -2).sum(-1).cpu()
             packed = pack_padded_sequence(flat, lengths, batch_first=True, enforce_sorted=False)
-            out = self._torch(packed[:2], zero, weights, True, 1, 0.0, train, True)
+            out = self._torch(packed[:2], zero, weights, *settings)
         return pad_packed_sequence(PackedSequence(out, *packed[1:]), batch_first=True, total_length=flat.shape[1])[0]
 
     def _written_out(self, input: Tensor, there: Tensor | None) -> Tensor:

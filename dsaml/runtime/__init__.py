@@ -1,1 +1,1 @@
-"""What a computation runs on: devices, processes and their ends, logs, the code that it depends on."""
+"""What a computation runs on: devices, processes and their ends, the code that it depends on."""

@@ -43,19 +43,7 @@ def _imports(tree: ast.Module, package: str) -> Iterator[str]:
 
 
 def closure(module: str, root: Path = PACKAGE) -> dict[str, Path]:
-    """A module, every module of the package that it imports, directly or not, and the packages that these lie in.
-
-    Parameters
-    ----------
-    module : str
-        Such as "dsaml.learn.training".
-    root : Path
-        The package's folder.
-
-    Returns
-    -------
-    dict of str to Path
-        Source files by module, sorted.
+    """A module, all modules of the package that it imports, directly or not, and the packages that hold these: their files, sorted.
 
     Raises
     ------

@@ -111,13 +111,6 @@ def from_first(value: float, device: str = "cpu") -> float:
     return shared.item()
 
 
-def copy_from_first(model: torch.nn.Module) -> None:
-    """Give every process the first one's weights and buffers."""
-    if ranks()[1] > 1:
-        for tensor in model.state_dict().values():
-            dist.broadcast(tensor, 0)
-
-
 def wait_for_all() -> None:
     """Return when every process has come here."""
     if ranks()[1] > 1:

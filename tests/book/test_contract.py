@@ -113,27 +113,6 @@ def test_bad_notebooks_are_refused(name: str, tmp_path: Path) -> None:
     assert all(text.startswith(path.name) for text in found)
 
 
-def executed(tmp_path: Path, *counts: int | None, error: bool = False) -> Path:
-    """A notebook whose cells ran in the given order."""
-    cells = []
-    for count in counts:
-        cell = nbformat.v4.new_code_cell("x = 1")
-        cell.execution_count = count
-        cells.append(cell)
-    if error:
-        cells[-1].outputs = [nbformat.v4.new_output("error", ename="ValueError", evalue="no", traceback=[])]
-    path = tmp_path / "run.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
-    return path
-
-
-def test_executed_copies(tmp_path: Path) -> None:
-    assert contract.executed_problems(executed(tmp_path, 1, 2, 3)) == []
-    assert "order [1, 3, 2]" in contract.executed_problems(executed(tmp_path, 1, 3, 2))[0]
-    assert "ValueError" in contract.executed_problems(executed(tmp_path, 1, 2, error=True))[0]
-    assert "did not finish" in contract.executed_problems(executed(tmp_path, 1, None))[0]
-
-
 def test_what_counts_as_a_typed_result() -> None:
     text = "A CCC of .454\nand `0.05`, $0.25$, {{ ccc }}, [x](a/0.123.html), Python 3.11 or 3.12.\n-0.07 is."
     found = contract.typed_results(text)

@@ -63,7 +63,7 @@ def store() -> SongStore:
     """The small data set of the tests in double precision, so that rounding decides nothing."""
     small = make_store()
     features = {song: Features(*(part.double() for part in small.inputs(song))) for song in small.dataset.songs}
-    return SongStore(small.dataset, features, small.steps)
+    return SongStore(small.dataset, features).clips_of(small.steps)
 
 
 @pytest.fixture

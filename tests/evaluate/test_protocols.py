@@ -45,7 +45,7 @@ def test_the_listeners_own_curve_is_best_and_floors_have_no_correlation(store):
 
 def _with(store: SongStore, **changes) -> SongStore:
     """A store without sound, for another data set."""
-    return SongStore(replace(store.dataset, **changes), {}, store.steps)
+    return SongStore(replace(store.dataset, **changes), {}).clips_of(store.steps)
 
 
 def _shrunk(store: SongStore, share: float) -> SongStore:
@@ -87,7 +87,7 @@ def test_the_best_spread_does_not_look_at_test_listeners(store):
 def test_the_prefix_protocol_has_the_same_spread_around_the_mean_of_what_is_scored(store):
     exact = _with(store, tracks={who: tracks for who, tracks in store.dataset.oracle.items() if who != "all"})
     half = _shrunk(exact, 0.5)
-    half = SongStore(half.dataset, {}, 8)  # clips of 8 steps: the songs of 12 are long
+    half = SongStore(half.dataset, {}).clips_of(8)  # clips of 8 steps: the songs of 12 are long
     rows = pd.concat(protocols.fixed_rows(half, "prefix"))
     assert set(rows.seed) == {UNTRAINED}
     ccc = rows[rows.dimension == "arousal"].groupby("method").ccc.mean()
@@ -114,7 +114,7 @@ def test_the_shifted_model_has_the_support_labels_mean_on_the_support_song(store
         for who, tracks in store.dataset.tracks.items()
     }
     features = {song: Features(*store.inputs("s18")) for song in store.dataset.songs}  # every song sounds like one
-    same = SongStore(replace(store.dataset, tracks=constant), features, store.steps)
+    same = SongStore(replace(store.dataset, tracks=constant), features).clips_of(store.steps)
     shifted = protocols.cross_song_shifted(same, model, "shifted", 0)
     x, embedding = same.inputs("s18")
     curve = model(x[None], embedding[None]).prediction[0].detach().numpy()

@@ -43,7 +43,7 @@ def cut(store: SongStore, lengths: dict[str, int]) -> SongStore:
     features = {
         s: Features(store.inputs(s)[0][: lengths.get(s)], store.inputs(s)[1]) for s in store.dataset.songs
     }
-    return SongStore(dataclasses.replace(store.dataset, mean=mean, tracks=tracks, oracle={}), features, STEPS)
+    return SongStore(dataclasses.replace(store.dataset, mean=mean, tracks=tracks, oracle={}), features).clips_of(STEPS)
 
 
 def model_of(name: str, **changes):
@@ -197,6 +197,6 @@ def test_two_songs_make_two_tasks_however_many_are_asked_for():
     store = make_store()
     few = {who: {s: own[s] for s in sorted(own)[:2]} for who, own in store.dataset.tracks.items()}
     data = dataclasses.replace(store.dataset, tracks=few)
-    tasks = cross_song_tasks(SongStore(data, {}, STEPS), "test", 5)
+    tasks = cross_song_tasks(SongStore(data, {}).clips_of(STEPS), "test", 5)
     assert len(tasks) == len(set(tasks)) == 4  # of two people
     assert len(cross_song_tasks(store, "test", 5)) == 10

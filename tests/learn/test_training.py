@@ -175,7 +175,8 @@ def test_a_model_is_chosen_by_what_it_is_scored_by(store, tmp_path):
     tasks = cross_song_tasks(store, "validation", 2)
     for adapted, model in chosen.items():
         steps = META.inner_steps if adapted else 0
-        score = mean_ccc(predict_tasks(model, store, tasks, inner, steps), query_labels(store, tasks))
+        asked = dataclasses.replace(inner, inner_steps=steps)
+        score = mean_ccc(predict_tasks(model, store, tasks, asked), query_labels(store, tasks))
         assert not adapted or score == pytest.approx(max(s for _, s in history.adapted), abs=1e-6)
     assert history.best_adapted != history.best_step  # here the two differ, so the models do
     assert not torch.equal(chosen[False].predictor.output.weight, chosen[True].predictor.output.weight)
