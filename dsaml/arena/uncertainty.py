@@ -34,15 +34,16 @@ def calibrate(method: Personalizer, asked: Sequence[Asked]) -> None:
     for number in range(3):
         method.calibration = torch.eye(3)[number][:, None].expand(3, 2).contiguous()
         answers = ask(method, asked)
-        terms.append(torch.cat([answer.variance.flatten(1, 2) for answer in answers]).numpy())  # (tasks, B T, 2)
-    squared = torch.cat([(a.mean - p.target).square().flatten(1, 2) for a, p in zip(answers, asked, strict=True)]).numpy()
-    who = np.array([task.annotator for part in asked for task in part.tasks])
+        terms.append(torch.cat([answer.variance.flatten(0, 2) for answer in answers]).double().numpy())  # (labels, 2)
+    squared = torch.cat([(a.mean - p.target).square().flatten(0, 2) for a, p in zip(answers, asked, strict=True)]).numpy()
+    each = [(task.annotator, part.target[0, ..., 0].numel()) for part in asked for task in part.tasks]
+    who = np.repeat(*map(np.array, zip(*each, strict=True)))  # (labels,)
     constants = np.zeros((3, 2))
     for d in range(2):
-        design = np.stack([term[..., d].ravel() for term in terms], 1).astype(float)
-        weights = optimize.nnls(design, squared[..., d].ravel().astype(float))[0]
-        ratio = squared[..., d] / np.maximum((design @ weights).reshape(squared.shape[:2]), 1e-6)
-        constants[:, d] = weights * _of_a_new_listener([ratio[who == name].ravel() for name in np.unique(who)], 0.9)
+        design = np.stack([term[:, d] for term in terms], 1)
+        weights = optimize.nnls(design, squared[:, d].astype(float))[0]
+        ratio = squared[:, d] / np.maximum(design @ weights, 1e-6)
+        constants[:, d] = weights * _of_a_new_listener([ratio[who == name] for name in np.unique(who)], 0.9)
         constants[:, d] /= stats.norm.ppf(0.95) ** 2
     method.calibration = torch.tensor(constants, dtype=torch.float32).clamp_min(1e-6)
 

@@ -234,6 +234,16 @@ def test_the_constants_of_the_variance_are_found():
         assert told["rank"][name] > 0.4
 
 
+def test_listeners_with_fewer_songs_count_as_they_are():
+    constants = torch.tensor([[2.0, 0.5], [0.3, 1.0], [0.1, 0.2]])
+    method, every = Told(Backbone(INPUTS, CONFIG), CONFIG).eval(), asked_of(60, constants)[0]
+    some = slice(0, 400)
+    fewer = Asked(every.tasks[some], every.x[some], every.y[some], every.query[some, :5], every.target[some, :5])
+    rest = slice(400, None)
+    calibrate(method, [fewer, Asked(every.tasks[rest], *(tensor[rest] for tensor in every[1:]))])
+    torch.testing.assert_close(method.calibration, constants, rtol=0.15, atol=0.06)
+
+
 def test_intervals_cover_new_listeners_where_few_were_seen_who_differ():
     """Eight listeners, as many as validation has: on average over draws of them 90 % of a new listener's labels are covered."""
     constants, covered = torch.tensor([[1.0, 1.0], [0.0, 0.0], [0.1, 0.1]]), []
