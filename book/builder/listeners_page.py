@@ -8,8 +8,9 @@ from typing import Any
 
 from book.builder import markdown
 from dsaml.config import DIMENSIONS
-from dsaml.evaluate.evidence import OTHERS, ROWS, SCORES, level_error_left
+from dsaml.evaluate.evidence import OTHERS, ROWS, level_error_left
 from dsaml.evaluate.listeners import SONGS
+from dsaml.evaluate.metrics import LEVEL_AND_SHAPE
 from dsaml.evaluate.traits import KINDS, TRAITS
 from dsaml.plots.listeners import tenths
 
@@ -68,11 +69,11 @@ def _evidence(name: str, found: Found) -> str:
     header = ["known of the listener", "predicted"]
     header += [f"{d}: {s}" for d in DIMENSIONS for s in ("RMSE", "RMSE above", "level error", "CCC", "CCC of shape")]
     rows = []
-    for row, known in ROWS.items():
+    for row, (known, _) in ROWS.items():
         cells = []
         for d in DIMENSIONS:
             score = found["rows"][row][d]
-            means = {s: _signed(score[s], 3) for s in SCORES}
+            means = {s: _signed(score[s], 3) for s in LEVEL_AND_SHAPE}
             above = _interval(score["rmse_above"], "mean", 3) if "rmse_above" in score else ""
             cells += [means["rmse"], above, means["level"], means["ccc"], means["shape"]]
         rows.append([known, row, *cells])
