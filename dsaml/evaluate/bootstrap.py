@@ -35,7 +35,7 @@ from scipy import stats
 
 from dsaml.config import DIMENSIONS, METRICS
 from dsaml.errors import DsamlError
-from dsaml.evaluate.oracles import AVERAGE_CURVE_SPREAD, OWN_CURVE
+from dsaml.evaluate.floors import AVERAGE_CURVE_SPREAD, OWN_CURVE
 from dsaml.evaluate.scores import UNTRAINED
 
 REPLICATES = 20_000

@@ -70,21 +70,11 @@ def block_of(songs: Curves) -> dict[str, int]:
 
 
 def evidence(songs: Curves, intervals: bool) -> dict[str, Any] | None:
-    """Scores of every row of ``ROWS``, mean over tracks.
+    """Scores of every row of ``ROWS``: ``{"tracks": n, "rows": {row: {dimension: {score: mean over tracks}}}}``.
 
-    Parameters
-    ----------
-    songs : mapping of song id to mapping of annotator id to ndarray, shape (T, 2)
-        Neighbouring songs stand beside each other.
-    intervals : bool
-        Also the 95 % interval of what each row's RMSE is above that of ``OTHERS``; it leaves out blocks of songs, so it is right
-        only where people stay within a block.
-
-    Returns
-    -------
-    dict or None
-        ``{"tracks": n, "rows": {row: {dimension: {score: mean}}}}``, with ``rmse_above: {mean, low, high}``; None where nobody
-        rated two songs of 12 labels or more.
+    Neighbouring songs stand beside each other in ``songs``. With ``intervals`` also ``rmse_above: {mean, low, high}``, what each
+    row's RMSE is above that of ``OTHERS``: the interval leaves out blocks of songs, so it is right only where people stay within a
+    block. None where nobody rated two songs of 12 labels or more.
     """
     block = block_of(songs)
     asked = questions(songs, block)
@@ -180,17 +170,8 @@ def level_error_left(share: float, songs: int) -> tuple[float, float]:
     The model: what a listener's level in a song is above the average listener's is an own part that is the same in every song, and
     a part of that song alone; both are normal (crossed random effects). Without any song the error is 1.
 
-    Parameters
-    ----------
-    share : float
-        The own part's share of the variance, 0 to 1.
-    songs : int
-        How many songs of the listener are known.
-
-    Returns
-    -------
-    by_subtraction, by_shrinkage : float
-        Root mean square errors: after adding the mean offset in the known songs, and after adding the best part of it.
+    ``share`` is the own part's of the variance, 0 to 1. Two root mean square errors: after adding the mean offset in so many known
+    songs (by subtraction), and after adding the best part of it (by shrinkage).
     """
     subtraction = np.sqrt((1 - share) * (1 + 1 / songs))
     shrinkage = np.sqrt(1 - share**2 / (share + (1 - share) / songs)) if share else 1.0

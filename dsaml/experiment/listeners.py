@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.table import Table as RichTable
+from rich.table import Column, Table
 
 from dsaml.arena.inputs import slice_statistics
 from dsaml.audio.recording import load_waveform
@@ -26,9 +26,8 @@ from dsaml.data.base import Dataset, with_flat
 from dsaml.data.render import rendered_with
 from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap, metrics, protocols
-from dsaml.evaluate.floors import CONSTANT, FLAT_TOO, SUPPORT_LAST, SUPPORT_MEAN, floor_answers, training_mean
+from dsaml.evaluate.floors import CONSTANT, FLAT_TOO, SUPPORT_LAST, SUPPORT_MEAN, floor_answers, spread, training_mean
 from dsaml.evaluate.metrics import LEVEL_AND_SHAPE
-from dsaml.evaluate.oracles import spread
 from dsaml.evaluate.scores import UNTRAINED, Answer, Question, about_rest, scores_table
 from dsaml.experiment.progress import counter
 from dsaml.experiment.results import provenance, write_result
@@ -282,12 +281,12 @@ QUESTIONS = {"averaged": (averaged, CONSTANT), "cross-song": (cross_song, HEADS)
 def goals(protocols: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What was to be shown, what is seen, and whether it is met, by dimension."""
 
-    def cells(protocol: str, row: str, score: str, key: str = "mean") -> list[float]:
-        return [protocols[protocol]["rows"][row][d][score][key] for d in DIMENSIONS]
+    def cells(protocol: str, row: str, score: str) -> list[float]:
+        return [protocols[protocol]["rows"][row][d][score]["mean"] for d in DIMENSIONS]
 
     def goal(what: str, wanted: str, limits: Sequence[float], seen: Sequence[float], above: bool) -> dict[str, Any]:
         met = [s >= w if above else s < w for s, w in zip(seen, limits, strict=True)]
-        return {"what": what, "goal": wanted, "limit": list(limits), "seen": list(seen), "met": met}
+        return {"what": what, "goal": wanted, "limit": list(limits), "seen": seen, "met": met}
 
     out = []
     for what, protocol, row, floor, below, least in (
@@ -298,8 +297,8 @@ def goals(protocols: Mapping[str, Any]) -> list[dict[str, Any]]:
         out.append(goal(f"{what}, {row}: RMSE", below, limits, seen, False))
         out.append(goal(f"{what}, {row}: CCC", "at least", least, cells(protocol, row, "ccc"), True))
     for row in (OFFSET, ALL):
-        cells_of = protocols["cross-song"]["rows"][row]
-        out.append(harmless(f"cross-song, {row}", {d: cells_of[d]["rmse_above"] for d in DIMENSIONS}))
+        found = protocols["cross-song"]["rows"][row]
+        out.append(harmless(f"cross-song, {row}", {d: found[d]["rmse_above"] for d in DIMENSIONS}))
     return out
 
 
@@ -312,14 +311,7 @@ def harmless(row: str, above: Mapping[str, Mapping[str, float]]) -> dict[str, An
 
 
 def run_listeners(experiment: Experiment, results: Path) -> dict[str, Any]:
-    """Fit, choose and score everything; write ``listeners-<data set>.json``.
-
-    Parameters
-    ----------
-    experiment : Experiment
-        Of a data set with annotators' own labels and audio.
-    results : Path
-        Folder of the result file.
+    """Fit, choose and score everything; write ``listeners-<data set>.json`` into the folder of results.
 
     Raises
     ------
@@ -355,17 +347,16 @@ def run_listeners(experiment: Experiment, results: Path) -> dict[str, Any]:
     return payload
 
 
-def terminal_tables(payload: Mapping[str, Any]) -> list[RichTable]:
+def terminal_tables(payload: Mapping[str, Any]) -> list[Table]:
     """One table for each protocol and dimension: RMSE with its paired difference, level error, CCC, CCC of shape."""
     out = []
     for name, block in payload["protocols"].items():
         flat = f", {block['flat_curves']} of them flat (no CCC)" if block["flat_curves"] else ""
         for d in DIMENSIONS:
             caption = f"{block['curves']} curves{flat}; above: {block['reference']}"
-            table = RichTable(title=f"{name}, {d}", caption=caption, title_justify="left", caption_justify="left")
-            table.add_column("")
-            for column in ("RMSE", "above [95 %]", "level", "CCC", "shape"):
-                table.add_column(column, justify="right", no_wrap=True)
+            names = ("RMSE", "above [95 %]", "level", "CCC", "shape")
+            columns = [Column(each, justify="right", no_wrap=True) for each in names]
+            table = Table("", *columns, title=f"{name}, {d}", caption=caption, title_justify="left", caption_justify="left")
             for row, cells in block["rows"].items():
                 above = cells[d].get("rmse_above")
                 told = "{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**above) if above else ""

@@ -24,13 +24,13 @@ def watched() -> bool:
 
 
 @contextmanager
-def counter(what: str, unit: str = "song", leave: bool = False) -> Iterator[Callable[..., None]]:
+def counter(what: str, unit: str = "song", stays: bool = False) -> Iterator[Callable[..., None]]:
     """A bar for long work on many things: call it with (done, in all), and more to be shown by name.
 
-    It appears with the first call; ``leave`` it there at the end.
+    One that ``stays`` at the end appears with the first call: for work that may turn out to be done already.
     """
     said, still = time.monotonic(), not watched()
-    with tqdm(desc=what, unit=unit, mininterval=1.0, leave=leave, delay=1e-3, disable=still) as bar:
+    with tqdm(desc=what, unit=unit, mininterval=1.0, leave=stays, delay=1e-3 * stays, disable=still) as bar:
 
         def progress(done: int, total: int, **more: Any) -> None:
             nonlocal said
@@ -41,7 +41,7 @@ def counter(what: str, unit: str = "song", leave: bool = False) -> Iterator[Call
                 return
             bar.total = total
             bar.set_postfix(more, refresh=False)
-            if bar.delay:  # the first call: what was done before it is no speed
+            if bar.delay:  # the first step: what was done before it is no speed
                 bar.delay, bar.initial, bar.n, bar.last_print_n = 0, done, done, done
                 bar.refresh()
             bar.update(done - bar.n)
@@ -52,7 +52,7 @@ def counter(what: str, unit: str = "song", leave: bool = False) -> Iterator[Call
 @contextmanager
 def training_bar(what: str, per_step: int, unit: str) -> Iterator[Callable[[int, int, History], None]]:
     """A bar over the steps of a run: tasks (or songs) per second, time left, loss, best validation CCC."""
-    with counter(what, unit, leave=True) as progress:
+    with counter(what, unit, stays=True) as progress:
 
         def progress_of(step: int, total: int, history: History) -> None:
             scores = {"loss": f"{history.loss[-1]:.3f}"}

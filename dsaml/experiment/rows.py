@@ -8,8 +8,15 @@ from typing import Literal
 import pandas as pd
 
 from dsaml.baselines import BASELINES
-from dsaml.evaluate.floors import CONSTANT, SONG_MEAN, SUPPORT_LAST, SUPPORT_MEAN
-from dsaml.evaluate.oracles import AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE
+from dsaml.evaluate.floors import (
+    AVERAGE_CURVE,
+    AVERAGE_CURVE_SPREAD,
+    CONSTANT,
+    OWN_CURVE,
+    SONG_MEAN,
+    SUPPORT_LAST,
+    SUPPORT_MEAN,
+)
 from dsaml.experiment import recipes
 from dsaml.experiment.recipes import MAML_ANNOTATOR, MAML_MEAN, NON_META, baseline_name
 
