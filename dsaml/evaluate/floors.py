@@ -33,6 +33,7 @@ SUPPORT_MEAN, SUPPORT_LAST = "support mean", "last support value"
 AVERAGE_CURVE = "the average listener's true curve"
 AVERAGE_CURVE_SPREAD = "the average listener's true curve, best spread"
 OWN_CURVE = "the listener's own true curve"
+ORACLES = (AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE)
 SPREADS = np.arange(5, 31) / 10  # factors tried for the spread
 
 Floor = Callable[[np.ndarray, Question], np.ndarray]

@@ -20,17 +20,8 @@ from torch.nn import Module
 from dsaml.audio.features import Features
 from dsaml.audio.windows import predict_song
 from dsaml.config import MetaConfig
-from dsaml.evaluate.floors import (
-    AVERAGE_CURVE,
-    AVERAGE_CURVE_SPREAD,
-    CONSTANT,
-    OWN_CURVE,
-    SONG_MEAN,
-    SUPPORT_LAST,
-    SUPPORT_MEAN,
-    floor_answers,
-    oracle_answers,
-)
+from dsaml.evaluate import floors
+from dsaml.evaluate.floors import AVERAGE_CURVE, CONSTANT, ORACLES, SONG_MEAN, SUPPORT_LAST, SUPPORT_MEAN
 from dsaml.evaluate.scores import UNTRAINED, Question, about_rest, about_song, scores_table
 from dsaml.learn import training
 from dsaml.learn.batches import SongStore
@@ -65,7 +56,7 @@ PROTOCOLS = {
 }
 """What a number means: whose labels, what is known of the listener, what is scored, and the released code's quirks to be had."""
 
-_PERSONAL = (CONSTANT, SUPPORT_MEAN, SUPPORT_LAST, AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE)
+_PERSONAL = (CONSTANT, SUPPORT_MEAN, SUPPORT_LAST, *ORACLES)
 FIXED = {"dmer": (CONSTANT, SONG_MEAN, AVERAGE_CURVE), "cross-song": _PERSONAL, "prefix": _PERSONAL}
 """Which floors and oracles stand beside the models."""
 
@@ -102,7 +93,7 @@ def fixed_rows(store: SongStore, protocol: str) -> list[pd.DataFrame]:
         questions = cross_song_questions(store, cross_song_tasks(store, "test", SUPPORTS))
     else:
         questions = {"dmer": dmer_questions, "prefix": prefix_questions}[protocol](store)
-    answers = floor_answers(store.dataset, store.steps) | oracle_answers(store.dataset, store.steps)
+    answers = floors.floor_answers(store.dataset, store.steps) | floors.oracle_answers(store.dataset, store.steps)
     known = [name for name in FIXED[protocol] if name in answers]
     return [scores_table(questions, map(answers[name], questions), name, UNTRAINED) for name in known]
 
