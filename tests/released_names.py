@@ -2,7 +2,7 @@
 
 import torch
 
-from dsaml.experiment.released import RELEASED_NAMES
+from dsaml.experiment.model_files import RELEASED_NAMES
 from dsaml.model.dsaml import DSAML
 
 

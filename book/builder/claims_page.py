@@ -22,8 +22,7 @@ SEE = "Look for claims whose intervals stay on one side of zero in both panels; 
 
 def _where(claim: claims.Claim) -> str:
     """Where in the book a claim's numbers are."""
-    block = claim.comparisons[0].block if claim.comparisons else "study"
-    return WHERE.get(block) or f"[Table {block.removeprefix('table')[0]}](tables.md)"
+    return WHERE.get(claim.block) or f"[Table {claim.block.removeprefix('table')[0]}](tables.md)"
 
 
 def listed() -> str:

@@ -73,7 +73,8 @@ def _scored(rows: Found, first: Mapping[str, list[str]], header: list[str], abov
 
 
 def _evidence(name: str, found: Found) -> str:
-    rows = _scored(found["rows"], {row: [known, row] for row, known in ROWS.items()}, ["known of the listener", "predicted"])
+    known = {row: [known, row] for row, (known, _) in ROWS.items()}
+    rows = _scored(found["rows"], known, ["known of the listener", "predicted"])
     return f"{rows}\n\n{TITLES[name]}, {found['tracks']} tracks; RMSE above: beside *{OTHERS}*."
 
 

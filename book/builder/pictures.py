@@ -9,7 +9,6 @@ from dsaml.experiment.recipes import MAML_ANNOTATOR, MAML_MEAN
 from dsaml.experiment.results import read_result
 from dsaml.experiment.rows import BEFORE, SHOTS, shots_label
 from dsaml.plots import curves as figures
-from dsaml.plots.errors import with_more_songs
 
 SOURCES = ("curves.json", "pdmer.json", "training.json")
 
@@ -27,7 +26,7 @@ def draw(results: Path, folder: Path) -> None:
     drawn = {
         "before_after": figures.before_after(middle, curves["times"], BEFORE, MAML_ANNOTATOR),
         "forest": figures.forest(pdmer["rows"]),
-        "more_songs": with_more_songs(pdmer["rows"], shots),
+        "more_songs": figures.with_more_songs(pdmer["rows"], shots),
         "histories": figures.histories(training, [MAML_ANNOTATOR, MAML_MEAN]),
     }
     for name, figure in drawn.items():

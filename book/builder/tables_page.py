@@ -13,7 +13,7 @@ from typing import Any
 from book.builder import markdown, reference
 from dsaml.config import DIMENSIONS, METRICS
 from dsaml.evaluate.bootstrap import p_text
-from dsaml.evaluate.oracles import AVERAGE_CURVE_SPREAD, OWN_CURVE
+from dsaml.evaluate.floors import AVERAGE_CURVE_SPREAD, OWN_CURVE
 from dsaml.experiment.results import stamp_line
 from dsaml.plots.curves import forest
 

@@ -255,8 +255,8 @@ def import_released(
     force: common.ForceOption = False,
 ) -> None:
     """Make a checkpoint of the authors' released code a model that evaluate, predict and personalize take."""
-    from dsaml.experiment import workflow
+    from dsaml.experiment import model_files
 
     check_output(out, holds_model, (checkpoint,), force=force)
-    profile = workflow.import_released(checkpoint, out, encoder)
+    profile = model_files.import_released(checkpoint, out, encoder)
     typer.echo(f"{out}: profile {profile.name}, D = {profile.model.dim}")

@@ -35,7 +35,7 @@ from scipy import stats
 
 from dsaml.config import DIMENSIONS, METRICS
 from dsaml.errors import DsamlError
-from dsaml.evaluate.oracles import AVERAGE_CURVE_SPREAD, OWN_CURVE
+from dsaml.evaluate.floors import AVERAGE_CURVE_SPREAD, OWN_CURVE
 from dsaml.evaluate.scores import UNTRAINED
 
 REPLICATES = 20_000
@@ -53,7 +53,7 @@ class CrossedScores:
 
     def __init__(self, scores: pd.DataFrame):
         self.methods: list[str] = list(scores.method.unique())
-        self._values = {metric: scores[metric].to_numpy() for metric in METRICS}
+        self._scores = scores
         people, self._people = pd.factorize(scores.annotator, sort=True)
         songs, self._songs = pd.factorize(scores.song, sort=True)
         self._cells: dict[tuple[str, str], tuple[np.ndarray, ...]] = {}  # rows of the table, and their places in the arrays
@@ -75,7 +75,7 @@ class CrossedScores:
             raise DsamlError(f"no scores for method '{method}' in {dimension}; the table has {sorted(self.methods)}")
         rows, seeds, people, songs = self._cells[method, dimension]
         out = np.full((seeds.max() + 1, len(self._people), len(self._songs)), np.nan)
-        out[seeds, people, songs] = self._values[metric][rows]
+        out[seeds, people, songs] = self._scores[metric].to_numpy()[rows]
         return out
 
     def seeds(self, method: str) -> tuple[int, ...]:

@@ -7,36 +7,53 @@ evidence alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from dsaml.config import DIMENSIONS
-from dsaml.evaluate import metrics
+from dsaml.evaluate.metrics import FUNCTIONS, LEVEL_AND_SHAPE
 from dsaml.evaluate.structure import Curves
 from dsaml.evaluate.traits import FEWEST, song_pairs
 
 BLOCKS = 20  # of neighbouring songs: what is fitted is fitted on the other 19, and intervals leave out one at a time
-OTHERS = "the others' mean curve"
 EXAGGERATED = 3.0  # factor on the movement of the others' mean curve, to show what CCC rewards
+Asked = dict[str, Any]
+"""A song whose second half is asked for, of n people, with all that may be known of them: arrays (n, 2) and (n, T, 2)."""
+
+
+def _held(level: str) -> Callable[[Asked], np.ndarray]:
+    return lambda asked: np.broadcast_to(asked[level][:, None], asked["others"].shape)
+
+
+def _shifted(offset: str) -> Callable[[Asked], np.ndarray]:
+    return lambda asked: asked["others"] + asked[offset][:, None]
+
+
+def _exaggerated(asked: Asked) -> np.ndarray:
+    middle = asked["others"].mean(1, keepdims=True)
+    return middle + EXAGGERATED * (asked["others"] - middle)
+
+
+OTHERS = "the others' mean curve"
 NOTHING, SONG, HALF = "nothing", "another song", "the first half"
-ROWS = {
-    "a constant": NOTHING,
-    OTHERS: NOTHING,
-    f"the same, its movement times {EXAGGERATED:g}": NOTHING,
-    "the song's mean": SONG,
-    "others' curve + the song's offset": SONG,
-    "others' curve + a learned part of that offset": SONG,
-    "the half's mean": HALF,
-    "the half's last value": HALF,
-    "others' curve + the half's offset": HALF,
-    "others' curve + learned parts of its last and mean offset": HALF,
+ROWS: dict[str, tuple[str, Callable[[Asked], np.ndarray]]] = {
+    "a constant": (NOTHING, _held("constant")),
+    OTHERS: (NOTHING, lambda asked: asked["others"]),
+    f"the same, its movement times {EXAGGERATED:g}": (NOTHING, _exaggerated),
+    "the song's mean": (SONG, _held("song_mean")),
+    "others' curve + the song's offset": (SONG, _shifted("song_offset")),
+    "others' curve + a learned part of that offset": (SONG, _shifted("song_part")),
+    "the half's mean": (HALF, _held("half_mean")),
+    "the half's last value": (HALF, _held("half_last")),
+    "others' curve + the half's offset": (HALF, _shifted("half_offset")),
+    "others' curve + learned parts of its last and mean offset": (HALF, _shifted("half_parts")),
 }
-"""What is predicted, and what has to be known of the listener for it."""
-SCORES = ("rmse", "level", "ccc", "shape")
-"""RMSE; absolute difference of the means; CCC; CCC of the curves less their means."""
+"""What is predicted: what has to be known of the listener for it, and how it is made, curves (n, T, 2)."""
+LEARNED = {"song_part": ["song_offset"], "half_parts": ["last_offset", "half_offset"]}
+"""Which offsets the parts are of: least squares for the deviation from the others in the second half."""
 
 
 def jackknife(without: np.ndarray) -> np.ndarray:
@@ -53,36 +70,23 @@ def block_of(songs: Curves) -> dict[str, int]:
 
 
 def evidence(songs: Curves, intervals: bool) -> dict[str, Any] | None:
-    """Scores of every row of ``ROWS``, mean over tracks.
+    """Scores of every row of ``ROWS``: ``{"tracks": n, "rows": {row: {dimension: {score: mean over tracks}}}}``.
 
-    Parameters
-    ----------
-    songs : mapping of song id to mapping of annotator id to ndarray, shape (T, 2)
-        Neighbouring songs stand beside each other.
-    intervals : bool
-        Also the 95 % interval of what each row's RMSE is above that of ``OTHERS``; it leaves out blocks of songs, so it is right
-        only where people stay within a block.
-
-    Returns
-    -------
-    dict or None
-        ``{"tracks": n, "rows": {row: {dimension: {score: mean}}}}``, with ``rmse_above: {mean, low, high}``; None where nobody
-        rated two songs of 12 labels or more.
+    Neighbouring songs stand beside each other in ``songs``. With ``intervals`` also ``rmse_above: {mean, low, high}``, what each
+    row's RMSE is above that of ``OTHERS``: the interval leaves out blocks of songs, so it is right only where people stay within a
+    block. None where nobody rated two songs of 12 labels or more.
     """
     block = block_of(songs)
-    asked = [a for a in _questions(songs) if a]
+    asked = questions(songs, block)
     if len({block[a["song"]] for a in asked}) < 2:
         return None
-    fold = np.concatenate([[block[f] for f in a["fold"]] for a in asked])
-    answers = _answers(songs, asked, fold, block)
-    scores = {
-        row: np.concatenate([_scores(p, a["target"]) for p, a in zip(parts, asked, strict=True)])
-        for row, parts in answers.items()
-    }
+    learn(songs, asked, block)
+    fold = np.concatenate([a["fold"] for a in asked])
+    scores = {row: np.concatenate([_scores(say(a), a["target"]) for a in asked]) for row, (_, say) in ROWS.items()}
     rows: dict[str, Any] = {}
     for row, each in scores.items():  # each: (tracks, 4 scores, 2)
         means = each.mean(0)
-        rows[row] = {d: {s: float(means[i, k]) for i, s in enumerate(SCORES)} for k, d in enumerate(DIMENSIONS)}
+        rows[row] = {d: {s: float(means[i, k]) for i, s in enumerate(LEVEL_AND_SHAPE)} for k, d in enumerate(DIMENSIONS)}
         if intervals and row != OTHERS:
             above = (each - scores[OTHERS])[:, 0]  # (tracks, 2)
             reach = jackknife(np.array([above[fold != b].mean(0) for b in np.unique(fold)]))
@@ -93,8 +97,8 @@ def evidence(songs: Curves, intervals: bool) -> dict[str, Any] | None:
     return {"tracks": len(fold), "rows": rows}
 
 
-def _questions(songs: Curves) -> list[dict[str, Any]]:
-    """For each song the tracks that can be asked for, with all that may be known of them."""
+def questions(songs: Curves, block: Mapping[str, int]) -> list[Asked]:
+    """For each song the tracks that can be asked for, with all that is known of them without learning."""
     known: dict[str, dict[str, tuple[str, str]]] = {}  # song -> person -> (their other song, the first of the two)
     for who, first, second in song_pairs(songs):
         known.setdefault(first, {})[who] = second, first
@@ -109,16 +113,17 @@ def _questions(songs: Curves) -> list[dict[str, Any]]:
         every, middle = np.stack(list(people.values())), steps // 2
         mine = np.stack([people[who] for who in names])  # (n, T, 2)
         others = (every.sum(0) - mine) / (len(every) - 1)
-        away = [songs[known[song][who][0]][who].mean(0) for who in names]
-        rest = [
+        pairs = [known[song][who] for who in names]
+        away = [songs[other][who].mean(0) for who, (other, _) in zip(names, pairs, strict=True)]
+        rest = [  # the others' mean in the other song
             (means[s] * len(songs[s]) - level) / (len(songs[s]) - 1) if len(songs[s]) > 1 else level
-            for level, s in zip(away, (known[song][who][0] for who in names), strict=True)
+            for level, (s, _) in zip(away, pairs, strict=True)
         ]
         gap = mine - others
         out.append(
             {
                 "song": song,
-                "fold": [known[song][who][1] for who in names],
+                "fold": np.array([block[first] for _, first in pairs]),
                 "target": mine[:, middle:],
                 "others": others[:, middle:],
                 "deviation": gap[:, middle:].mean(1),  # (n, 2), as all below
@@ -133,41 +138,30 @@ def _questions(songs: Curves) -> list[dict[str, Any]]:
     return out
 
 
-def _answers(songs: Curves, asked: list[dict[str, Any]], fold: np.ndarray, block: Mapping[str, int]) -> dict[str, list[np.ndarray]]:
-    """Row -> for each song curves (n, T, 2)."""
-    wanted = ("deviation", "song_offset", "half_offset", "last_offset")
-    pooled = {key: np.concatenate([a[key] for a in asked]) for key in wanted}
-    constant, small, both = np.zeros((len(fold), 2)), np.zeros((len(fold), 2)), np.zeros((len(fold), 2))
+def learn(songs: Curves, asked: list[Asked], block: Mapping[str, int]) -> None:
+    """Put ``constant`` and ``LEARNED`` into all that is asked, learned without its own block of songs."""
+    pooled = {key: np.concatenate([a[key] for a in asked]) for key in asked[0] if key.endswith(("deviation", "offset", "fold"))}
+    fold, found = pooled["fold"], {name: np.zeros_like(pooled["deviation"]) for name in ("constant", *LEARNED)}
     sums = {s: (np.sum([v.sum(0) for v in p.values()], 0), sum(map(len, p.values()))) for s, p in songs.items()}
     for b in np.unique(fold):
         seen, here = fold != b, fold == b
         kept = [sums[s] for s in songs if block[s] != b]
-        constant[here] = sum(total for total, _ in kept) / sum(count for _, count in kept)
+        found["constant"][here] = sum(total for total, _ in kept) / sum(count for _, count in kept)
         for d in range(2):
             truth = pooled["deviation"][:, d]
-            for out, names in ((small, ["song_offset"]), (both, ["last_offset", "half_offset"])):
-                given = np.stack([pooled[name][:, d] for name in names], 1)
-                out[here, d] = given[here] @ np.linalg.lstsq(given[seen], truth[seen], rcond=None)[0]
+            for name, offsets in LEARNED.items():
+                given = np.stack([pooled[offset][:, d] for offset in offsets], 1)
+                found[name][here, d] = given[here] @ np.linalg.lstsq(given[seen], truth[seen], rcond=None)[0]
     cuts = np.cumsum([len(a["fold"]) for a in asked])[:-1]
-    answers: dict[str, list[np.ndarray]] = {row: [] for row in ROWS}
-    for a, flat, part, parts in zip(asked, *(np.split(x, cuts) for x in (constant, small, both)), strict=True):
-        others = a["others"]
-        middle = others.mean(1, keepdims=True)
-        levels = {0: flat, 3: a["song_mean"], 6: a["half_mean"], 7: a["half_last"]}
-        shifts = {1: 0 * flat, 4: a["song_offset"], 5: part, 8: a["half_offset"], 9: parts}
-        made = {k: np.broadcast_to(v[:, None], others.shape) for k, v in levels.items()}
-        made |= {k: others + v[:, None] for k, v in shifts.items()} | {2: middle + EXAGGERATED * (others - middle)}
-        for k, row in enumerate(ROWS):
-            answers[row].append(made[k])
-    return answers
+    for name, values in found.items():
+        for a, part in zip(asked, np.split(values, cuts), strict=True):
+            a[name] = part
 
 
 def _scores(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """``SCORES`` of curves (n, T, 2): (n, 4, 2)."""
+    """``LEVEL_AND_SHAPE`` of curves (n, T, 2): (n, 4, 2)."""
     x, y = prediction.swapaxes(1, 2), target.swapaxes(1, 2)  # (n, 2, T)
-    level = np.abs(x.mean(-1) - y.mean(-1))
-    shape = metrics.ccc(x - x.mean(-1, keepdims=True), y - y.mean(-1, keepdims=True))
-    return np.stack([metrics.rmse(x, y), level, metrics.ccc(x, y), shape], 1)
+    return np.stack([FUNCTIONS[name](x, y) for name in LEVEL_AND_SHAPE], 1)
 
 
 def level_error_left(share: float, songs: int) -> tuple[float, float]:
@@ -176,17 +170,8 @@ def level_error_left(share: float, songs: int) -> tuple[float, float]:
     The model: what a listener's level in a song is above the average listener's is an own part that is the same in every song, and
     a part of that song alone; both are normal (crossed random effects). Without any song the error is 1.
 
-    Parameters
-    ----------
-    share : float
-        The own part's share of the variance, 0 to 1.
-    songs : int
-        How many songs of the listener are known.
-
-    Returns
-    -------
-    by_subtraction, by_shrinkage : float
-        Root mean square errors: after adding the mean offset in the known songs, and after adding the best part of it.
+    ``share`` is the own part's of the variance, 0 to 1. Two root mean square errors: after adding the mean offset in so many known
+    songs (by subtraction), and after adding the best part of it (by shrinkage).
     """
     subtraction = np.sqrt((1 - share) * (1 + 1 / songs))
     shrinkage = np.sqrt(1 - share**2 / (share + (1 - share) / songs)) if share else 1.0

@@ -1,9 +1,11 @@
-"""Trivial predictors: they hear nothing of the music, so every model has to beat them. Labels only, no audio.
+"""Trivial predictors, which hear nothing of the music, so that every model has to beat them; and oracles. Labels only, no audio.
 
 ``FLOORS`` defines each of them, once. Beside models they are scored by :mod:`dsaml.evaluate.protocols`; here on labels alone, for
 the command ``floors`` and ``data/floors.json``: on averaged labels, and under two protocols for one listener's own labels, where a
 data set has them: *prefix* (the first labels of the same song are given, as in the released code) and *cross-song* (one other
 song by the same annotator is given, as the paper says).
+
+Oracles are noise-free true curves, which are known for simulated listeners only: what no model of real people can look at.
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
+from rich.table import Column, Table
 
-from dsaml.config import DIMENSIONS, METRICS
-from dsaml.data.annotations import Annotation
+from dsaml.config import CLIP_STEPS, DIMENSIONS, METRICS
+from dsaml.data.annotations import MEAN, Annotation
 from dsaml.data.base import PARTS, Dataset, flat_tracks, with_flat
 from dsaml.errors import DsamlError
 from dsaml.evaluate import metrics
@@ -28,6 +30,11 @@ from dsaml.io import read_json, write_json
 
 CONSTANT, ZERO, SONG_MEAN = "constant (training mean)", "zero", "the song's own mean (oracle)"
 SUPPORT_MEAN, SUPPORT_LAST = "support mean", "last support value"
+AVERAGE_CURVE = "the average listener's true curve"
+AVERAGE_CURVE_SPREAD = "the average listener's true curve, best spread"
+OWN_CURVE = "the listener's own true curve"
+ORACLES = (AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE)
+SPREADS = np.arange(5, 31) / 10  # factors tried for the spread
 
 Floor = Callable[[np.ndarray, Question], np.ndarray]
 """From the mean of all training labels (2,) and a question to what is said at every step (2,)."""
@@ -88,6 +95,53 @@ def floor_answers(dataset: Dataset, steps: int | None = None) -> dict[str, Answe
     return {name: partial(answer, floor) for name, floor in FLOORS.items()}
 
 
+def spread(curve: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """A curve (T, 2) with its distance to its own mean multiplied, by one factor per dimension."""
+    middle = curve.mean(0)
+    return middle + factors * (curve - middle)
+
+
+def best_spread(dataset: Dataset, steps: int = CLIP_STEPS) -> dict[str, float] | None:
+    """The factor per dimension with which the average listener's true curve has the best mean CCC on *validation*.
+
+    An average of curves moves less than the curves do, and CCC asks for the right spread: without this factor a method could be
+    better than the average curve by moving more, and know nothing of the listener. Of all ``SPREADS``, over every validation
+    listener and every validation song of theirs, with its first ``steps`` labels. None where there are no true curves.
+    """
+    if not dataset.oracle:
+        return None
+    truths, curves = [], []
+    for who in dataset.split.annotators["validation"]:
+        for song in dataset.split.songs["validation"]:
+            track = dataset.tracks.get(who, {}).get(song)
+            if track is not None and len(track) >= steps:
+                truths.append(track.values[:steps])
+                curves.append(dataset.oracle[MEAN][song].values[:steps])
+    targets = np.stack(truths).swapaxes(1, 2)  # (N, 2, T)
+    tried = [np.stack([spread(c, factor) for c in curves]).swapaxes(1, 2) for factor in SPREADS]
+    best = np.argmax([metrics.ccc(each, targets).mean(0) for each in tried], 0)  # (2,)
+    return {d: float(SPREADS[k]) for d, k in zip(DIMENSIONS, best, strict=True)}
+
+
+def oracle_answers(dataset: Dataset, steps: int = CLIP_STEPS) -> dict[str, Answer]:
+    """What each oracle answers (T, 2); nothing where there are no true curves.
+
+    The spread is chosen on clips of ``steps`` labels, and is around the mean of the part that is asked for.
+    """
+    if not dataset.oracle:
+        return {}
+    factors = np.array(list(best_spread(dataset, steps).values()))
+
+    def true(annotator: str, question: Question) -> np.ndarray:
+        return dataset.oracle[annotator][question.song].values[question.first :][: len(question.target)]
+
+    return {
+        AVERAGE_CURVE: lambda question: true(MEAN, question),
+        AVERAGE_CURVE_SPREAD: lambda question: spread(true(MEAN, question), factors),
+        OWN_CURVE: lambda question: true(question.annotator, question),
+    }
+
+
 def score_floors(dataset: Dataset, part: str = "test") -> dict[str, Any]:
     """All floors of a data set.
 
@@ -95,10 +149,6 @@ def score_floors(dataset: Dataset, part: str = "test") -> dict[str, Any]:
     are longer. Prefix: per track, averaged over an annotator's songs, then over annotators. Cross-song: every other song by the
     annotator is the support song in turn; averaged over support songs, then as in prefix. Both ask for tracks that move, as of
     models. Where others do not, both are there a second time with these, for the RMSE: no floor has a CCC to lose.
-
-    Parameters
-    ----------
-    part : {"train", "validation", "test"}
 
     Returns
     -------
@@ -177,11 +227,8 @@ def terminal_tables(name: str, floors: Mapping[str, Any]) -> Iterator[Table]:
         size = ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in counts.items())
         protocol = key.removesuffix(FLAT_TOO).partition(" ")[2] or "averaged"
         title = f"{name} ({kind}), {key.split()[0]}: {TITLES[protocol]}{FLAT_TOO if key.endswith(FLAT_TOO) else ''}"
-        out = Table(title=title, caption=size, title_justify="left")
-        out.add_column("predictor")
-        for dimension in DIMENSIONS:
-            for metric in SHOWN:
-                out.add_column(f"{dimension}\n{metric.upper()}", justify="right")
+        columns = [Column(f"{d}\n{m.upper()}", justify="right") for d in DIMENSIONS for m in SHOWN]
+        out = Table("predictor", *columns, title=title, caption=size, title_justify="left")
         for predictor, scores in floors[key].items():
             cells = [f"{scores[d][m]:.3f}" for d in DIMENSIONS for m in SHOWN]
             out.add_row(label(predictor, counts), *cells)

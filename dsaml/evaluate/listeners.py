@@ -13,6 +13,7 @@ from dsaml.evaluate.structure import COMPONENTS, Curves, Structure, decompose, s
 from dsaml.evaluate.traits import comebacks, pair_traits, song_pairs
 
 SONGS = (1, 3, 10)  # known songs of a listener, in the table of what they bring
+OWN_SHARE = "own share of level"
 
 
 def describe(songs: Curves, seconds: Mapping[str, float]) -> dict[str, Any]:
@@ -21,16 +22,8 @@ def describe(songs: Curves, seconds: Mapping[str, float]) -> dict[str, Any]:
     Intervals are given where each person stands in one pair of songs, as with crowd workers: they leave out blocks of neighbouring
     songs with their people. Where everybody rates everything, songs alone say nothing about other people, and there are none.
 
-    Parameters
-    ----------
-    songs : mapping of song id to mapping of annotator id to ndarray, shape (T, 2)
-    seconds : mapping of song id to float
-        Between two labels.
-
-    Returns
-    -------
-    dict
-        Of plain numbers and text, for a result file; the text as :func:`dsaml.evaluate.structure.summary`.
+    ``seconds`` pass between two labels, by song. The result is plain numbers and text (:func:`dsaml.evaluate.structure.summary`),
+    for a result file.
 
     Raises
     ------
@@ -39,20 +32,16 @@ def describe(songs: Curves, seconds: Mapping[str, float]) -> dict[str, Any]:
     """
     found, pairs = decompose(songs), song_pairs(songs)
     nested = len({who for who, *_ in pairs}) == len(pairs)
-    rows = np.concatenate([found.shares(), own_share(found)[None]])  # (6, 2)
-    reach = None
+    ends = {"share": _rows(found)}
     if nested:
         block = block_of(songs)
         left = [decompose({s: p for s, p in songs.items() if block[s] != b}) for b in sorted(set(block.values()))]
-        reach = jackknife(np.array([np.concatenate([f.shares(), own_share(f)[None]]) for f in left]))
-    variance: dict[str, Any] = {}
-    for r, name in enumerate((*COMPONENTS, "own share of level")):
-        variance[name] = {}
-        for k, d in enumerate(DIMENSIONS):
-            cell = {"share": float(rows[r, k])}
-            if reach is not None:
-                cell |= {"low": float(rows[r, k] - reach[r, k]), "high": float(rows[r, k] + reach[r, k])}
-            variance[name][d] = cell
+        reach = jackknife(np.array([_rows(one) for one in left]))
+        ends |= {"low": ends["share"] - reach, "high": ends["share"] + reach}
+    variance = {
+        name: {d: {end: float(rows[r, k]) for end, rows in ends.items()} for k, d in enumerate(DIMENSIONS)}
+        for r, name in enumerate((*COMPONENTS, OWN_SHARE))
+    }
     return {
         "songs": len(songs),
         "tracks": found.tracks,
@@ -61,22 +50,19 @@ def describe(songs: Curves, seconds: Mapping[str, float]) -> dict[str, Any]:
         "variance": variance,
         "traits": comebacks(pair_traits(songs, seconds), nested),
         "evidence": evidence(songs, nested),
-        "more_songs": {d: _more_songs(float(rows[-1, k])) for k, d in enumerate(DIMENSIONS)},
+        "more_songs": {d: _more_songs(cell["share"]) for d, cell in variance[OWN_SHARE].items()},
     }
 
 
-def own_share(found: Structure) -> np.ndarray:
-    """Of the variance between listeners' levels in a song, the share that is the same in every song: (2,)."""
-    return found.annotator / (found.annotator + found.annotator_song)
+def _rows(found: Structure) -> np.ndarray:
+    """Shares of the components, and of the levels' variance between listeners in a song that is the same in every song: (6, 2)."""
+    return np.stack([*found.shares(), found.annotator / (found.annotator + found.annotator_song)])
 
 
 def _more_songs(share: float) -> dict[str, dict[str, float]]:
     """:func:`dsaml.evaluate.evidence.level_error_left` by number of songs; an estimate below 0 counts as 0."""
-    out = {}
-    for songs in SONGS:
-        subtraction, shrinkage = level_error_left(min(max(share, 0.0), 1.0), songs)
-        out[str(songs)] = {"subtraction": subtraction, "shrinkage": shrinkage}
-    return out
+    left = {str(songs): level_error_left(min(max(share, 0.0), 1.0), songs) for songs in SONGS}
+    return {songs: dict(zip(("subtraction", "shrinkage"), errors, strict=True)) for songs, errors in left.items()}
 
 
 def lines(found: Mapping[str, Any]) -> Iterator[str]:

@@ -6,7 +6,7 @@ up to 0.9 pooled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -77,13 +77,34 @@ def ccc(prediction: ArrayLike, target: ArrayLike) -> np.ndarray:
     return np.where(constant, 0.0, 2 * covariance / np.where(constant, 1.0, total))
 
 
-def score(prediction: ArrayLike, target: ArrayLike) -> Scores:
-    """All scores of one song.
+def level(prediction: ArrayLike, target: ArrayLike) -> np.ndarray:
+    """Absolute difference of the means over the last axis; shapes and errors as in :func:`rmse`."""
+    x, y = _pair(prediction, target)
+    return np.abs(x.mean(-1) - y.mean(-1))
+
+
+def shape(prediction: ArrayLike, target: ArrayLike) -> np.ndarray:
+    """CCC of what moves around the means; shapes and errors as in :func:`rmse`."""
+    x, y = _pair(prediction, target)
+    return ccc(x - x.mean(-1, keepdims=True), y - y.mean(-1, keepdims=True))
+
+
+FUNCTIONS: dict[str, Callable[[ArrayLike, ArrayLike], np.ndarray]] = {
+    "ccc": ccc, "pcc": pcc, "rmse": rmse, "level": level, "shape": shape,
+}  # fmt: skip
+LEVEL_AND_SHAPE = ("rmse", "level", "ccc", "shape")
+"""What is scored where listeners differ in level, in place of the paper's three."""
+
+
+def score(prediction: ArrayLike, target: ArrayLike, metrics: Sequence[str] = METRICS) -> Scores:
+    """Scores of one song.
 
     Parameters
     ----------
     prediction, target : array_like, shape (T, 2)
         Columns arousal, valence.
+    metrics : sequence of str
+        Of ``FUNCTIONS``.
 
     Raises
     ------
@@ -93,8 +114,8 @@ def score(prediction: ArrayLike, target: ArrayLike) -> Scores:
     x, y = np.asarray(prediction, float), np.asarray(target, float)
     if x.ndim != 2 or x.shape[1] != 2 or x.shape != y.shape:
         raise DsamlError(f"scores: prediction {x.shape} and target {y.shape} must both be (T, 2): arousal, valence")
-    values = {"ccc": ccc(x.T, y.T), "pcc": pcc(x.T, y.T), "rmse": rmse(x.T, y.T)}
-    return {d: {m: float(values[m][k]) for m in METRICS} for k, d in enumerate(DIMENSIONS)}
+    values = {m: FUNCTIONS[m](x.T, y.T) for m in metrics}
+    return {d: {m: float(values[m][k]) for m in metrics} for k, d in enumerate(DIMENSIONS)}
 
 
 def mean_scores(scores: Sequence[Mapping[str, Mapping[str, float]]]) -> Scores:

@@ -1,12 +1,14 @@
 """The protocols as data, and who answers their questions: which labels, what is given of a listener, what is scored.
 
-Every function that scores returns a scores table (see :mod:`dsaml.evaluate.scores`): one row per annotator, song and dimension.
+Every function that scores returns a scores table (see :mod:`dsaml.evaluate.scores`): one row per annotator, song and dimension. The
+inner loop at test is chosen on validation listeners, from one grid for all models.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,9 +20,10 @@ from torch.nn import Module
 from dsaml.audio.features import Features
 from dsaml.audio.windows import predict_song
 from dsaml.config import MetaConfig
-from dsaml.evaluate.floors import CONSTANT, SONG_MEAN, SUPPORT_LAST, SUPPORT_MEAN, floor_answers
-from dsaml.evaluate.oracles import AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE, oracle_answers
+from dsaml.evaluate import floors
+from dsaml.evaluate.floors import AVERAGE_CURVE, CONSTANT, ORACLES, SONG_MEAN, SUPPORT_LAST, SUPPORT_MEAN
 from dsaml.evaluate.scores import UNTRAINED, Question, about_rest, about_song, scores_table
+from dsaml.learn import training
 from dsaml.learn.batches import SongStore
 from dsaml.learn.maml import adapt, mode
 from dsaml.learn.tasks import Task
@@ -28,46 +31,32 @@ from dsaml.learn.training import Progress, chunks, cross_song_tasks, engine, pre
 from dsaml.model.dsaml import DSAML
 
 SUPPORTS = 5  # one-song support sets per listener in cross-song
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What a number means."""
-
-    name: str
-    labels: str  # whose curve is the target
-    support: str  # what is known of the listener
-    query: str  # what is scored
-    released: str = ""  # quirks of the released code that can be asked for by name
-
-
+# Inner loops tried on validation listeners, for every row alike; the paper's (16 x .005), the demo's own (5 x .05), none
+INNER_LRS, INNER_STEPS = (0.005, 0.01, 0.03, 0.05, 0.1, 0.2), (0, 1, 3, 5, 10, 16, 20)
+LATE = "arousal's windows begin one step late"
 PROTOCOLS = {
-    p.name: p
-    for p in (
-        Protocol(
-            "dmer",
-            "the averaged label of each test song",
-            "nothing",
-            "every label of the song: clips in one window, full songs through windows of 30 s",
-            "arousal's windows begin one step late",
-        ),
-        Protocol(
-            "cross-song",
-            "each test annotator's own",
-            f"one other test song of the annotator; {SUPPORTS} choices, averaged",
-            "the first 60 labels of each other test song of the annotator, or as many as it has",
-        ),
-        Protocol(
-            "prefix",
-            "each test annotator's own",
-            "the first labels of the same song: 60, or fewer where the data set's songs are short",
-            "the rest of the song; songs without one are left out",
-            "arousal's windows begin one step late",
-        ),
-    )
+    "dmer": {
+        "labels": "the averaged label of each test song",
+        "support": "nothing",
+        "query": "every label of the song: clips in one window, full songs through windows of 30 s",
+        "released": LATE,
+    },
+    "cross-song": {
+        "labels": "each test annotator's own",
+        "support": f"one other test song of the annotator; {SUPPORTS} choices, averaged",
+        "query": "the first 60 labels of each other test song of the annotator, or as many as it has",
+        "released": "",
+    },
+    "prefix": {
+        "labels": "each test annotator's own",
+        "support": "the first labels of the same song: 60, or fewer where the data set's songs are short",
+        "query": "the rest of the song; songs without one are left out",
+        "released": LATE,
+    },
 }
+"""What a number means: whose labels, what is known of the listener, what is scored, and the released code's quirks to be had."""
 
-_PERSONAL = (CONSTANT, SUPPORT_MEAN, SUPPORT_LAST, AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE)
+_PERSONAL = (CONSTANT, SUPPORT_MEAN, SUPPORT_LAST, *ORACLES)
 FIXED = {"dmer": (CONSTANT, SONG_MEAN, AVERAGE_CURVE), "cross-song": _PERSONAL, "prefix": _PERSONAL}
 """Which floors and oracles stand beside the models."""
 
@@ -100,13 +89,11 @@ def cross_song_questions(store: SongStore, tasks: list[Task]) -> list[Question]:
 
 def fixed_rows(store: SongStore, protocol: str) -> list[pd.DataFrame]:
     """The floors and oracles of a protocol, a scores table each: what needs no training."""
-    if protocol == "dmer":
-        questions = dmer_questions(store)
-    elif protocol == "prefix":
-        questions = prefix_questions(store)
-    else:
+    if protocol == "cross-song":
         questions = cross_song_questions(store, cross_song_tasks(store, "test", SUPPORTS))
-    answers = floor_answers(store.dataset, store.steps) | oracle_answers(store.dataset, store.steps)
+    else:
+        questions = {"dmer": dmer_questions, "prefix": prefix_questions}[protocol](store)
+    answers = floors.floor_answers(store.dataset, store.steps) | floors.oracle_answers(store.dataset, store.steps)
     known = [name for name in FIXED[protocol] if name in answers]
     return [scores_table(questions, map(answers[name], questions), name, UNTRAINED) for name in known]
 
@@ -192,3 +179,44 @@ def cross_song_shifted(store: SongStore, model: DSAML, method: str, seed: int) -
     for question, support in zip(questions, heard, strict=True):
         curves.append(plain[question.song] + (question.support.mean(0) - support.mean(0)))
     return scores_table(questions, curves, method, seed)
+
+
+def select_inner(
+    store: SongStore,
+    model: DSAML,
+    config: MetaConfig,
+    supports: int = 2,
+    songs: int = 1,
+    progress: Progress = lambda done, total: None,
+) -> tuple[MetaConfig, dict[str, Any]]:
+    """Inner learning rate and steps with the best mean CCC on the *validation* listeners.
+
+    Parameters
+    ----------
+    supports, songs : int
+        Support sets of each validation listener, and songs in one.
+    progress : callable
+        Called with (tasks done, tasks in all), each once for every learning rate.
+
+    Returns
+    -------
+    config : MetaConfig
+        The given one with these two.
+    about : dict
+        ``inner_lr``, ``inner_steps``, and the whole ``grid``.
+    """
+    tasks = cross_song_tasks(store, "validation", supports, songs)
+    target = training.query_labels(store, tasks)
+    grid: list[dict[str, Any]] = []
+    for turn, inner_lr in enumerate(INNER_LRS):
+
+        def done(count: int, total: int, turn: int = turn) -> None:
+            progress(turn * total + count, len(INNER_LRS) * total)
+
+        stops = INNER_STEPS if inner_lr == INNER_LRS[0] else INNER_STEPS[1:]  # without a step the rate does not matter
+        settings = dataclasses.replace(config, inner_lr=inner_lr)
+        for steps, predictions in training.predict_along(model, store, tasks, settings, stops, done).items():
+            grid.append({"inner_lr": inner_lr, "inner_steps": steps, "ccc": training.mean_ccc(predictions, target)})
+    best = max(grid, key=lambda row: row["ccc"])
+    chosen = {key: best[key] for key in ("inner_lr", "inner_steps")}
+    return dataclasses.replace(config, **chosen), chosen | {"grid": grid}

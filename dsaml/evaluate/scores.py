@@ -1,6 +1,6 @@
 """Questions, and the scores of their answers.
 
-A *scores table* (pandas) has one row per method, seed, annotator, song and dimension, with columns ccc, pcc, rmse: one score per
+A *scores table* (pandas) has one row per method, seed, annotator, song and dimension, with a column for each metric: one score per
 song, the mean over the support sets that the song was asked with. What needs no training has the seed ``UNTRAINED``. Means,
 intervals and differences are made of it in :mod:`dsaml.evaluate.bootstrap`.
 """
@@ -46,13 +46,18 @@ def about_rest(track: Annotation, steps: int) -> Question:
     return Question(track.annotator_id, track.song_id, track.values[steps:], track.values[:steps], steps)
 
 
-def scores_table(questions: Sequence[Question], answers: Iterable[np.ndarray], method: str, seed: int) -> pd.DataFrame:
+def scores_table(
+    questions: Sequence[Question],
+    answers: Iterable[np.ndarray],
+    method: str,
+    seed: int,
+    metrics: Sequence[str] = METRICS,
+) -> pd.DataFrame:
     """Scores of one method's answers: curves (T, 2), of which the steps count that there are labels for."""
-    keys = ["annotator", "song", "dimension"]
-    rows = []
+    keys, rows = ["annotator", "song", "dimension"], []
     for question, answer in zip(questions, answers, strict=True):
         steps = min(len(answer), len(question.target))
-        for dimension, scores in score(answer[:steps], question.target[:steps]).items():
+        for dimension, scores in score(answer[:steps], question.target[:steps], metrics).items():
             rows.append({"annotator": question.annotator, "song": question.song, "dimension": dimension, **scores})
-    means = pd.DataFrame(rows, columns=[*keys, *METRICS]).groupby(keys, as_index=False)[list(METRICS)].mean()
+    means = pd.DataFrame(rows, columns=[*keys, *metrics]).groupby(keys, as_index=False)[list(metrics)].mean()
     return means.assign(method=method, seed=seed)

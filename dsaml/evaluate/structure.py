@@ -18,25 +18,16 @@ the same person nothing bounds it from above.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 
 from dsaml.config import DIMENSIONS
 from dsaml.data import Dataset
 from dsaml.data.annotations import Annotation
-from dsaml.data.synthetic.population import (
-    CorpusConfig,
-    Listener,
-    Plan,
-    hear_and_rate,
-    make_controls,
-    make_listeners,
-    make_plans,
-    true_curve,
-)
+from dsaml.data.synthetic import population
+from dsaml.data.synthetic.population import CorpusConfig, Listener, Plan
 from dsaml.errors import DsamlError
 from dsaml.evaluate.metrics import mean_scores, score
 
@@ -91,12 +82,7 @@ def by_song(tracks: Tracks, songs: Iterable[str]) -> dict[str, dict[str, np.ndar
 
 
 def decompose(songs: Curves) -> Structure:
-    """Variance components of labels.
-
-    Parameters
-    ----------
-    songs : mapping of song id to mapping of annotator id to ndarray, shape (T, 2)
-        As :func:`by_song` gives them; T may differ between songs, not within one.
+    """Variance components of labels, as :func:`by_song` gives them; T may differ between songs, not within one.
 
     Raises
     ------
@@ -167,16 +153,8 @@ def _mean_correlation(moved: np.ndarray) -> float:
     return float(((unit.sum(0) ** 2).sum() - count) / (count * (count - 1))) if count > 1 else float("nan")
 
 
-def calibration(dataset: Dataset) -> pd.DataFrame:
-    """Spread of the labels, to lay beside the real data sets'.
-
-    Returns
-    -------
-    DataFrame
-        Rows: step disagreement (SD over annotators, of songs with three or more), within-song SD of averaged labels for clips
-        and for full songs;
-        columns arousal and valence.
-    """
+def calibration(dataset: Dataset) -> dict[str, dict[str, float]]:
+    """Spread of the labels by dimension, to lay beside the real data sets': disagreement at a step, and inside averaged labels."""
     groups: dict[str, list[np.ndarray]] = {}
     for tracks in dataset.tracks.values():
         for song_id, track in tracks.items():
@@ -187,47 +165,37 @@ def calibration(dataset: Dataset) -> pd.DataFrame:
     for name, ids in parts.items():
         inside = [dataset.mean[i].values.std(0) for i in ids if i in dataset.mean]
         rows[f"within-song SD of the averaged label, {name}"] = np.mean(inside, 0)
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["arousal", "valence"])
+    return {name: dict(zip(DIMENSIONS, map(float, values), strict=True)) for name, values in rows.items()}
 
 
 def simulate(config: CorpusConfig) -> tuple[Curves, Curves, Curves]:
-    """Curves of an embedded corpus' test part without its sound, each song id -> listener id -> (T, 2).
-
-    Returns
-    -------
-    rated : what the listeners wrote down
-    heard : what they heard: all but the rating noise
-    lasting : what the music and their traits tell, without the moods of single songs
+    """Curves of an embedded corpus' test part without its sound: what the listeners wrote down, what they heard (all but the
+    rating noise), and what the music and their traits tell, without the moods of single songs.
     """
     rated, heard, lasting = {}, {}, {}
-    people = {person.id: person for person in make_listeners(config, "test")}
-    for plan in _plans(config):
+    people = {person.id: person for person in population.make_listeners(config, "test")}
+    for plan, true, written in _test_part(config):
         song = str(plan.song_id)
-        heard[song], rated[song] = hear_and_rate(config, plan)
-        lasting[song] = _heard_by(people, heard[song], config, plan)
+        rated[song], heard[song], lasting[song] = written, true, _heard_by(people, true, config, plan)
     return rated, heard, lasting
 
 
-def _plans(config: CorpusConfig) -> list[Plan]:
-    return [plan for plan in make_plans(config) if plan.part == "test"]
+def _test_part(config: CorpusConfig) -> Iterator[tuple[Plan, dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """Each test song with what listeners heard and what they wrote down."""
+    yield from ((plan, *population.hear_and_rate(config, plan)) for plan in population.make_plans(config) if plan.part == "test")
 
 
 def _heard_by(people: Mapping[str, Listener], names: Iterable[str], config: CorpusConfig, plan: Plan) -> dict[str, np.ndarray]:
     """What listeners hear in a song when they are in no mood: curves (T, 2) by name."""
-    world = make_controls(config, plan.song_id, plan.steps, plan.flat)
-    return {who: true_curve(config, *world, people[who]) for who in names}
+    world = population.make_controls(config, plan.song_id, plan.steps, plan.flat)
+    return {who: population.true_curve(config, *world, people[who]) for who in names}
 
 
 def two_signs(config: CorpusConfig) -> dict[str, np.ndarray]:
     """How much of the default population two signs tell, each (arousal, valence).
 
-    A listener is replaced by the one with the same signs of z, and average in everything else.
-
-    Returns
-    -------
-    dict
-        ``variance``: share of the variance between the listeners' true curves that the replacements explain. ``ccc``: their mean
-        CCC with the listeners' labels.
+    A listener is replaced by the one with the same signs of z, and average in everything else. ``variance`` is the share of the
+    variance between the listeners' true curves that this explains, ``ccc`` the mean CCC with the listeners' labels.
 
     Raises
     ------
@@ -236,17 +204,14 @@ def two_signs(config: CorpusConfig) -> dict[str, np.ndarray]:
     """
     if config.population != "two-signs":
         raise DsamlError(f"the population '{config.population}' does not differ by two signs; give the default corpus")
-    rated, heard, _ = simulate(config)
-    lag = (config.shortest_lag + config.longest_lag) / 2
-    people = {p.id: Listener(p.id, tuple(np.sign(p.z)), (1.0, 1.0), (0.0, 0.0), lag) for p in make_listeners(config, "test")}
+    lag, listeners = (config.shortest_lag + config.longest_lag) / 2, population.make_listeners(config, "test")
+    people = {p.id: Listener(p.id, tuple(np.sign(p.z)), (1.0, 1.0), (0.0, 0.0), lag) for p in listeners}
     left, between, scores = np.zeros(2), np.zeros(2), []
-    for plan in _plans(config):
-        song = str(plan.song_id)
-        curves = np.stack(list(_heard_by(people, heard[song], config, plan).values()))
-        true = np.stack(list(heard[song].values()))
+    for plan, heard, rated in _test_part(config):
+        curves, true = (np.stack(list(c.values())) for c in (_heard_by(people, heard, config, plan), heard))
         left += ((true - curves) ** 2).mean((0, 1))
         between += ((true - true.mean(0)) ** 2).mean((0, 1))
-        scores += [score(c, y) for c, y in zip(curves, rated[song].values(), strict=True)]
+        scores += [score(c, y) for c, y in zip(curves, rated.values(), strict=True)]
     ccc = mean_scores(scores)
     return {"variance": 1 - left / between, "ccc": np.array([ccc[d]["ccc"] for d in DIMENSIONS])}
 
@@ -254,19 +219,13 @@ def two_signs(config: CorpusConfig) -> dict[str, np.ndarray]:
 def knowable(
     config: CorpusConfig, supports: Sequence[int] = (1, 5), songs: int = 8, listeners: int = 2400
 ) -> dict[int, np.ndarray]:
-    """Share of disagreement on a song that other songs, rated by the same listener, tell, by simulation.
+    """Share of disagreement on a song that other songs, rated by the same listener, tell: (arousal, valence) by number of songs.
 
-    The best linear guess (ridge regression on means over 6 s) of somebody who has seen many listeners rate the very same
-    songs, for new listeners. Nothing that is given less can be expected to do much better.
-
-    Returns
-    -------
-    dict
-        For each number of other songs, (arousal, valence).
+    By simulation: the best linear guess (ridge regression on means over 6 s) of somebody who has seen many listeners rate the very
+    same songs, for new listeners. Nothing that is given less can be expected to do much better.
     """
     config = replace(config, test_listeners=listeners, test_songs=songs, long_songs=0)
-    rated = [hear_and_rate(config, plan)[1] for plan in _plans(config)]
-    ratings = np.stack([np.stack(list(people.values())) for people in rated])  # (songs, listeners, 60, 2)
+    ratings = np.stack([np.stack(list(rated.values())) for *_, rated in _test_part(config)])  # (songs, listeners, 60, 2)
     ratings -= ratings.mean(1, keepdims=True)
     coarse = ratings.reshape(songs, listeners, 5, 12, 2).mean(3)
     total, out = (ratings**2).sum((0, 1, 2)), {}

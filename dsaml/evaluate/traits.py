@@ -32,19 +32,9 @@ Pairs = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def traits(values: np.ndarray, seconds: float) -> np.ndarray:
-    """The traits of everybody who rated a song.
+    """The traits (N, 4, 2), as in ``TRAITS``, of N >= 2 people who rated a song (N, T, 2); NaN where a track does not move.
 
-    Parameters
-    ----------
-    values : ndarray, shape (N, T, 2)
-        Of N >= 2 people.
-    seconds : float
-        Between two labels.
-
-    Returns
-    -------
-    ndarray, shape (N, 4, 2)
-        In the order of ``TRAITS``; NaN where a track does not move.
+    ``seconds`` pass between two labels.
     """
     others = (values.sum(0) - values) / (len(values) - 1)
     moved, common = values - values.mean(1, keepdims=True), others - others.mean(1, keepdims=True)
@@ -114,34 +104,22 @@ def pair_traits(songs: Curves, seconds: Mapping[str, float]) -> Pairs:
 
 
 def comebacks(pairs: Pairs, independent: bool) -> dict[str, Any]:
-    """How far each trait comes back.
+    """How far each trait comes back: ``{trait: {kind: {dimension: {"r", "low", "high", "n", "deciles"}}}}``.
 
-    Parameters
-    ----------
-    pairs : mapping
-        From :func:`pair_traits`.
-    independent : bool
-        Whether each person stands in one pair: only then there are intervals, and none for two halves of a song, in which
-        everybody is measured against the same others.
-
-    Returns
-    -------
-    dict
-        ``{trait: {kind: {dimension: {"r", "low", "high", "n", "deciles"}}}}``: rank correlation (Spearman; None if there is none),
-        its 95 % interval (Bonett and Wright 2000), pairs of tracks, and how many of them are in which tenth here (row) and there
-        (column).
+    That is the rank correlation (Spearman; None if there is none), its 95 % interval (Bonett and Wright 2000), pairs of tracks, and
+    how many of them are in which tenth here (row) and there (column). There are intervals only where the pairs are ``independent``,
+    each person in one of them, and none for two halves of a song, in which everybody is measured against the same others.
     """
     out: dict[str, Any] = {}
     for t, trait in enumerate(TRAITS):
         out[trait] = {}
         for kind, (here, there) in pairs.items():
-            cells = {d: _comeback(here[:, t, k], there[:, t, k]) for k, d in enumerate(DIMENSIONS)}
+            cells = out[trait][kind] = {d: _comeback(here[:, t, k], there[:, t, k]) for k, d in enumerate(DIMENSIONS)}
             for cell in cells.values():
                 if independent and kind != "same song" and cell["n"] > 3 and cell["r"] is not None:
                     reach = 1.96 * np.sqrt((1 + cell["r"] ** 2 / 2) / (cell["n"] - 3))
                     low, high = np.tanh(np.arctanh(np.clip(cell["r"], -0.999, 0.999)) + reach * np.array([-1, 1]))
                     cell |= {"low": float(low), "high": float(high)}
-            out[trait][kind] = cells
     return out
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from dsaml.data import Dataset
 from dsaml.data.annotations import MEAN
 from dsaml.evaluate.metrics import score
 from dsaml.experiment.recipes import MAML_ANNOTATOR, MAML_MEAN, NON_META
@@ -55,15 +54,15 @@ class Case:
         return after - before, before, after
 
 
-def predicted_cases(experiment: Experiment, selection: Mapping[str, Any], seed: int) -> list[Case]:
-    """Curves of every test listener for every test song but one, which is the support song.
+def by_listener(cases: list[Case]) -> dict[str, list[Case]]:
+    """Each listener's cases, in the order in which they come."""
+    return {who: [case for case in cases if case.annotator == who] for who in dict.fromkeys(c.annotator for c in cases)}
 
-    Parameters
-    ----------
-    selection : mapping
-        The inner loops that were chosen: ``selection`` of ``pdmer.json``.
-    seed : int
-        Whose models predict.
+
+def predicted_cases(experiment: Experiment, selection: Mapping[str, Any], seed: int) -> list[Case]:
+    """Curves of every test listener for every test song but one, which is the support song, by the models of one seed.
+
+    ``selection`` are the inner loops that were chosen, as in ``pdmer.json``.
     """
     store = experiment.store
     tasks = cross_song_tasks(store, "test", 1)
@@ -84,12 +83,6 @@ def predicted_cases(experiment: Experiment, selection: Mapping[str, Any], seed: 
     return cases
 
 
-def _listeners(dataset: Dataset, song: str, steps: int) -> dict[str, np.ndarray]:
-    """The curves (steps, 2) of all test listeners who rated so much of a song."""
-    own = {who: dataset.tracks.get(who, {}).get(song) for who in dataset.split.annotators["test"]}
-    return {who: track.values[:steps] for who, track in own.items() if track is not None and len(track) >= steps}
-
-
 def example_curves(experiment: Experiment, cases: list[Case]) -> dict[str, Any]:
     """Curves to look at.
 
@@ -97,8 +90,14 @@ def example_curves(experiment: Experiment, cases: list[Case]) -> dict[str, Any]:
     ``personalization``: the cases at the 90th, 50th and 10th percentile of the CCC that adaptation gains.
     """
     dataset, steps = experiment.dataset, experiment.store.steps
+
+    def listeners(song: str) -> dict[str, np.ndarray]:
+        """The curves (steps, 2) of all test listeners who rated so much of a song."""
+        own = {who: dataset.tracks.get(who, {}).get(song) for who in dataset.split.annotators["test"]}
+        return {who: track.values[:steps] for who, track in own.items() if track is not None and len(track) >= steps}
+
     clips = [s for s in dataset.split.songs["test"] if dataset.songs[s].clip]
-    songs = {song: _listeners(dataset, song, steps) for song in clips or dataset.split.songs["test"]}
+    songs = {song: listeners(song) for song in clips or dataset.split.songs["test"]}
     song = max(songs, key=lambda s: np.std(list(songs[s].values()), axis=0).mean() if len(songs[s]) > 1 else -1.0)
     everybody, shown = list(songs[song]), np.stack(list(songs[song].values()))  # (L, T, 2)
     distance = np.linalg.norm((shown[:, None] - shown).reshape(len(shown), len(shown), -1), axis=-1)
@@ -107,10 +106,9 @@ def example_curves(experiment: Experiment, cases: list[Case]) -> dict[str, Any]:
     chosen = []
     for percentile in (90, 50, 10):
         _, before, after, case = gains[round(percentile / 100 * (len(gains) - 1))]
-        about = {"listener": case.annotator, "support_song": case.support, "song": case.song}
-        about |= {"ccc_before": before, "ccc_after": after}
+        about = {"percentile": percentile, "listener": case.annotator, "support_song": case.support, "song": case.song}
         curves = {name: rounded(values) for name, values in case.curves.items()}
-        chosen.append({"percentile": percentile, **about, "curves": curves})
+        chosen.append(about | {"ccc_before": before, "ccc_after": after, "curves": curves})
     return {
         "times": rounded(dataset.mean[song].times[:steps]),
         "disagreement": {
@@ -125,23 +123,18 @@ def example_curves(experiment: Experiment, cases: list[Case]) -> dict[str, Any]:
 
 
 def errors(cases: list[Case]) -> dict[str, Any]:
-    """Where predictions go wrong.
+    """Where predictions go wrong, for each method.
 
-    Returns
-    -------
-    dict
-        ``by_time``: for each method the RMSE of arousal and valence at each step, over all listeners and songs. ``by_annotator``:
-        for each method and listener the mean CCC of both.
+    ``by_time``: the RMSE of arousal and valence at each step, over all. ``by_annotator``: each one's mean CCC of both.
     """
-    by_time, by_annotator = {}, {}
-    for name in (MEAN_LABEL, FINE_TUNED, MAML_MEAN, MAML_ANNOTATOR):
-        squares = np.mean([(case.curves[name] - case.curves[TRUTH]) ** 2 for case in cases], 0)  # (60, 2)
-        by_time[name] = rounded(np.sqrt(squares))
-        people: dict[str, list[list[float]]] = {}
-        for case in cases:
-            people.setdefault(case.annotator, []).append(case.ccc(name))
-        by_annotator[name] = {who: rounded(np.mean(values, 0)) for who, values in people.items()}
-    return {"by_time": by_time, "by_annotator": by_annotator}
+    names, people = (MEAN_LABEL, FINE_TUNED, MAML_MEAN, MAML_ANNOTATOR), by_listener(cases)
+    squares = {name: np.mean([(case.curves[name] - case.curves[TRUTH]) ** 2 for case in cases], 0) for name in names}
+    return {
+        "by_time": {name: rounded(np.sqrt(square)) for name, square in squares.items()},
+        "by_annotator": {
+            name: {who: rounded(np.mean([case.ccc(name) for case in own], 0)) for who, own in people.items()} for name in names
+        },
+    }
 
 
 def study_curves(experiment: Experiment, cases: list[Case]) -> dict[str, Any]:
@@ -149,12 +142,12 @@ def study_curves(experiment: Experiment, cases: list[Case]) -> dict[str, Any]:
 
     The truth is what a simulated listener heard; of a real one the own labels are all that is known.
     """
-    people: dict[str, list[dict[str, Any]]] = {}
-    for case in cases:
-        songs = people.setdefault(case.annotator, [])
-        if len(songs) < STUDY_SONGS:
-            heard = experiment.dataset.oracle.get(case.annotator, {}).get(case.song)
-            true = case.curves[TRUTH] if heard is None else heard.values[: experiment.store.steps]
-            shown = {label: rounded(case.curves[name], STUDY_DIGITS) for label, name in STUDY_METHODS.items()}
-            songs.append({"song_id": case.song, "truth": rounded(true, STUDY_DIGITS), "methods": shown})
+
+    def shown(case: Case) -> dict[str, Any]:
+        heard = experiment.dataset.oracle.get(case.annotator, {}).get(case.song)
+        true = case.curves[TRUTH] if heard is None else heard.values[: experiment.store.steps]
+        methods = {label: rounded(case.curves[name], STUDY_DIGITS) for label, name in STUDY_METHODS.items()}
+        return {"song_id": case.song, "truth": rounded(true, STUDY_DIGITS), "methods": methods}
+
+    people = {who: [shown(case) for case in own[:STUDY_SONGS]] for who, own in by_listener(cases).items()}
     return {"participants": [{"id": who, "songs": songs} for who, songs in people.items()]}

@@ -18,7 +18,7 @@ from typing import Any
 from dsaml.baselines import BASELINES
 from dsaml.config import DIMENSIONS
 from dsaml.evaluate.bootstrap import correct
-from dsaml.evaluate.oracles import AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE
+from dsaml.evaluate.floors import AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE
 from dsaml.experiment import figure4, recipes
 from dsaml.experiment.recipes import DMER_MODEL, MAML_ANNOTATOR, MAML_MEAN, NON_META, NON_META_LONG, baseline_name
 from dsaml.experiment.rows import BEFORE, FINE_TUNED, label_of
@@ -28,30 +28,22 @@ LEVEL = 0.05  # of all differences of a claim together
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The first row should be better than the second one, in every dimension."""
-
-    block: str
-    better: str
-    worse: str
-
-
-@dataclass(frozen=True)
 class Claim:
     """A sentence that can be checked: the paper's, or one of ours."""
 
     id: str
     text: str
     paper: str  # the paper's evidence; of a claim of ours, what it is about
-    comparisons: tuple[Comparison, ...]
-    other_command: str = ""  # what computes it, where that is not the table of its comparisons
+    block: str  # the table, under one protocol, that decides it
+    pairs: tuple[tuple[str, str], ...]  # the first row should be better than the second one, in every dimension
+    other_command: str = ""  # what computes it, where that is not its table
     needs: str = ""  # what it takes, where nothing here can decide it
     ours: bool = False  # the paper does not claim it
 
     @property
     def command(self) -> str:
         """What computes it."""
-        return self.other_command or f"python -m dsaml reproduce {self.comparisons[0].block.partition('-')[0]}"
+        return self.other_command or f"python -m dsaml reproduce {self.block.partition('-')[0]}"
 
     @property
     def evidence(self) -> str:
@@ -59,48 +51,54 @@ class Claim:
         return f"*ours, not the paper's*: {self.paper}" if self.ours else self.paper
 
 
-def _against(block: str, better: str, others: tuple[str, ...]) -> tuple[Comparison, ...]:
-    return tuple(Comparison(block, better, other) for other in others)
-
-
 _BASELINES = tuple(baseline_name(name) for name in BASELINES)
 _META = tuple(baseline_name(name, meta=True) for name in BASELINES)
 _TUNED = (label_of(NON_META), label_of(NON_META_LONG))  # on both budgets
 _ANNOTATOR_LABELS = (recipes.ANNOTATOR_LABELS, recipes.ANNOTATOR_LABELS_LONG)
+
+
+def _against(better: str, others: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((better, other) for other in others)
+
 
 CLAIMS = (
     Claim(
         "C1",
         "listeners of one song differ, so its averaged label loses what is one's own",
         "Figures 1 and 5; true by construction of simulated listeners, the question is how much",
-        (Comparison("table4", OWN_CURVE, AVERAGE_CURVE),),
+        "table4",
+        ((OWN_CURVE, AVERAGE_CURVE),),
     ),
     Claim(
         "C2",
         "DSAML predicts averaged curves better than CRNN, DNN, MCRNN and DAMFF",
         "Table 1",
-        _against("table1", DMER_MODEL, _BASELINES),
+        "table1",
+        _against(DMER_MODEL, _BASELINES),
     ),
     Claim(
         "C3",
         "all four parts help where a song's emotion depends on what was heard 8 to 15 s before",
         "the text on Table 1: long-term dependencies",
-        _against("table3-long-range", DMER_MODEL, recipes.ABLATIONS),
+        "table3-long-range",
+        _against(DMER_MODEL, recipes.ABLATIONS),
     ),
     Claim(
         "C4",
         "with one annotated song DSAML predicts a new listener better than the four, with or without MAML",
         "Table 2",
-        _against("table2", MAML_ANNOTATOR, (*_BASELINES, *_META)),
+        "table2",
+        _against(MAML_ANNOTATOR, (*_BASELINES, *_META)),
     ),
     Claim(
         "C5",
         "MAML makes the four baselines worse",
         "Table 2 and its text",
-        tuple(Comparison("table2", plain, meta) for plain, meta in zip(_BASELINES, _META, strict=True)),
+        "table2",
+        tuple(zip(_BASELINES, _META, strict=True)),
     ),
     *(
-        Claim(id, f"{what} helps", evidence, _against("table3", DMER_MODEL, (name,)))
+        Claim(id, f"{what} helps", evidence, "table3", _against(DMER_MODEL, (name,)))
         for id, what, evidence, name in (
             ("C6", "local attention", "Figure 2, Table 3", recipes.NO_LOCAL),
             ("C7", "global attention", "Figure 2, Table 3", recipes.NO_GLOBAL),
@@ -112,37 +110,43 @@ CLAIMS = (
         "C10",
         "the diagonal loss keeps local and global attention to their scales: with it they look at distances farther apart",
         "Figure 4",
-        (Comparison(figure4.BLOCK, *figure4.METHODS),),
+        figure4.BLOCK,
+        (figure4.METHODS,),
         "python -m dsaml reproduce table3",
     ),
     Claim(
         "C11",
         "MAML needs annotator tasks: with averaged labels (Eq. 5) it is worse",
         "Table 4",
-        _against("table4", MAML_ANNOTATOR, (MAML_MEAN,)),
+        "table4",
+        _against(MAML_ANNOTATOR, (MAML_MEAN,)),
     ),
     Claim(
         "C12",
         "annotators' labels need MAML: without it they are worse, fine-tuned or not",
         "Table 4",
-        _against("table4", MAML_ANNOTATOR, tuple(row for name in _ANNOTATOR_LABELS for row in (name, label_of(name)))),
+        "table4",
+        _against(MAML_ANNOTATOR, tuple(row for name in _ANNOTATOR_LABELS for row in (name, label_of(name)))),
     ),
     Claim(
         "C13",
         "without MAML, annotators' labels are worse than averaged ones",
         "Table 4 and its text",
-        tuple(Comparison("table4", *rows) for rows in zip((NON_META, NON_META_LONG), _ANNOTATOR_LABELS, strict=True)),
+        "table4",
+        tuple(zip((NON_META, NON_META_LONG), _ANNOTATOR_LABELS, strict=True)),
     ),
     Claim(
         "C14",
         "one annotated song is enough: better than the same model before it, and than fine-tuning without MAML",
         "the abstract, and the text on Table 2",
-        _against("table4", MAML_ANNOTATOR, (BEFORE, *_TUNED)),
+        "table4",
+        _against(MAML_ANNOTATOR, (BEFORE, *_TUNED)),
     ),
     Claim(
         "C15",
         "people rank the personalized curve above DAMFF and the unpersonalized model, in arousal even above the averaged label",
         "Figure 6: 22 participants, 10 songs, 4 curves",
+        "study",
         (),
         "python -m dsaml study analyse ANSWERS.csv",
         "answers of people; the book has simulated ones only",
@@ -151,27 +155,23 @@ CLAIMS = (
         "C16",
         "with one annotated song DSAML beats what knows the music perfectly and the listener not at all",
         "the average listener's true curve, at its best spread, is known for simulated listeners only",
-        _against("table4", MAML_ANNOTATOR, (AVERAGE_CURVE_SPREAD,)),
+        "table4",
+        _against(MAML_ANNOTATOR, (AVERAGE_CURVE_SPREAD,)),
         ours=True,
     ),
     Claim(
         "C17",
         "annotator tasks pay under the released code's protocol too: the song's own first 30 s as support",
         "Table 4 as the released code computes it, with fine-tuned rows",
-        _against("table4-prefix", MAML_ANNOTATOR, (MAML_MEAN, *_TUNED)),
+        "table4-prefix",
+        _against(MAML_ANNOTATOR, (MAML_MEAN, *_TUNED)),
         ours=True,
     ),
 )
 
 
 def verdict(cells: list[Mapping[str, Any] | None]) -> str:
-    """The rule: see the module's first lines.
-
-    Parameters
-    ----------
-    cells : list of mapping or None
-        All differences of one claim, with ``mean`` and ``p_holm``; ``None`` is a comparison that has not been run.
-    """
+    """The rule (see the module's first lines) on all differences of one claim; ``None`` is a comparison that has not been run."""
     if not cells or any(cell is None for cell in cells):
         return NOT_RUN
     if any(cell["p_holm"] < LEVEL and cell["mean"] < 0 for cell in cells):
@@ -179,16 +179,14 @@ def verdict(cells: list[Mapping[str, Any] | None]) -> str:
     return HOLDS if all(cell["p_holm"] < LEVEL and cell["mean"] > 0 for cell in cells) else UNDECIDED
 
 
-def difference(blocks: Mapping[str, Any], comparison: Comparison) -> dict[str, Any] | None:
-    """Paired differences of two rows by name (arousal, valence), each with interval and p; None where one was not run."""
-    paired = blocks.get(comparison.block, {}).get("differences", {})
-    found = paired.get(f"{comparison.better} | {comparison.worse}")
-    return None if found is None else {name: dict(cell) for name, cell in found.items()}
-
-
 def judge(claim: Claim, blocks: Mapping[str, Any]) -> dict[str, Any]:
     """One claim with its differences and its verdict; ``p_holm`` is corrected over the differences that were run."""
-    rows: list[dict[str, Any]] = [vars(c) | {"cells": difference(blocks, c)} for c in claim.comparisons]
+    paired = blocks.get(claim.block, {}).get("differences", {})
+    rows: list[dict[str, Any]] = []
+    for better, worse in claim.pairs:
+        found = paired.get(f"{better} | {worse}")
+        cells = None if found is None else {name: dict(cell) for name, cell in found.items()}
+        rows.append({"block": claim.block, "better": better, "worse": worse, "cells": cells})
     run = [cell for row in rows if row["cells"] for cell in row["cells"].values()]
     correct(run)
     missing = [None for row in rows if not row["cells"]]
@@ -203,8 +201,7 @@ def judge_all(blocks: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def wanted(block: str) -> list[tuple[str, str]]:
     """Pairs of rows that the claims compare in a block."""
-    pairs = [(c.better, c.worse) for claim in CLAIMS for c in claim.comparisons if c.block == block]
-    return list(dict.fromkeys(pairs))
+    return list(dict.fromkeys(pair for claim in CLAIMS if claim.block == block for pair in claim.pairs))
 
 
 def headline(payload: Mapping[str, Any]) -> str:

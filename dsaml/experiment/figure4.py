@@ -6,11 +6,10 @@ attends to, in seconds, global minus local. Eq. 3 is there to keep the two scale
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -54,24 +53,15 @@ def separation(maps: Mapping[str, Tensor], step_seconds: float) -> Tensor:
     return mean_distance(maps["global"], step_seconds) - mean_distance(maps["local"], step_seconds)
 
 
-def attention_separation(experiment: Experiment, seed: int) -> pd.DataFrame:
-    """Separation of every test song, with and without Eq. 3, of one training seed.
-
-    Returns
-    -------
-    DataFrame
-        Columns method, seed, song, separation (seconds).
-    """
-    store, parts = experiment.store, []
-    for name in METHODS:
-        maps = last_maps(experiment.model(name, seed)[0], store)
-        values = separation(maps, experiment.profile.audio.step_seconds).tolist()
-        parts.append(pd.DataFrame({"method": name, "seed": seed, "song": songs_shown(store), SEPARATION: values}))
-    return pd.concat(parts, ignore_index=True)
+def separations(experiment: Experiment, name: str, seeds: Sequence[int]) -> np.ndarray:
+    """Separation of every test song by a model of each training seed: (seeds, songs), in seconds, songs by their names."""
+    store, step_seconds = experiment.store, experiment.profile.audio.step_seconds
+    found = [separation(last_maps(experiment.model(name, seed)[0], store), step_seconds).tolist() for seed in seeds]
+    return np.array(found)[:, np.argsort(songs_shown(store))]
 
 
-def separation_block(separations: pd.DataFrame) -> dict[str, Any]:
-    """The block ``figure4`` of the tables' payload, from :func:`attention_separation` of all training seeds.
+def separation_block(experiment: Experiment, seeds: Sequence[int]) -> dict[str, Any]:
+    """The block ``figure4`` of the tables' payload.
 
     Returns
     -------
@@ -79,17 +69,14 @@ def separation_block(separations: pd.DataFrame) -> dict[str, Any]:
         ``rows``: for each method the mean separation with its interval; ``differences``: with Eq. 3 minus without, paired by song
         and seed; ``seeds``, ``songs`` and ``unit`` as in the other blocks.
     """
-    crossed = {
-        name: rows.pivot(index="seed", columns="song", values=SEPARATION).to_numpy()[:, :, None]  # (seeds, songs, 1)
-        for name, rows in separations.groupby("method", sort=False)
-    }
-    first, second = (crossed[name] for name in METHODS)  # the same seeds and songs on both sides
-    seeds = {"p_floor": bootstrap.P_FLOOR, "seeds": "several" if len(first) > 1 else "one"}
+    crossed = {name: separations(experiment, name, seeds)[..., None] for name in METHODS}  # (seeds, songs, 1)
+    first, second = crossed.values()
+    about = {"p_floor": bootstrap.P_FLOOR, "seeds": "several" if len(seeds) > 1 else "one"}
     return {
         "rows": {name: {SEPARATION: bootstrap.interval(values)} for name, values in crossed.items()},
-        "differences": {" | ".join(METHODS): {SEPARATION: bootstrap.interval(first - second) | seeds}},
-        "seeds": {name: len(values) for name, values in crossed.items()},
-        "songs": separations.song.nunique(),
+        "differences": {" | ".join(METHODS): {SEPARATION: bootstrap.interval(first - second) | about}},
+        "seeds": dict.fromkeys(METHODS, len(seeds)),
+        "songs": first.shape[1],
         "unit": "songs and training seeds",
     }
 

@@ -147,25 +147,18 @@ def run_grid(
     job: Callable[[GridRun, Path], None] = work,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, str]:
-    """Do what is not done yet.
+    """Do what is not done yet; what went wrong is returned, by the name of the run.
 
     Parameters
     ----------
-    runs : list of GridRun
     out : Path
         Folder of models and result files.
     jobs : int
         Runs at a time on this machine.
     scheduler : str, optional
-        Address of a Dask scheduler, ``tcp://host:8786``; the runs go to its workers. A run whose worker is lost is given to
-        another one.
+        Address of a Dask scheduler, ``tcp://host:8786``, to whose workers the runs go; those of a lost worker go to another one.
     job : callable
         What to do with a run; the tests put a small one in its place.
-
-    Returns
-    -------
-    dict of str to str
-        What went wrong, by the name of the run; empty if all is done.
 
     Raises
     ------
@@ -195,12 +188,11 @@ def run_grid(
 def as_rows(runs: list[GridRun], out: Path) -> list[dict[str, Any]]:
     """One row per finished run: what it was, and the CCC of its own model."""
     rows = []
-    for run in runs:
-        if record := record_of(run, out):
+    for run, record in ((run, record_of(run, out)) for run in runs):
+        if record:
             try:
                 scores = {d: float(record["rows"][run.name][d]["ccc"]["mean"]) for d in DIMENSIONS}
             except (KeyError, TypeError, ValueError) as error:
-                file = out / f"{run.name}.json"
-                raise DsamlError(f"{file}: not the record of a run; delete it and run the grid again") from error
+                raise DsamlError(f"{out / run.name}.json: not the record of a run; delete it and run the grid again") from error
             rows.append({"dataset": run.source.dataset, "profile": run.profile, "mode": run.mode, "seed": run.seed} | scores)
     return rows

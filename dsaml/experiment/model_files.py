@@ -1,4 +1,4 @@
-"""Trained models as one safetensors file: weights, and in its header the settings that they need.
+"""Trained models as one safetensors file, weights and a header with the settings that they need; checkpoints of the released code.
 
 A header is text that anyone may have written: every field is checked before anything is built from it.
 """
@@ -6,6 +6,7 @@ A header is text that anyone may have written: every field is checked before any
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import types
@@ -18,27 +19,39 @@ import torch
 from torch import Tensor
 
 from dsaml.audio.recording import HIGHEST_RATE, LOWEST_RATE
-from dsaml.config import AudioConfig, ModelConfig, Profile
+from dsaml.config import PAPER, AudioConfig, ModelConfig, Profile, adjusted, released
 from dsaml.errors import DsamlError, require_file
-from dsaml.io import load_weights, pack_tensors, read_tensors, write_bytes_atomically
+from dsaml.io import load_weights, pack_tensors, read_tensors, read_weights, write_bytes_atomically
 from dsaml.model.dsaml import DSAML
 
 LARGEST = 1 << 20  # of any whole number in a header: sizes, steps, samples
 MOST_LAYERS = 256
+RELEASED_NAMES = (  # (the released code's, ours), applied in this order
+    ("spectrogram_feature_extractor.feature_extractor.0.", "adapter.block1."),
+    ("spectrogram_feature_extractor.feature_extractor.1.", "adapter.block2."),
+    ("spectrogram_feature_extractor.conv1x1.", "adapter.conv1x1."),
+    ("fusion_model.spectrogram_feature_project.", "adapter.linear."),
+    ("fusion_model.fusion_project.", "fusion."),
+    ("multi_scale_attention.encoder.encoder.layer.", "attention.layers."),
+    (".attention.attention.distance_embedding.weight", ".distance"),
+    (".attention.attention.", "."),
+    (".attention.output.dense.", ".OUTPUT."),  # in capitals until ".output.dense." is taken by the feed-forward part
+    (".attention.output.LayerNorm.", ".norm1."),
+    (".intermediate.dense.", ".up."),
+    (".output.dense.", ".down."),
+    (".output.LayerNorm.", ".norm2."),
+    (".OUTPUT.", ".output."),
+    (".bn.", ".norm."),
+    ("sequence_predict_model.bilstm.", "predictor.lstm."),
+    ("sequence_predict_model.layers.0.", "predictor.hidden."),
+    ("sequence_predict_model.layers.2.", "predictor.output."),
+)
 
 
 def save_model(path: str | Path, model: DSAML, profile: Profile, about: dict[str, Any]) -> Path:
-    """Write a model.
+    """Write a model with everything that prediction and personalization need: inputs, encoder, inner loop.
 
-    Parameters
-    ----------
-    path : path
-        Ends in ``.safetensors``.
-    model : DSAML
-    profile : Profile
-        Everything that prediction and personalization need: inputs, encoder, inner loop.
-    about : dict
-        Where it comes from: the stamp of the training run, or whom it is personalized for.
+    ``about`` says where it comes from: the stamp of the training run, or whom it is personalized for.
     """
     path = Path(path)
     header = {"profile": json.dumps(dataclasses.asdict(profile)), "about": json.dumps(about)}
@@ -67,14 +80,7 @@ def model_file(path: Path, advice: str) -> Iterator[tuple[dict[str, Tensor], dic
 
 
 def load_model(path: str | Path) -> tuple[DSAML, Profile, dict[str, Any]]:
-    """Read a model that :func:`save_model` wrote; nothing in the file is executed.
-
-    Returns
-    -------
-    model : DSAML
-        In eval mode.
-    profile : Profile
-    about : dict
+    """Read a model (in eval mode), its profile and where it comes from, as :func:`save_model` wrote them; nothing is executed.
 
     Raises
     ------
@@ -159,3 +165,67 @@ def _check_model(model: ModelConfig, audio: AudioConfig) -> None:
     shape = (math.ceil(frames / audio.pool[0]), math.ceil(audio.n_mels / audio.pool[1]))
     if model.slice_shape != shape:
         raise ValueError(f"its model wants slices of {model.slice_shape}, its audio settings give {shape}")
+
+
+def read_released(path: str | Path) -> dict[str, Tensor]:
+    """The weights in a checkpoint of the released code (``epoch_N.pt``) by their names there; nothing in it is executed.
+
+    Raises
+    ------
+    DsamlError
+        If there is no such file, it is damaged, or it holds anything but a table of weights.
+    """
+    advice = "give a file that the released code saved, such as epoch_2000.pt"
+    require_file(Path(path), "checkpoint", advice)
+    return {name.removeprefix("module."): value for name, value in read_weights(Path(path), advice).items()}
+
+
+def load_released(state_dict: Mapping[str, Tensor]) -> DSAML:
+    """The ``released`` variant (in eval mode) with weights under the released code's names; its sizes are read off their shapes.
+
+    Raises
+    ------
+    DsamlError
+        If weights are missing, unknown or of a wrong shape (all are listed), or no number of heads fits.
+    """
+    weights = {}
+    for name, tensor in state_dict.items():
+        for theirs, ours in RELEASED_NAMES:
+            name = name.replace(theirs, ours)
+        weights[name] = torch.as_tensor(tensor)
+    needed = ("adapter.linear.weight", "attention.layers.0.up.weight", "attention.layers.0.distance")
+    if absent := [name for name in needed if name not in weights or weights[name].dim() != 2]:
+        raise DsamlError(f"released weights: no {', '.join(absent)} among {len(weights)} names; is this a checkpoint of DSAML?")
+    dim, feed_forward = len(weights[needed[0]]), len(weights[needed[1]])
+    limit, head_dim = weights[needed[2]].shape
+    heads = dim // max(1, head_dim)
+    if heads * head_dim != dim:
+        raise DsamlError(f"released weights: {heads} heads of {head_dim} do not make D = {dim}; get the checkpoint again")
+    layers = {name.split(".")[2] for name in weights if name.startswith("attention.layers.")}
+    settings = dataclasses.replace(released(), dim=dim, heads=heads, layers=len(layers), feed_forward=feed_forward)
+    model = DSAML(dataclasses.replace(settings, max_positions=(limit + 1) // 2))
+    load_weights(model, weights, "released weights")
+    return model.eval()
+
+
+def import_released(checkpoint: Path, out: Path, encoder: str) -> Profile:
+    """Write a checkpoint of the authors' released code as a model file; gives the profile that stands in it.
+
+    The profile is the paper's with the ``released`` variant, and the sizes that the checkpoint has.
+
+    Raises
+    ------
+    DsamlError
+        See :func:`read_released` and :func:`load_released`; or if ``out`` does not end in ``.safetensors``.
+    """
+    if out.suffix != ".safetensors":
+        raise DsamlError(f"{out}: a model file ends in .safetensors; choose another name")
+    weights = read_released(checkpoint)
+    try:
+        model = load_released(weights)
+    except DsamlError as error:
+        raise DsamlError(f"{checkpoint}: {error}") from error
+    profile = dataclasses.replace(adjusted(PAPER, encoder, "released"), model=model.config)
+    about = {"released_checkpoint": checkpoint.name, "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest()}
+    save_model(out, model, profile, about)
+    return profile

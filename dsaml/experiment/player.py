@@ -15,7 +15,7 @@ import numpy as np
 
 from dsaml.audio.playback import encode_playback, swing
 from dsaml.audio.recording import excerpt
-from dsaml.experiment.cases import MEAN_LABEL, TRUTH, Case
+from dsaml.experiment.cases import MEAN_LABEL, TRUTH, Case, by_listener
 from dsaml.experiment.recipes import MAML_ANNOTATOR
 from dsaml.experiment.results import rounded
 from dsaml.experiment.rows import BEFORE
@@ -44,10 +44,8 @@ def disagreement(cases: list[Case]) -> dict[str, float]:
 
 def shown_listeners(cases: list[Case], pair: Sequence[str]) -> list[str]:
     """``pair``, then the listeners at the places ``GAINS`` of the order by mean gain in CCC over their songs, who are not in it."""
-    gains: dict[str, list[float]] = {}
-    for case in cases:
-        gains.setdefault(case.annotator, []).append(case.gain()[0])
-    ordered = sorted((who for who in gains if who not in pair), key=lambda who: float(np.mean(gains[who])))
+    gains = {who: float(np.mean([case.gain()[0] for case in own])) for who, own in by_listener(cases).items()}
+    ordered = sorted((who for who in gains if who not in pair), key=gains.__getitem__)
     places = [round(place * (len(ordered) - 1)) for place in GAINS]
     return [*pair, *(ordered[place] for place in dict.fromkeys(places) if ordered)]
 
@@ -82,16 +80,7 @@ def song_entry(song: str, cases: list[Case], listeners: Sequence[str]) -> dict[s
 
 
 def write(experiment: Experiment, cases: list[Case], folder: Path, pair: Sequence[str]) -> dict[str, Any]:
-    """Write the clips into ``folder`` and give what the page's script reads.
-
-    Parameters
-    ----------
-    cases : list of Case
-        Of all test listeners.
-    folder : Path
-        Made if needed.
-    pair : sequence of str
-        The two listeners who are shown first.
+    """Write the clips into ``folder`` and give what the page's script reads; ``pair`` is shown first.
 
     Returns
     -------

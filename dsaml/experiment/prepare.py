@@ -74,12 +74,7 @@ def prepare(profile: Profile, source: Source = Source(), task_songs: TaskSongs |
     """A data set with its features. Labels begin where the data set's do.
 
     Songs and tracks that are too short are left out (:func:`dsaml.data.base.without_short`), which is logged; so is the number of
-    flat tracks.
-
-    Parameters
-    ----------
-    task_songs : tuple, optional
-        See :func:`with_task_songs`; None leaves the profile as it is.
+    flat tracks. Without ``task_songs`` (:func:`with_task_songs`) the profile's tasks stay as they are.
 
     Raises
     ------
@@ -114,11 +109,7 @@ def folder_name(data: Dataset, features: Mapping[str, Features]) -> str:
 def with_task_songs(profile: Profile, data: Dataset, songs: TaskSongs) -> Profile:
     """The profile with tasks as large as every training annotator has songs for, and no larger than the profile's own.
 
-    Parameters
-    ----------
-    songs : tuple of (int or None)
-        Support and query songs of a task as somebody asks for them; None: the profile's support songs, and as many query songs as
-        there can be.
+    ``songs`` are support and query songs as somebody asks for them; None: the profile's, and as many as there can be.
 
     Raises
     ------
@@ -150,14 +141,9 @@ def with_label_start(profile: Profile, data: Dataset) -> Profile:
 
 
 def check_data(profile: Profile, source: Source, mode: str | None) -> None:
-    """What ``check`` says of a data set, before anything is computed on it.
+    """What ``check`` says of a data set, before anything is computed on it; what it found in audio files is kept in the cache.
 
-    What was found in audio files is kept in the cache, so that nothing is decoded twice.
-
-    Parameters
-    ----------
-    mode : {"dmer", "pdmer"} or None
-        The training that has to be possible; None: what the labels allow.
+    ``mode`` is the training that has to be possible, "dmer" or "pdmer"; with None what the labels allow.
 
     Raises
     ------
@@ -200,8 +186,7 @@ def content_digest(data: Dataset, features: Mapping[str, Features]) -> str:
     sources = {"mean": {"": data.mean}, "tracks": data.tracks, "oracle": data.oracle}
     for kind, people in sources.items():
         for who in sorted(people):
-            for song in sorted(people[who]):
-                track = people[who][song]
+            for song, track in sorted(people[who].items()):
                 total.update(f"{kind}\0{who}\0{song}\0{track.values.shape}".encode())
                 total.update(track.times.tobytes() + np.ascontiguousarray(track.values).tobytes())
     for song in sorted(features):

@@ -5,26 +5,29 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from dsaml.config import Profile
+from dsaml.audio.playback import encode_playback
+from dsaml.audio.recording import excerpt
+from dsaml.config import DIMENSIONS, Profile
 from dsaml.data.synthetic import corpus as synthetic
+from dsaml.data.synthetic.population import STRESS
 from dsaml.errors import DsamlError
-from dsaml.evaluate import bootstrap, protocols
-from dsaml.evaluate.oracles import best_spread
-from dsaml.experiment import exhibits, figure4
-from dsaml.experiment.claims import judge_all
+from dsaml.evaluate import bootstrap, protocols, structure
+from dsaml.evaluate.floors import AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE, best_spread
+from dsaml.experiment import cases, figure4, player
+from dsaml.experiment.claims import headline, judge_all
 from dsaml.experiment.prepare import EMBEDDED, Source, check_data, prepare
 from dsaml.experiment.recipes import MAML_ANNOTATOR, MAML_MEAN, NO_ATTENTION_LOSS, NON_META
 from dsaml.experiment.results import read_result, stamp_of, write_result
-from dsaml.experiment.rows import order_rows
+from dsaml.experiment.rows import FINE_TUNED, order_rows
 from dsaml.experiment.run import Experiment
 from dsaml.experiment.scoring import Job, fixed_scores, score_all, train_for
-from dsaml.experiment.tables import jobs_of, mean_passes, payload_of
+from dsaml.experiment.tables import JOBS, jobs_of, mean_passes, payload_of
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +39,12 @@ def pdmer(experiment: Experiment, seeds: tuple[int, ...], results: Path) -> dict
     models, chosen = score_all(experiment, jobs)
     fixed = protocols.fixed_rows(experiment.store, "cross-song")
     scores = order_rows(pd.concat([*fixed, models[models.protocol == "cross-song"]], ignore_index=True))
-    protocol = {
+    protocol = {"name": "cross-song", **protocols.PROTOCOLS["cross-song"]} | {
         "listeners": scores.annotator.nunique(),
         "songs": scores.song.nunique(),
         "intervals": "95 %, bootstrap of listeners, songs and training seeds as crossed units",
     }
-    payload = {"protocol": dataclasses.asdict(protocols.PROTOCOLS["cross-song"]) | protocol}
-    payload |= bootstrap.summarize_against(scores, MAML_ANNOTATOR)
+    payload = {"protocol": protocol} | bootstrap.summarize_against(scores, MAML_ANNOTATOR)
     payload |= {
         "gap_closed": bootstrap.gap_closed(payload["rows"], MAML_ANNOTATOR),
         "selection": chosen,
@@ -61,8 +63,7 @@ def write_tables(experiment: Experiment, jobs: Sequence[Job], results: Path) -> 
     blocks = payload_of(pd.concat([fixed_scores(experiment), scores], ignore_index=True), long_range_songs(experiment))
     gap = bootstrap.gap_closed(blocks["table4"]["rows"], MAML_ANNOTATOR)
     if shown := sorted({seed for kind, model, seed in jobs if kind == "dmer" and model == NO_ATTENTION_LOSS}):
-        apart = [figure4.attention_separation(experiment, seed) for seed in shown]
-        blocks[figure4.BLOCK] = figure4.separation_block(pd.concat(apart))
+        blocks[figure4.BLOCK] = figure4.separation_block(experiment, shown)
     for block in blocks.values():
         block["song_passes"] = mean_passes(about, block["rows"])
     payload = {"blocks": blocks, "selection": about, "gap_closed": gap, "spread": best_spread(experiment.dataset)}
@@ -79,23 +80,82 @@ def long_range_songs(experiment: Experiment) -> frozenset[str]:
     return frozenset(synthetic.describe(experiment.dataset.root)["bells"])
 
 
+def write_exhibits(experiment: Experiment, payload: Mapping[str, Any], seed: int, results: Path) -> None:
+    """Write what the book shows besides the tables, of one seed's models: histories, maps, cases, numbers, sounds.
+
+    ``payload`` is what :func:`pdmer` gave.
+    """
+    started, maps = time.perf_counter(), figure4.attention_maps(experiment, seed)
+    found = cases.predicted_cases(experiment, payload["selection"], seed)
+    curves, corpus = cases.example_curves(experiment, found), corpus_counts(experiment)
+    shown = curves["disagreement"]
+    documents = {
+        "training": {name: vars(experiment.model(name, seed)[1]) for _, name in JOBS["book"]},
+        "attention": maps,
+        "curves": curves,
+        "errors": cases.errors(found),
+        "player": player.write(experiment, found, results / "player", shown["pair"]),
+        "study_curves": cases.study_curves(experiment, found),
+        "corpus": corpus,
+        "numbers": numbers(experiment, payload, corpus) | {"figure4_finding": figure4.finding(maps)},
+    }
+    every = [int(of_seed) for of_seed in payload["selection"]]  # what the numbers of the prose come from
+    for name, document in documents.items():
+        write_result(results / f"{name}.json", document, stamp_of(experiment, every if name == "numbers" else [seed], started))
+    audio, config = experiment.dataset.songs[shown["song"]].audio, experiment.profile.audio
+    (results / "index").mkdir(parents=True, exist_ok=True)
+    sound = excerpt(audio, config.label_start, experiment.store.steps * config.step_seconds)
+    encode_playback(results / "index" / "clip.mp3", *sound)
+
+
+def corpus_counts(experiment: Experiment) -> dict[str, Any]:
+    """Spread of the labels, and how many songs, listeners and tracks each part of the split has."""
+    dataset, counts = experiment.dataset, {}
+    for part, songs in dataset.split.songs.items():
+        listeners = dataset.split.annotators[part]
+        tracks = sum(s in dataset.tracks.get(who, {}) for who in listeners for s in songs)
+        counts[part] = {"songs": len(songs), "listeners": len(listeners), "tracks": tracks}
+    return {"spread": structure.calibration(dataset), "songs": counts}
+
+
+def numbers(experiment: Experiment, payload: Mapping[str, Any], corpus: Mapping[str, Any]) -> dict[str, str]:
+    """The numbers that prose uses, as text: ``{{ name }}`` on a page; ``corpus`` is what :func:`corpus_counts` gave."""
+    rows = {
+        "average_curve": AVERAGE_CURVE,
+        "average_curve_spread": AVERAGE_CURVE_SPREAD,
+        "finetuned": FINE_TUNED,
+        "maml_mean": MAML_MEAN,
+        "maml_annotator": MAML_ANNOTATOR,
+        "own_curve": OWN_CURVE,
+    }
+    seeds, dataset = len(payload["selection"]), experiment.dataset
+    out = {"headline": headline({**payload, "provenance": {"real": dataset.real}})}
+    out["seeds"] = "one training seed" if seeds == 1 else f"{seeds} training seeds"
+    for name, row in rows.items():
+        if row not in payload["rows"]:
+            continue  # nobody knows the true curves of real listeners
+        out |= {f"{name}_{d}": f"{payload['rows'][row][d]['ccc']['mean']:.3f}" for d in DIMENSIONS}
+    out |= {f"gap_closed_{d}": f"{100 * share:.0f} %" for d, share in (payload["gap_closed"] or {}).items()}
+    for name, cells in zip(("disagreement", "within_train", "within_test"), corpus["spread"].values(), strict=True):
+        out |= {f"{name}_{d}": f"{cells[d]:.3f}" for d in DIMENSIONS}
+    for part, counts in corpus["songs"].items():
+        out |= {f"{part}_{what}": str(count) for what, count in counts.items()}
+    made_here = {} if dataset.real else {"default": synthetic.config(dataset.root), "stress": STRESS}
+    for name, config in made_here.items():
+        out |= {f"structure.{name}.{key}": value for key, value in structure.of_corpus(config).items()}
+    return out
+
+
 def book_results(experiment: Experiment, seeds: tuple[int, ...], results: Path, jobs: Sequence[Job] = ()) -> None:
     """Every result file that the book's pages and notebooks read, from a data set with labels of single annotators.
 
-    Parameters
-    ----------
-    seeds : tuple of int
-        Training seeds.
-    results : Path
-        Folder of the result files, ``results/<profile>``.
-    jobs : sequence of (kind, model, seed)
-        What the tables are computed from; by default what needs no further model.
+    ``jobs`` are what the tables are computed from; by default what needs no further model.
     """
     book = jobs_of(["book"], seeds)
     train_for(experiment, {*book, *jobs})  # all at once: no core waits
     payload = pdmer(experiment, seeds, results)
     write_tables(experiment, jobs or book, results)
-    exhibits.write_all(experiment, payload, seeds[0], results)
+    write_exhibits(experiment, payload, seeds[0], results)
     log.info("results in %s", results)
 
 
@@ -109,14 +169,8 @@ def reproduce(
     what : sequence of {"all", "book", "table1", "table2", "table3", "table4", "stress"}
         "all" is every table, and what notebooks show; of the embedded corpus ("synthetic") also the stress test. "book" and
         "stress" are about the embedded corpus. Tables that are asked for together come into one file.
-    profile : Profile
-        Names the encoder.
     source : Source
         ``check`` judges a data set that is not made here.
-    seeds : sequence of int
-        Training seeds.
-    results : Path
-        Folder of the result files, such as :func:`results_folder`.
 
     Returns
     -------

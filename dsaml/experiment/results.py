@@ -69,19 +69,13 @@ def provenance(
 
     Parameters
     ----------
-    profile : Profile
-        Its name and the hash of all its settings are recorded.
     dataset : Dataset or None
         Gives the name and whether the data are real, and, where there are any, how many tracks of each part never move: what is
-        scored by CCC leaves them out. With ``None`` pass ``real``.
+        scored by CCC leaves them out. With ``None`` (simulated study answers) pass ``real``.
     seeds : list of int
         Training seeds that the numbers come from.
     seconds : float
         Wall-clock time of the computation.
-    device : str
-        "cpu", "cuda", "mps"; of a GPU the stamp has the name too.
-    real : bool, optional
-        Overrides ``dataset.real``, for numbers that come from no data set (simulated study answers: False).
     """
     flat = {part: flat_tracks(dataset, part) for part in PARTS} if dataset else {}
     installed = _pip_commit()

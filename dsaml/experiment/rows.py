@@ -8,12 +8,11 @@ from typing import Literal
 import pandas as pd
 
 from dsaml.baselines import BASELINES
-from dsaml.evaluate.floors import CONSTANT, SONG_MEAN, SUPPORT_LAST, SUPPORT_MEAN
-from dsaml.evaluate.oracles import AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE
+from dsaml.evaluate.floors import CONSTANT, ORACLES, SONG_MEAN, SUPPORT_LAST, SUPPORT_MEAN
 from dsaml.experiment import recipes
 from dsaml.experiment.recipes import MAML_ANNOTATOR, MAML_MEAN, NON_META, baseline_name
 
-FLOORS, ORACLES = (CONSTANT, SONG_MEAN, SUPPORT_MEAN, SUPPORT_LAST), (AVERAGE_CURVE, AVERAGE_CURVE_SPREAD, OWN_CURVE)
+FLOORS = (CONSTANT, SONG_MEAN, SUPPORT_MEAN, SUPPORT_LAST)
 FINE_TUNED, SHIFTED = "non-meta model, fine-tuned", "non-meta model, shifted by the support mean"
 HEAD_ONLY = "MAML, annotator tasks, only the head adapted at test"
 BEFORE, AS_TRAINED = f"{MAML_ANNOTATOR}, before", f"{MAML_ANNOTATOR}, inner loop as in training"

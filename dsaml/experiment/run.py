@@ -13,7 +13,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from joblib import Parallel, delayed
 
 from dsaml.audio.features import Features, raw_slices
 from dsaml.baselines import WAVEFORM_RATE, Baseline, BaselineConfig
-from dsaml.config import AudioConfig, MetaConfig, Profile, SupervisedConfig
+from dsaml.config import AudioConfig, MetaConfig, Profile
 from dsaml.data import Dataset
 from dsaml.experiment.progress import training_bar
 from dsaml.experiment.recipes import Recipe, digest, passes, recipes
@@ -86,7 +86,7 @@ class Experiment:
         """How many times a song went forward and backward through a model in training, its start included."""
         recipe, steps = self.recipes[name], len(self.model(name, seed)[1].loss)
         before = self.song_passes(recipe.start, seed) if recipe.start else 0
-        return before + (passes(recipe.training, steps) if recipe.training else 0)
+        return before + passes(recipe.training, steps)
 
     def model(self, name: str, seed: int, adapted: bool = False) -> tuple[DSAML | Baseline, History]:
         """A model by name: trained now, or read from its checkpoint where it is finished.
@@ -94,21 +94,16 @@ class Experiment:
         With ``adapted`` a model that is not meta-trained has the weights that were best after adaptation to validation
         listeners, not as they are.
         """
-        recipe = self.recipes[name]
+        recipe, config = self.recipes[name], self.recipes[name].training
         model = self.model(recipe.start, seed)[0] if recipe.start else recipe.build(seed)
-        config = recipe.training
-        if config is None:
-            return model, History()
-        train: Callable[..., History] = train_maml
-        if isinstance(config, SupervisedConfig):
-            train = partial(train_supervised, adaptation=recipe.adaptation, adapted=adapted)
-        meta, every = isinstance(config, MetaConfig), self.profile.validate_every
-        per_step = (config.tasks_per_step, "task") if meta else (config.batch_size, "song")
+        if isinstance(config, MetaConfig):
+            train, per_step = train_maml, (config.tasks_per_step, "task")
+        else:
+            train, per_step = partial(train_supervised, adaptation=recipe.adaptation, adapted=adapted), (config.batch_size, "song")
         with training_bar(f"{name}, seed {seed}", *per_step) as progress:
-            own = {"checkpoint": self.checkpoint(name, seed), "seed": seed, "validate_every": every}
+            own = {"checkpoint": self.checkpoint(name, seed), "seed": seed, "validate_every": self.profile.validate_every}
             options = dataclasses.replace(self.options, progress=progress, **own)
-            history = train(model, self.store_for(name), config, options)
-        return model, history
+            return model, train(model, self.store_for(name), config, options)
 
 
 def use_one_core() -> None:

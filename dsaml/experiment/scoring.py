@@ -19,7 +19,6 @@ import pandas as pd
 from joblib import delayed
 
 from dsaml.evaluate import protocols
-from dsaml.evaluate.selection import select_inner
 from dsaml.experiment.rows import BASELINE_MODELS, rows_of
 from dsaml.experiment.run import Experiment, parallel, train_all, use_one_core
 from dsaml.io import seal, unseal, write_bytes_atomically
@@ -62,8 +61,8 @@ def score_pdmer(experiment: Experiment, name: str, seed: int) -> Scored:
         config = dataclasses.replace(adaptation, adapt="head") if row.head_only else adaptation
         about[row.name] = {"song_passes": passes}
         if row.inner == "chosen":
-            config, grid = select_inner(store, model, config, validation, row.songs)
-            about[row.name] |= {"inner_lr": config.inner_lr, "inner_steps": config.inner_steps, "grid": grid}
+            config, chosen = protocols.select_inner(store, model, config, validation, row.songs)
+            about[row.name] |= chosen
         elif row.inner == "none":
             config = dataclasses.replace(config, inner_steps=0)
         if row.inner == "shift":

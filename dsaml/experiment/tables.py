@@ -76,14 +76,9 @@ def jobs_of(tables: Sequence[str], seeds: Sequence[int]) -> list[Job]:
 
 
 def block_payload(block: Block, scores: pd.DataFrame, long_range: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """Means, intervals and paired differences of one block.
+    """Means, intervals and paired differences of one block, from a scores table with the column ``protocol``.
 
-    Parameters
-    ----------
-    scores : DataFrame
-        A scores table with the column ``protocol``.
-    long_range : frozenset of str
-        The songs with a long-range dependence, for a block that is restricted to them.
+    ``long_range`` are the songs with a long-range dependence, for a block that is restricted to them.
 
     Returns
     -------

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.table import Table
+from rich.table import Column, Table
 
-from dsaml.config import DIMENSIONS, PAPER, Profile, adjusted
+from dsaml.config import DIMENSIONS, Profile
 from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap, protocols
-from dsaml.evaluate.oracles import best_spread
-from dsaml.evaluate.selection import select_inner
+from dsaml.evaluate.floors import best_spread
 from dsaml.experiment import recipes
 from dsaml.experiment.model_files import load_model, save_model
 from dsaml.experiment.prepare import Source, TaskSongs, check_data, prepare
 from dsaml.experiment.progress import counter
-from dsaml.experiment.released import load_released, read_released
 from dsaml.experiment.results import stamp_of, write_result
 from dsaml.learn.batches import SongStore
 from dsaml.learn.loop import TrainingOptions
@@ -48,8 +46,7 @@ def train(
     ------
     DsamlError
         If ``check`` finds an error of a kind that is not accepted, anything would stop training (told before its first
-        step), or training stops (see :func:`dsaml.learn.loop.fit`). ``task_songs``: see
-        :func:`dsaml.experiment.prepare.with_task_songs`.
+        step), or training stops (:func:`dsaml.learn.loop.fit`); or see :func:`dsaml.experiment.prepare.with_task_songs`.
     """
     started = time.perf_counter()
     if out.suffix != ".safetensors":
@@ -72,14 +69,8 @@ def evaluate(
 
     Parameters
     ----------
-    checkpoint : path
-        A model file.
-    source : Source
-        What it is scored on.
-    out : Path
-        The result file.
     protocol : {"cross-song", "prefix", "dmer"}
-        One of :data:`dsaml.evaluate.protocols.PROTOCOLS`.
+        See :data:`dsaml.evaluate.protocols.PROTOCOLS`.
     released_windows : bool
         Full songs through the released code's windows: more of them, and arousal's one step late.
 
@@ -91,32 +82,28 @@ def evaluate(
     if released_windows and protocol == "cross-song":
         raise DsamlError("cross-song: every song counts with one window; --released-windows goes with prefix or dmer")
     model, profile, about = load_model(checkpoint)
-    started, name, device = time.perf_counter(), checkpoint.stem, source.device
+    started, name = time.perf_counter(), checkpoint.stem
     experiment = prepare(profile, source)
-    store, windows = experiment.store, {"released": released_windows}
+    store, features, model = experiment.store, experiment.features, model.to(source.device)
     if protocol != "dmer":
         _check_people(store, protocol, experiment.dataset.root)
     scores, chosen = protocols.fixed_rows(store, protocol), None
     if protocol == "dmer":
-        scores.append(protocols.dmer(store, experiment.features, model.to(device), name, 0, **windows))  # one model: one seed
+        scores.append(protocols.dmer(store, features, model, name, 0, released=released_windows))  # one model: one seed
     else:
         with counter("choosing the inner loop", "task") as progress:
-            config, grid = select_inner(store, model.to(device), profile.meta, progress=progress)
-        chosen = {"inner_lr": config.inner_lr, "inner_steps": config.inner_steps, "grid": grid}
+            config, chosen = protocols.select_inner(store, model, profile.meta, progress=progress)
+        unit, score = "task", partial(protocols.cross_song, store)
+        if protocol == "prefix":
+            unit, score = "curve", partial(protocols.prefix, store, features, released=released_windows)
         for label, own in ((f"{name}, not adapted", dataclasses.replace(config, inner_steps=0)), (name, config)):
-            if protocol == "cross-song":
-                with counter(label, "task") as progress:
-                    scores.append(protocols.cross_song(store, model, own, label, 0, progress=progress))
-            else:
-                with counter(label, "curve") as progress:
-                    scores.append(
-                        protocols.prefix(store, experiment.features, model, own, label, 0, **windows, progress=progress)
-                    )
+            with counter(label, unit) as progress:
+                scores.append(score(model, own, label, 0, progress=progress))
     table = pd.concat(scores, ignore_index=True)
     if protocol == "dmer":  # one curve for each song: songs are what is resampled
         table = table.assign(annotator=table.song, song="")
     payload = bootstrap.summarize_against(table, name) | {
-        "protocol": dataclasses.asdict(protocols.PROTOCOLS[protocol]),
+        "protocol": {"name": protocol, **protocols.PROTOCOLS[protocol]},
         "released_windows": released_windows,
         "selection": chosen,
         "spread": best_spread(experiment.dataset),
@@ -137,35 +124,10 @@ def _check_people(store: SongStore, protocol: str, root: Path) -> None:
         raise DsamlError(f"{root}: no test song is longer than {steps} labels, so none has a rest; use cross-song")
 
 
-def import_released(checkpoint: Path, out: Path, encoder: str) -> Profile:
-    """Write a checkpoint of the authors' released code as a model file; gives the profile that stands in it.
-
-    The profile is the paper's with the ``released`` variant, and the sizes that the checkpoint has.
-
-    Raises
-    ------
-    DsamlError
-        See ``read_released`` and ``load_released`` in :mod:`dsaml.experiment.released`; or if ``out`` does not end in
-        ``.safetensors``.
-    """
-    if out.suffix != ".safetensors":
-        raise DsamlError(f"{out}: a model file ends in .safetensors; choose another name")
-    weights = read_released(checkpoint)
-    try:
-        model = load_released(weights)
-    except DsamlError as error:
-        raise DsamlError(f"{checkpoint}: {error}") from error
-    profile = dataclasses.replace(adjusted(PAPER, encoder, "released"), model=model.config)
-    about = {"released_checkpoint": checkpoint.name, "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest()}
-    save_model(out, model, profile, about)
-    return profile
-
-
 def terminal_table(payload: Mapping[str, Any], title: str = "PDMER, one support song") -> Table:
     """Rows of a result as a table for the terminal: CCC with interval, PCC, RMSE, per dimension."""
-    out = Table(title=f"{title}: CCC [95 % interval], PCC, RMSE")
-    for column in ("", *(f"{d} {m}" for d in DIMENSIONS for m in ("CCC", "PCC", "RMSE"))):
-        out.add_column(column, justify="right" if column else "left")
+    columns = [Column(f"{d} {m}", justify="right") for d in DIMENSIONS for m in ("CCC", "PCC", "RMSE")]
+    out = Table("", *columns, title=f"{title}: CCC [95 % interval], PCC, RMSE")
     for name, row in payload["rows"].items():
         cells = []
         for d in DIMENSIONS:

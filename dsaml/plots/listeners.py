@@ -15,10 +15,7 @@ from dsaml.config import DIMENSIONS
 def tenths(columns: Sequence[tuple[str, Mapping[str, Any]]]) -> Figure:
     """In which tenth of a trait people are here (down) and there (across), by dimension.
 
-    Parameters
-    ----------
-    columns : sequence of (title, {dimension: cell})
-        Cells of :func:`dsaml.evaluate.traits.comebacks`. Shade: how many pairs are in a field, beside an even spread.
+    ``columns`` are a title and cells of :func:`dsaml.evaluate.traits.comebacks`, by dimension.
     """
     size = (2.5 * len(columns), 5.4)
     figure, axes = plt.subplots(2, len(columns), figsize=size, layout="constrained", squeeze=False)

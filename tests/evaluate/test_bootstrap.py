@@ -8,7 +8,7 @@ from statsmodels.stats.multitest import multipletests
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap as bs
-from dsaml.evaluate.oracles import AVERAGE_CURVE_SPREAD, OWN_CURVE
+from dsaml.evaluate.floors import AVERAGE_CURVE_SPREAD, OWN_CURVE
 from dsaml.evaluate.scores import UNTRAINED
 
 SCORES = {"seed": 0.03, "listener": 0.10, "song": 0.12, "listener-song": 0.20, "seed-listener": 0.02, "seed-song": 0.04}

@@ -13,7 +13,7 @@ from dsaml.audio.features import Features
 from dsaml.config import DIMENSIONS, METRICS
 from dsaml.data import Dataset, Song, Split
 from dsaml.data.annotations import Annotation
-from dsaml.evaluate import bootstrap, oracles, protocols
+from dsaml.evaluate import bootstrap, floors, protocols
 from dsaml.evaluate.floors import FLOORS, SONG_MEAN, SUPPORT_MEAN, training_mean
 from dsaml.evaluate.scores import UNTRAINED
 from dsaml.experiment.claims import headline
@@ -25,7 +25,7 @@ from dsaml.model.dsaml import DSAML
 
 
 def best_spread(store: SongStore) -> dict[str, float]:
-    return oracles.best_spread(store.dataset, store.steps)
+    return floors.best_spread(store.dataset, store.steps)
 
 
 def _fixed(store) -> pd.DataFrame:
@@ -35,12 +35,12 @@ def _fixed(store) -> pd.DataFrame:
 def test_the_listeners_own_curve_is_best_and_floors_have_no_correlation(store):
     summary = bootstrap.summarize(bootstrap.CrossedScores(_fixed(store)))
     assert summary["constant (training mean)"]["valence"]["ccc"]["mean"] == pytest.approx(0, abs=1e-6)
-    own, average = (summary[name]["valence"] for name in (oracles.OWN_CURVE, oracles.AVERAGE_CURVE))
+    own, average = (summary[name]["valence"] for name in (floors.OWN_CURVE, floors.AVERAGE_CURVE))
     assert own["ccc"]["mean"] > 0.8 and own["rmse"]["mean"] < average["rmse"]["mean"]
     assert own["ccc"]["seeds"] == "none"
-    gap = bootstrap.gap_closed(summary, oracles.OWN_CURVE)
+    gap = bootstrap.gap_closed(summary, floors.OWN_CURVE)
     assert gap["valence"] == pytest.approx(1.0)
-    assert bootstrap.gap_closed(summary, oracles.AVERAGE_CURVE_SPREAD)["valence"] == pytest.approx(0.0)
+    assert bootstrap.gap_closed(summary, floors.AVERAGE_CURVE_SPREAD)["valence"] == pytest.approx(0.0)
 
 
 def _with(store: SongStore, **changes) -> SongStore:
@@ -69,7 +69,7 @@ def test_the_best_spread_is_found_on_validation_and_undoes_a_wrong_one(store):
     half = _shrunk(exact, 0.5)
     assert best_spread(half)["arousal"] == pytest.approx(2.0)
     rows = _fixed(half).groupby(["method", "dimension"]).ccc.mean()
-    names = (oracles.AVERAGE_CURVE_SPREAD, oracles.AVERAGE_CURVE, oracles.OWN_CURVE)
+    names = (floors.AVERAGE_CURVE_SPREAD, floors.AVERAGE_CURVE, floors.OWN_CURVE)
     spread, plain, own = (rows[name, "arousal"] for name in names)
     assert spread == pytest.approx(own, abs=0.01) and plain < own - 0.05
 
@@ -91,12 +91,12 @@ def test_the_prefix_protocol_has_the_same_spread_around_the_mean_of_what_is_scor
     rows = pd.concat(protocols.fixed_rows(half, "prefix"))
     assert set(rows.seed) == {UNTRAINED}
     ccc = rows[rows.dimension == "arousal"].groupby("method").ccc.mean()
-    assert ccc[oracles.OWN_CURVE] == pytest.approx(1.0) and ccc[oracles.AVERAGE_CURVE] < ccc[oracles.AVERAGE_CURVE_SPREAD]
+    assert ccc[floors.OWN_CURVE] == pytest.approx(1.0) and ccc[floors.AVERAGE_CURVE] < ccc[floors.AVERAGE_CURVE_SPREAD]
 
 
 def test_spreading_keeps_the_mean():
     curve = np.random.default_rng(0).normal(size=(30, 2))
-    wide = oracles.spread(curve, np.array([2.0, 0.5]))
+    wide = floors.spread(curve, np.array([2.0, 0.5]))
     assert np.allclose(wide.mean(0), curve.mean(0)) and np.allclose(wide.std(0), curve.std(0) * [2.0, 0.5])
 
 

@@ -11,8 +11,8 @@ from dsaml.arena.methods import METHODS
 from dsaml.audio.features import Features
 from dsaml.config import DEMO, DIMENSIONS
 from dsaml.data.annotations import Annotation
-from dsaml.evaluate import selection
-from dsaml.evaluate.oracles import AVERAGE_CURVE_SPREAD, OWN_CURVE
+from dsaml.evaluate import protocols
+from dsaml.evaluate.floors import AVERAGE_CURVE_SPREAD, OWN_CURVE
 from dsaml.experiment import arena
 from dsaml.experiment.arena import ADAPTER, EVIDENCE, FROZEN, SMALL, WHOLE, Arena, run_arena
 from dsaml.experiment.arena_words import in_words, table
@@ -50,8 +50,8 @@ def make_experiment(folder, flip: bool = False) -> Experiment:
 
 @pytest.fixture
 def short_grid(monkeypatch):
-    monkeypatch.setattr(selection, "INNER_LRS", (0.05,))
-    monkeypatch.setattr(selection, "INNER_STEPS", (0, 2))
+    monkeypatch.setattr(protocols, "INNER_LRS", (0.05,))
+    monkeypatch.setattr(protocols, "INNER_STEPS", (0, 2))
 
 
 def test_models_that_were_trained_without_short_songs_are_kept_apart(tmp_path):

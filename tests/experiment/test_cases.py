@@ -14,7 +14,7 @@ from dsaml.config import DEMO
 from dsaml.data.annotations import MEAN
 from dsaml.evaluate import bootstrap, protocols
 from dsaml.evaluate.scores import scores_table
-from dsaml.experiment import cases, exhibits
+from dsaml.experiment import cases, reproduce
 from dsaml.experiment.recipes import MAML_ANNOTATOR, MAML_MEAN
 from dsaml.experiment.rows import BEFORE, FINE_TUNED
 from dsaml.learn.batches import SongStore
@@ -67,6 +67,6 @@ def test_the_numbers_of_the_prose_leave_out_what_only_a_simulation_knows(experim
     tables = [scores_table(questions, [share * q.target for q in questions], name, 0) for name, share in shares.items()]
     payload = bootstrap.summarize_against(pd.concat([*protocols.fixed_rows(store, "cross-song"), *tables]), MAML_ANNOTATOR)
     payload |= {"selection": {"0": {}}, "gap_closed": bootstrap.gap_closed(payload["rows"], MAML_ANNOTATOR)}
-    found = exhibits.numbers(experiment, payload, exhibits.corpus_counts(experiment))
+    found = reproduce.numbers(experiment, payload, reproduce.corpus_counts(experiment))
     assert found["maml_annotator_arousal"] == "1.000" and "simulated" not in found["headline"]
     assert not [name for name in found if name.startswith(("own_curve", "average_curve", "gap_closed", "structure"))]

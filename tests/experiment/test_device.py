@@ -20,7 +20,7 @@ from dsaml.config import DEMO, DIMENSIONS, METRICS, AudioConfig
 from dsaml.data import deam
 from dsaml.data.synthetic import corpus as synthetic
 from dsaml.errors import DsamlError
-from dsaml.evaluate import selection
+from dsaml.evaluate import protocols
 from dsaml.experiment import reproduce, scoring, tables, workflow
 from dsaml.experiment.prepare import Source, prepare
 from dsaml.experiment.recipes import DMER_MODEL, MAML_ANNOTATOR, NO_ATTENTION_LOSS, NON_META
@@ -47,8 +47,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few songs for each listener, few models, two inner loops to choose from, everything in this process."""
     for part, count in {"train": 3, "test": 2}.items():
         monkeypatch.setitem(deam.MIN_SONGS, part, count)
-    monkeypatch.setattr(selection, "INNER_LRS", (0.05,))
-    monkeypatch.setattr(selection, "INNER_STEPS", (0, 2))
+    monkeypatch.setattr(protocols, "INNER_LRS", (0.05,))
+    monkeypatch.setattr(protocols, "INNER_STEPS", (0, 2))
     monkeypatch.setattr(scoring, "SUPPORTS", (1, 2))
     jobs = [("dmer", DMER_MODEL), ("dmer", NO_ATTENTION_LOSS), ("pdmer", MAML_ANNOTATOR), ("pdmer", NON_META)]
     monkeypatch.setitem(tables.JOBS, "table4", jobs)

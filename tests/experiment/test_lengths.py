@@ -16,8 +16,7 @@ from dsaml.errors import DsamlError
 from dsaml.evaluate import protocols
 from dsaml.evaluate.floors import FLAT_TOO
 from dsaml.experiment import workflow
-from dsaml.experiment.listeners import run_listeners
-from dsaml.experiment.listeners_averaged import WEIGHTED
+from dsaml.experiment.listeners import WEIGHTED, run_listeners
 from dsaml.experiment.prepare import Source, prepare
 from dsaml.experiment.results import read_result
 

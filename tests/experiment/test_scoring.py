@@ -7,8 +7,8 @@ from conftest import META, MODEL, SUPERVISED, make_store
 
 from dsaml.audio.features import Features
 from dsaml.config import DEMO
-from dsaml.evaluate import selection
-from dsaml.evaluate.selection import INNER_LRS, INNER_STEPS, select_inner
+from dsaml.evaluate import protocols
+from dsaml.evaluate.protocols import INNER_LRS, INNER_STEPS, select_inner
 from dsaml.experiment import scoring
 from dsaml.experiment.recipes import MAML_ANNOTATOR, NON_META, passes
 from dsaml.experiment.rows import AS_TRAINED, BEFORE, FINE_TUNED, HEAD_ONLY, SHIFTED, shots_label
@@ -34,7 +34,8 @@ def test_the_grid_holds_no_step_the_papers_setting_and_the_trainings_own(experim
     assert {(0.005, 16), (DEMO.meta.inner_lr, DEMO.meta.inner_steps)} <= tried and 0 in INNER_STEPS
     model, _ = experiment.model(NON_META, 0)
     store = experiment.store.local(model)
-    config, grid = select_inner(store, model, experiment.recipes[NON_META].adaptation)
+    config, about = select_inner(store, model, experiment.recipes[NON_META].adaptation)
+    grid = about["grid"]
     assert len(grid) == len(INNER_LRS) * (len(INNER_STEPS) - 1) + 1  # no step is one candidate, whatever the rate
     assert (config.inner_lr, config.inner_steps) in tried
     best = max(grid, key=lambda row: row["ccc"])
@@ -44,8 +45,8 @@ def test_the_grid_holds_no_step_the_papers_setting_and_the_trainings_own(experim
 @pytest.fixture
 def short_grid(monkeypatch):
     """Two inner loops instead of all, where the choice is not what is tested."""
-    monkeypatch.setattr(selection, "INNER_LRS", (0.05,))
-    monkeypatch.setattr(selection, "INNER_STEPS", (0, 2))
+    monkeypatch.setattr(protocols, "INNER_LRS", (0.05,))
+    monkeypatch.setattr(protocols, "INNER_STEPS", (0, 2))
 
 
 def test_every_row_says_its_passes_and_adapted_rows_their_inner_loop(experiment, short_grid):

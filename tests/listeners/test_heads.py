@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dsaml.config import AudioConfig
-from dsaml.experiment.listeners_protocols import choose_gain
+from dsaml.experiment.listeners import choose_gain
 from dsaml.listeners.harmony import chroma, key_strength, smooth, song_harmony
 from dsaml.listeners.heads import Heard, fit_heads, left_out
 from dsaml.listeners.prefix import fit_prefix, state_of

@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from dsaml.config import MetaConfig, released
 from dsaml.errors import DsamlError
-from dsaml.experiment.released import load_released, read_released
+from dsaml.experiment.model_files import load_released, read_released
 from dsaml.learn.losses import diagonal_attention_loss, mse_loss, score_loss, sequence_scores, total_loss
 from dsaml.learn.maml import Batch, adapt, predict
 from dsaml.model import DSAML, ModelConfig
