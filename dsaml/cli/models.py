@@ -180,12 +180,14 @@ def listeners(
     dataset: common.DatasetOption,
     root: common.OwnRootOption = None,
     profile: common.ProfileOption = "demo",
+    seeds: SeedsOption = 3,
     results: common.ResultsOption = None,
     cache: common.CacheOption = Path("cache"),
 ) -> None:
     """What serves real people: level and shape heads, shrinkage, a prefix state, beside floors, with intervals.
 
-    All of it is in closed form; the methods that are trained are compared by arena, on the same data sets.
+    All of it is in closed form but DSAML on averaged labels, which is trained once for each seed; the methods that personalize by
+    training are compared by arena, on the same data sets.
     """
     from dsaml.experiment.listeners import run_listeners, terminal_tables
     from dsaml.experiment.prepare import prepare
@@ -193,7 +195,7 @@ def listeners(
     folder = results or Path("results") / profile
     check_results(folder)
     experiment = prepare(get_profile(profile), common.source_of(dataset, root, cache))
-    common.console.print(*terminal_tables(run_listeners(experiment, folder)))
+    common.console.print(*terminal_tables(run_listeners(experiment, range(seeds), folder)))
 
 
 @app.command()

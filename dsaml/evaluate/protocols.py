@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -98,8 +99,10 @@ def fixed_rows(store: SongStore, protocol: str) -> list[pd.DataFrame]:
     return [scores_table(questions, map(answers[name], questions), name, UNTRAINED) for name in known]
 
 
-def _curve(model: Module, weights: Mapping[str, Tensor], song: Features, store: SongStore, released: bool) -> np.ndarray:
-    """A whole song's curve (T, 2), by the model with other weights; computed where the model is."""
+def whole_song(
+    model: Module, song: Features, store: SongStore, weights: Mapping[str, Tensor] = MappingProxyType({}), *, released: bool = False
+) -> np.ndarray:
+    """A whole song's curve (T, 2), computed where the model is; ``weights`` replace the model's own as far as they go."""
     song, stage = song.to(next(model.parameters()).device), store.stage
 
     def forward(x: Tensor, global_embedding: Tensor) -> Tensor:
@@ -114,7 +117,7 @@ def dmer(
     """Traditional DMER: averaged labels of the test songs, whole songs; ``released`` with the released code's windows."""
     questions = dmer_questions(store)
     with mode(model, "eval"):
-        curves = [_curve(model, {}, features[question.song], store, released) for question in questions]
+        curves = [whole_song(model, features[question.song], store, released=released) for question in questions]
     return scores_table(questions, curves, method, seed)
 
 
@@ -145,7 +148,7 @@ def prefix(
         with mode(model, config.test_mode):
             for number, question in enumerate(part):
                 own = {name: weight[number] for name, weight in weights.items()}
-                curves.append(_curve(model, own, songs[question.song], store, released)[question.first :])
+                curves.append(whole_song(model, songs[question.song], store, own, released=released)[question.first :])
         progress(len(curves), len(questions))
     return scores_table(questions, curves, method, seed)
 

@@ -16,7 +16,8 @@ from dsaml.errors import DsamlError
 from dsaml.evaluate import protocols
 from dsaml.evaluate.floors import FLAT_TOO
 from dsaml.experiment import workflow
-from dsaml.experiment.listeners import WEIGHTED, run_listeners
+from dsaml.experiment.average_listener import JOINED, LEVELLED, NETWORK, WEIGHTED
+from dsaml.experiment.listeners import run_listeners
 from dsaml.experiment.prepare import Source, prepare
 from dsaml.experiment.results import read_result
 
@@ -120,8 +121,8 @@ def test_real_listeners_are_scored_against_floors(mine, tmp_path, caplog):
     table.loc[(table.annotator_id == "p2-0") & (table.song_id == "s08"), ["arousal", "valence"]] = 0.3
     table.to_csv(root / "annotations.csv", index=False)
     with caplog.at_level("INFO"):
-        experiment = prepare(DEMO, Source("folder", root, tmp_path / "cache"))
-        done = run_listeners(experiment, tmp_path)
+        experiment = prepare(adjusted(DEMO, steps=2), Source("folder", root, tmp_path / "cache"))
+        done = run_listeners(experiment, (0,), tmp_path)
     assert experiment.dataset.split.annotators["test"] == ("p2-1", "p2-2", "p2-3")
     assert "1 tracks never move" in caplog.text
     assert "cross-song, flat tracks too: 8 curves, 1 of them flat and without a CCC" in caplog.text
@@ -129,6 +130,7 @@ def test_real_listeners_are_scored_against_floors(mine, tmp_path, caplog):
     assert kept["provenance"]["flat_tracks"] == {"train": 0, "validation": 0, "test": 1}
     flat = {name: block["flat_curves"] for name, block in kept["protocols"].items()}
     assert flat["averaged"] == flat["cross-song"] == flat["prefix"] == 0 and flat["cross-song" + FLAT_TOO] == 1
+    assert {NETWORK, LEVELLED, JOINED} < kept["protocols"]["averaged"]["rows"].keys()
     weighing = kept["chosen"]["averaged"]["weighted_raters"]
     better = [a < b for a, b in zip(weighing["left_out_rmse"], weighing["left_out_rmse_unweighted"], strict=True)]
     assert weighing["used"] == better and weighing["raters"] == 8 and WEIGHTED in kept["protocols"]["averaged"]["rows"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dsaml.config import AudioConfig
-from dsaml.experiment.listeners import choose_gain
+from dsaml.experiment.average_listener import GAINS, SHARES, choose
 from dsaml.listeners.harmony import chroma, key_strength, smooth, song_harmony
 from dsaml.listeners.heads import Heard, fit_heads, left_out
 from dsaml.listeners.prefix import fit_prefix, state_of
@@ -165,9 +165,27 @@ def test_a_gain_is_taken_for_ccc_while_rmse_stays_below_the_floor():
     def left(gain: float) -> float:
         return float(np.mean([np.sqrt(((c - y) ** 2).mean()) for c, y in zip(curves(gain), targets, strict=True)]))
 
-    free = choose_gain(curves, targets, np.full(2, 9.0))
+    free = choose(GAINS, curves, targets, np.full(2, 9.0))
     assert free[0] == free[1] > 3
     floor = (left(2.0) + left(1.5)) / 2  # 1.5 and 1 are above it
-    kept = choose_gain(curves, targets, np.array([9.0, left(1.0)]))
-    assert kept.tolist() == free.tolist() and left(free[0]) < left(1.0) and floor < left(1.5)
-    assert choose_gain(curves, targets, np.zeros(2)).tolist() == [1.0, 1.0]  # nothing is below: no gain
+    kept = choose(GAINS, curves, targets, np.array([9.0, left(1.0)]))
+    assert kept == free and left(free[0]) < left(1.0) and floor < left(1.5)
+    assert choose(GAINS, curves, targets, np.zeros(2)) == [1.0, 1.0]  # nothing is below: no gain
+
+
+def test_of_two_shapes_the_one_that_is_right_gets_the_larger_share():
+    """In arousal the heads know the movement, in valence DSAML does; what errs more than the floor is not taken."""
+    rng, clock = np.random.default_rng(0), np.linspace(0, 6, 60)
+    truth = [np.stack((0.2 * np.sin(clock + p), 0.2 * np.cos(clock + p)), 1) for p in rng.uniform(0, 6, 20)]
+    noise = [0.2 * rng.normal(size=(60, 2)) for _ in truth]
+
+    def curves(share: tuple[float, float]) -> list[np.ndarray]:
+        heads, dsaml = share
+        return [
+            np.stack((heads * y[:, 0] / 2 + dsaml * e[:, 0], heads * e[:, 1] + dsaml * y[:, 1] / 2), 1)
+            for y, e in zip(truth, noise, strict=True)
+        ]
+
+    arousal, valence = choose(SHARES, curves, truth, np.full(2, 9.0))
+    assert arousal[0] > arousal[1] and valence[1] > valence[0]
+    assert choose(SHARES, curves, truth, np.zeros(2)) == [SHARES[0]] * 2
