@@ -21,7 +21,7 @@ from dsaml.audio.recording import Recording, load_waveform
 from dsaml.audio.slices import cut_slices, log_mel_slices
 from dsaml.audio.waveform import resample
 from dsaml.config import DEMO
-from dsaml.data.checks.audio import audio_problem
+from dsaml.data.checks import audio_problem
 from dsaml.errors import DsamlError
 
 ROOT = Path(__file__).parents[2]
