@@ -23,8 +23,6 @@ from dsaml.errors import DsamlError, printable
 from dsaml.io import read_json, write_json
 
 BLOCK = 1 << 16  # frames of audio read at once
-Remembered = dict[str, tuple[float, str | None]]
-"""SHA-256 of an audio file and the seconds that its labels need -> seconds that decode, and what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,8 @@ class CheckReport:
     def to_json(self) -> str:
         """Everything as JSON text."""
         problems = [
-            {"severity": p.severity, "kind": p.kind, "file": printable(str(p.path)), "line": p.line, "problem": printable(p.message)}
+            {"severity": p.severity, "kind": p.kind, "file": printable(str(p.path)), "line": p.line}
+            | {"problem": printable(p.message)}
             for p in self.problems
         ]
         document = {
@@ -175,8 +174,8 @@ def _check_audio(found: Findings, progress: Callable[[int, int], None], memory: 
         write_json(memory, known)
 
 
-def _recall(memory: Path | None) -> Remembered:
-    """What a file remembers; nothing where it is missing or damaged."""
+def _recall(memory: Path | None) -> dict[str, tuple[float, str | None]]:
+    """By SHA-256 and needed seconds what :func:`audio_problem` said; nothing where the file is missing or damaged."""
     try:
         known = read_json(memory, "memory", "check again") if memory else {}
         return {key: (float(seconds), wrong and str(wrong)) for key, (seconds, wrong) in known.items()}
@@ -281,12 +280,8 @@ def _without_numbers(reason: str) -> str:
 def obstacles(dataset: Dataset, profile: Profile, mode: str) -> list[str]:
     """Why a data set cannot be trained on, with counts; empty if it can. Very short songs are left out, as in training.
 
-    Parameters
-    ----------
-    profile : Profile
-        Its tasks ask for a number of support songs; query songs are as many as there can be, one at least.
-    mode : {"dmer", "pdmer"}
-        Averaged labels, or annotator tasks.
+    The profile's tasks ask for a number of support songs; query songs are as many as there can be, one at least. ``mode`` is "dmer"
+    (averaged labels) or "pdmer" (annotator tasks).
     """
     dataset, _, _ = without_short(dataset)
     parts = {
