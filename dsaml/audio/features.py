@@ -22,7 +22,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from dsaml.audio.encoder_windows import GlobalEncoder, windows_for
+from dsaml.audio.encoders import GlobalEncoder, windows_for
 from dsaml.audio.recording import load_waveform
 from dsaml.audio.slices import cut_slices, log_mel_slices
 from dsaml.audio.song import Song
