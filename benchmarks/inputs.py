@@ -14,9 +14,8 @@ import torchaudio
 from torch import Tensor
 
 from benchmarks.common import Progress, machine, one_thread, seconds, take_turns
-from dsaml.audio.encoder_windows import GlobalEncoder, windows_for
+from dsaml.audio.encoders import GlobalEncoder, MelEncoder, windows_for
 from dsaml.audio.features import FeatureCache
-from dsaml.audio.mel_encoder import MelEncoder
 from dsaml.audio.recording import decode, load_waveform
 from dsaml.audio.slices import cut_slices, log_mel, log_mel_slices
 from dsaml.audio.song import AUDIO_SUFFIXES

@@ -22,8 +22,8 @@ import torch
 
 from benchmarks.common import Progress, machine, peak_memory, seconds
 from benchmarks.engine import make_batch, make_model, meta_step
+from dsaml.audio.encoders import MelEncoder
 from dsaml.audio.features import FeatureCache, Features
-from dsaml.audio.mel_encoder import MelEncoder
 from dsaml.audio.windows import predict_song
 from dsaml.config import CLIP_STEPS, DEMO, LABEL_START, STEP_SECONDS, AudioConfig, MetaConfig, ModelConfig
 from dsaml.data.annotations import Annotation

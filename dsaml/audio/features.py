@@ -22,7 +22,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from dsaml.audio.encoder_windows import GlobalEncoder, windows_for
+from dsaml.audio.encoders import GlobalEncoder, windows_for
 from dsaml.audio.recording import load_waveform
 from dsaml.audio.slices import cut_slices, log_mel_slices
 from dsaml.audio.song import Song
@@ -31,12 +31,19 @@ from dsaml.errors import DsamlError, require_file
 from dsaml.io import pack_tensors, read_tensors, write_bytes_atomically
 
 T = TypeVar("T")
+Songs = Mapping[str, tuple[Song, int]]
+"""By song id: the song, and how many labels it has."""
+Progress = Callable[[int, int], None]
 log = logging.getLogger(__name__)
 
 VERSION = 3
 """Part of every key; raised when the same settings begin to give other features."""
 ONE_EMBEDDING = {"by-length": None, "song": True, "step": False}
 """Whether all steps of a song share one global embedding, by ``embeddings`` of a profile; None: of a song of at most 60 steps."""
+
+
+def _silent(done: int, total: int) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,6 @@ def song_features(
 
     Parameters
     ----------
-    path, config, encoder
     steps : int, optional
         Number of labels; by default as many as the audio has room for.
     clip : bool, optional
@@ -89,16 +95,9 @@ def song_features(
 
 
 class FeatureCache:
-    """Computes features once.
+    """Computes features once, in a ``folder`` that is made if needed and that several data sets can share.
 
-    Parameters
-    ----------
-    folder : path
-        Made if needed; several data sets can share it.
-    hop_seconds : float
-        See :func:`song_features`.
-    clip : bool, optional
-        The same of every song; by default each song says it itself.
+    ``hop_seconds`` and ``clip`` as in :func:`song_features`, the same for every song; by default each says itself if it is a clip.
 
     Raises
     ------
@@ -118,20 +117,13 @@ class FeatureCache:
             raise DsamlError(
                 f"{hop_seconds} s between two windows of the encoder: give {audio.step_seconds} s or more (--hop-seconds)"
             )
-        self.folder, self.audio, self.encoder, self.hop_seconds = Path(folder), audio, encoder, hop_seconds
-        self.clip = clip
+        self.folder, self.audio, self.encoder, self.hop_seconds, self.clip = Path(folder), audio, encoder, hop_seconds, clip
 
     def _is_clip(self, song: Song) -> bool:
         return song.clip if self.clip is None else self.clip
 
     def path(self, song: Song, steps: int) -> Path:
-        """Where the features of a song belong.
-
-        Raises
-        ------
-        DsamlError
-            If the song has no readable audio file.
-        """
+        """Where the features of a song belong; an error if it has no readable audio file."""
         if song.audio is None:
             raise DsamlError(f"song {song.id}: no audio file; add it to the data set's audio folder")
         settings = {"audio": dataclasses.asdict(self.audio), "encoder": self.encoder.fingerprint, "steps": steps}
@@ -156,31 +148,23 @@ class FeatureCache:
         """
         return self._get(song, steps)[0]
 
+    def make(self, song: Song, steps: int) -> bool:
+        """Put the features of one song into the folder; whether it lacked them."""
+        return self._get(song, steps)[1]
+
     def _get(self, song: Song, steps: int) -> tuple[Features, bool]:
-        """And whether they had to be computed."""
-        path = self.path(song, steps)
+        path, clip = self.path(song, steps), self._is_clip(song)
         if stored := _read(path, [field.name for field in dataclasses.fields(Features)]):
             return Features(**stored), False
-        clip, hop = self._is_clip(song), self.hop_seconds
-        features = song_features(song.audio, self.audio, self.encoder, steps, clip=clip, hop_seconds=hop)
+        features = song_features(song.audio, self.audio, self.encoder, steps, clip=clip, hop_seconds=self.hop_seconds)
         write_bytes_atomically(path, pack_tensors(vars(features), {"encoder": self.encoder.fingerprint}))
         return features, True
 
-    def fill(
-        self,
-        songs: Mapping[str, tuple[Song, int]],
-        workers: int = 1,
-        progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> dict[str, Features]:
+    def fill(self, songs: Songs, workers: int = 1, progress: Progress = _silent) -> dict[str, Features]:
         """Features of many songs, all in memory; arguments and errors as of :meth:`compute`."""
-        return dict(zip(songs, self._each(self.get, songs, workers, progress), strict=True))
+        return dict(zip(songs, _each(self.get, songs, workers, progress), strict=True))
 
-    def compute(
-        self,
-        songs: Mapping[str, tuple[Song, int]],
-        workers: int = 1,
-        progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> int:
+    def compute(self, songs: Songs, workers: int = 1, progress: Progress = _silent) -> int:
         """Put the features of a catalogue of any size into the folder; none stay in memory, and a stopped call goes on.
 
         Parameters
@@ -202,32 +186,7 @@ class FeatureCache:
         DsamlError
             See :meth:`get`; what was computed before it stays in the folder.
         """
-        return sum(self._each(self.make, songs, workers, progress))
-
-    def make(self, song: Song, steps: int) -> bool:
-        """Put the features of one song into the folder; whether it lacked them."""
-        return self._get(song, steps)[1]
-
-    def _each(
-        self,
-        job: Callable[[Song, int], T],
-        songs: Mapping[str, tuple[Song, int]],
-        workers: int,
-        progress: Callable[[int, int], None],
-    ) -> Iterator[T]:
-        threads = torch.get_num_threads()
-
-        def on_one_core(song: Song, steps: int) -> T:
-            torch.set_num_threads(1)
-            return job(song, steps)
-
-        try:
-            found = in_order(on_one_core if workers > 1 else job, songs, workers)
-            for done, one in enumerate(found, 1):
-                yield one
-                progress(done, len(songs))
-        finally:
-            torch.set_num_threads(threads)
+        return sum(_each(self.make, songs, workers, progress))
 
     def account(self, songs: int, made: int, seconds: float) -> str:
         """What :meth:`compute` did with so many songs in so much time, for people."""
@@ -250,19 +209,28 @@ def _read(path: Path, names: Iterable[str]) -> dict[str, Tensor] | None:
         return None
 
 
-def in_order(job: Callable[[Song, int], T], songs: Mapping[str, tuple[Song, int]], workers: int) -> Iterator[T]:
+def _each(job: Callable[[Song, int], T], songs: Songs, workers: int, progress: Progress = _silent) -> Iterator[T]:
     """What ``job`` makes of each song, in their order, a few ahead; after an error no thread works on while the process ends."""
+    threads = torch.get_num_threads()
     pool, items, waiting = ThreadPoolExecutor(workers), iter(songs.values()), deque[Future[T]]()
+
+    def on_its_cores(song: Song, steps: int) -> T:
+        if workers > 1:
+            torch.set_num_threads(1)
+        return job(song, steps)
+
     try:
-        waiting.extend(pool.submit(job, *item) for item in islice(items, 4 * workers))
-        while waiting:
+        waiting.extend(pool.submit(on_its_cores, *item) for item in islice(items, 4 * workers))
+        for done in range(1, len(songs) + 1):
             yield waiting.popleft().result()
-            waiting.extend(pool.submit(job, *item) for item in islice(items, 1))
+            waiting.extend(pool.submit(on_its_cores, *item) for item in islice(items, 1))
+            progress(done, len(songs))
     finally:
         pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
-def raw_slices(songs: Mapping[str, tuple[Song, int]], audio: AudioConfig, path: Path) -> dict[str, Features]:
+def raw_slices(songs: Songs, audio: AudioConfig, path: Path) -> dict[str, Features]:
     """Raw slices in place of log-mels, for models that hear raw audio: (T, samples) in half precision, no global embedding.
 
     ``songs`` are (Song, steps) by id. ``path`` is a safetensors file that keeps them; written if it is missing or damaged.
@@ -273,6 +241,6 @@ def raw_slices(songs: Mapping[str, tuple[Song, int]], audio: AudioConfig, path: 
 
     stored = _read(path, songs)
     if stored is None:
-        stored = dict(zip(songs, in_order(job, songs, 2), strict=True))
+        stored = dict(zip(songs, _each(job, songs, 2), strict=True))
         write_bytes_atomically(path, pack_tensors(stored, {}))
     return {song: Features(slices, torch.zeros(1, 0)) for song, slices in stored.items()}

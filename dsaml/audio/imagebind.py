@@ -23,8 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dsaml.audio.encoder_windows import Window, cut_window
-from dsaml.audio.waveform import Waveform, resample
+from dsaml.audio.waveform import Waveform, Window, cut_window, resample
 from dsaml.errors import DsamlError
 from dsaml.io import load_weights, read_weights, write_bytes_atomically
 
@@ -182,21 +181,8 @@ def spectrograms(waveform: Tensor, sample_rate: int) -> Tensor:
 class ImageBindEncoder:
     """ImageBind's audio encoder. CC BY-NC-SA 4.0: non-commercial use only.
 
-    Parameters
-    ----------
-    checkpoint : path
-        ``imagebind_huge.pth``, or the audio part of it (:func:`save_audio_only`).
-    device : str
-        Where it runs, as torch names it.
-    released_rate : bool
-        Let the filter banks see audio of 44.1 kHz, as DSAML's released code does, instead of ImageBind's own 16 kHz.
-
-    Attributes
-    ----------
-    sha256 : str
-        Of the audio weights.
-    batch_size : int
-        Clips in one forward pass; a window has three.
+    ``checkpoint`` is ``imagebind_huge.pth``, or the audio part of it (:func:`save_audio_only`), whose SHA-256 is :attr:`sha256`.
+    With ``released_rate`` the filter banks see audio of 44.1 kHz, as in DSAML's released code, instead of ImageBind's own 16 kHz.
 
     Raises
     ------
@@ -210,7 +196,7 @@ class ImageBindEncoder:
     def __init__(self, checkpoint: str | Path | None, device: str = "cpu", *, released_rate: bool = False):
         weights = read_audio_weights(checkpoint)
         self.sample_rate = RELEASED_RATE if released_rate else SAMPLE_RATE
-        self.device, self.batch_size = device, 12
+        self.device, self.batch_size = device, 12  # clips in one forward pass; a window has three
         self.sha256 = weights_digest(weights)
         self.fingerprint = f"imagebind-audio-1:{self.sample_rate}:{self.sha256}"
         self._model = build_audio_model()

@@ -54,21 +54,10 @@ def limited(waveform: np.ndarray, rate: int, ceiling: float) -> np.ndarray:
 
 
 def for_playback(waveform: np.ndarray, rate: int) -> np.ndarray:
-    """A copy to listen to: ``TARGET`` loud, its peaks below ``CEILING``.
+    """A copy to listen to of a mono waveform (samples,) at ``rate`` Hz: ``TARGET`` loud, its peaks below ``CEILING``.
 
     One gain for the whole sound; where a peak (a bell in a quiet song) would go beyond the ceiling, a limiter lowers that peak,
     by at most ``MOST_LIMITED``. A sound whose peaks stand out farther gets less gain, and silence none.
-
-    Parameters
-    ----------
-    waveform : ndarray, shape (samples,)
-        Mono.
-    rate : int
-        Hz.
-
-    Returns
-    -------
-    ndarray, shape (samples,)
     """
     start = loudness(waveform, rate)
     if not np.isfinite(start):

@@ -29,13 +29,6 @@ class Stream(sf.SoundFile):
     """An audio file that is read from its start to its end.
 
     soundfile seeks after every read where it can; an MP3 decoder loses what it keeps from frame to frame then, and complains.
-
-    Raises
-    ------
-    soundfile.LibsndfileError
-        If it cannot be decoded.
-    DsamlError
-        If its rate is outside 4-384 kHz.
     """
 
     def __init__(self, path: Path):
@@ -58,12 +51,8 @@ class Stream(sf.SoundFile):
 class Recording:
     """An audio file (MP3, WAV, FLAC, OGG), its channels averaged; decoded once to its end, so that it is known to be whole.
 
-    Attributes
-    ----------
-    rate : int
-        Hz.
-    whole : Tensor, shape (samples,), or None
-        All samples, MP3 peaks beyond 1 included; None where they are too many to be kept. Slices work either way.
+    Slices are Tensors of samples at ``rate`` Hz, MP3 peaks beyond 1 included. ``whole`` has all of them, (samples,); it is None
+    where they are too many to be kept.
 
     Raises
     ------

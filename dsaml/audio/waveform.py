@@ -1,4 +1,4 @@
-"""Mono samples of any length, and how they get another rate."""
+"""Mono samples of any length, how they get another rate, and windows of them that may lie outside the song."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from torch import Tensor
 KERNEL = 1 << 20  # numbers in torchaudio's table of filters at most; 44,101 Hz would want 2 billion
 FILTER_WIDTH, ROLLOFF = 6, 0.99  # of torchaudio's filter: zero crossings on each side, share of the band that passes
 AT_ONCE = 1 << 18  # filter taps computed together
+
+
+Window = tuple[float, float]
+"""Start and end in seconds from the start of the song; parts outside the song are filled by repeating its edge."""
 
 
 class Waveform(Protocol):
@@ -71,3 +75,25 @@ class Resampled:
             taps = known[(near - low)[:, None] + offsets]  # (samples, filter)
             out[start - first : start - first + len(exact)] = (taps * weight.float()).sum(1)
         return out
+
+
+def cut_window(waveform: Waveform, sample_rate: int, window: Window) -> Tensor:
+    """The samples of a window, (samples,); what lies outside the song is filled by repeating the audio next to that edge.
+
+    As much of it as the window is long, or the song has, is played once more: at t = -5 s of a 30 s window one hears what is
+    heard at 25 s.
+    """
+    first, last = (round(t * sample_rate) for t in window)
+    return cut_samples(waveform, first, last, last - first)
+
+
+def cut_samples(waveform: Waveform, first: int, last: int, period: int) -> Tensor:
+    """Samples ``first`` to ``last``, which may lie outside; there the ``period`` samples next to that edge are repeated."""
+    size = len(waveform)
+    period = min(period, size)
+    parts = [waveform[max(0, first) : max(0, min(last, size))]]
+    if first < 0:
+        parts.insert(0, waveform[:period][torch.remainder(torch.arange(first, min(last, 0)), period)])
+    if last > size:
+        parts.append(waveform[size - period : size][torch.remainder(torch.arange(max(first, size), last) - size, period)])
+    return torch.cat(parts) if len(parts) > 1 else parts[0]

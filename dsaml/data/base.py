@@ -14,6 +14,8 @@ from dsaml.data.findings import Exclusion, Findings
 from dsaml.errors import DsamlError
 
 PARTS = ("train", "validation", "test")
+Tracks = Mapping[str, Mapping[str, Annotation]]
+"""Annotator id -> song id -> labels."""
 
 
 @dataclass(frozen=True)
@@ -33,37 +35,39 @@ class Dataset:
     root: Path
     songs: Mapping[str, Song]  #: by song id
     mean: Mapping[str, Annotation]  #: the averaged label of each song (annotator id "all")
-    #: annotator id -> song id -> each annotator's own labels, usable tracks that move; empty where the data set has none
-    tracks: Mapping[str, Mapping[str, Annotation]]
+    #: each annotator's own labels, usable tracks that move; empty where the data set has none
+    tracks: Tracks
     split: Split
     exclusions: tuple[Exclusion, ...] = ()  #: everything that was left out, with the reason
-    #: annotator id -> song id -> noise-free true curve, known only for simulated listeners ("all" = the population's)
-    oracle: Mapping[str, Mapping[str, Annotation]] = field(default_factory=dict)
+    #: noise-free true curve, known only for simulated listeners ("all" = the population's)
+    oracle: Tracks = field(default_factory=dict)
     label_start: float = LABEL_START  #: s from a song's start to its first label
     #: labels that training and the protocols take of a song, from its first one on; a shorter song gives those that it has
     clip_steps: int = CLIP_STEPS
     #: labels that the prefix protocol gives away: 30 s as in the released code, less where songs are short
     prefix_steps: int = CLIP_STEPS
-    #: annotator id -> song id -> tracks that never move: they have a level and no CCC. And the other tracks of people who
+    #: tracks that never move: they have a level and no CCC. And the other tracks of people who
     #: without these have too few songs. :func:`with_flat` puts all of them among the others.
-    flat: Mapping[str, Mapping[str, Annotation]] = field(default_factory=dict)
+    flat: Tracks = field(default_factory=dict)
     #: part -> those people; nobody of them is in ``split``
     flat_people: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 LOADERS = {
-    "deam": "dsaml.data.deam:load",
-    "pmemo": "dsaml.data.pmemo:load",
-    "vgmidi": "dsaml.data.vgmidi:load",
-    "vgmidi-2": "dsaml.data.vgmidi:load_second",
-    "merp": "dsaml.data.merp:load",
-    "merp-filtered": "dsaml.data.merp:load_filtered",
-    "live-piano": "dsaml.data.live_piano:load",
-    "folder": "dsaml.data.folder:load",
-    "synthetic": "dsaml.data.synthetic.corpus:load",
-    "stress": "dsaml.data.synthetic.corpus:load_stress",
+    "deam": "deam",
+    "pmemo": "pmemo",
+    "vgmidi": "vgmidi",
+    "vgmidi-2": "vgmidi",
+    "merp": "merp",
+    "merp-filtered": "merp",
+    "live-piano": "live_piano",
+    "folder": "folder",
+    "synthetic": "synthetic.corpus",
+    "stress": "synthetic.corpus",
 }
-"""Where the function ``load(root, found)`` of each data set is; only the one that is asked for is imported."""
+"""The module here whose ``load(found, name)`` reads each data set in ``found.root``; only the one that is asked for is imported.
+
+It raises :class:`DsamlError` where a table cannot be read, or nothing of the data set can be used."""
 
 
 def require_dataset(name: str, root: Path) -> None:
@@ -90,8 +94,7 @@ def load_dataset(name: str, root: str | Path, found: Findings | None = None) -> 
     """
     root = Path(root)
     require_dataset(name, root)
-    module, _, function = LOADERS[name].partition(":")
-    return getattr(import_module(module), function)(root, found=found or Findings(root))
+    return import_module(f"dsaml.data.{LOADERS[name]}").load(found or Findings(root), name)
 
 
 def songs_with_steps(dataset: Dataset) -> dict[str, tuple[Song, int]]:
@@ -138,20 +141,22 @@ def without_short(data: Dataset, fewest: int = FEWEST_STEPS) -> tuple[Dataset, i
     songs, tracks : int
         How many were short.
     """
-    mean = {song: label for song, label in data.mean.items() if len(label) >= fewest}
-    tracks = {who: {s: t for s, t in own.items() if len(t) >= fewest} for who, own in data.tracks.items()}
-    flat = {who: {s: t for s, t in own.items() if len(t) >= fewest} for who, own in data.flat.items()}
-    short = sum(map(len, data.tracks.values())) - sum(map(len, tracks.values()))
-    if len(mean) == len(data.mean) and not short and sum(map(len, flat.values())) == sum(map(len, data.flat.values())):
+
+    def long(own: Mapping[str, Annotation]) -> dict[str, Annotation]:
+        return {song: track for song, track in own.items() if len(track) >= fewest}
+
+    def able(people: Mapping[str, tuple[str, ...]], own: Tracks) -> dict[str, tuple[str, ...]]:
+        return {part: tuple(w for w in ids if len(set(songs[part]) & own.get(w, {}).keys()) > 1) for part, ids in people.items()}
+
+    def count(curves: Tracks) -> int:
+        return sum(map(len, curves.values()))
+
+    mean = long(data.mean)
+    tracks, flat = ({who: long(own) for who, own in curves.items()} for curves in (data.tracks, data.flat))
+    short, few = len(data.mean) - len(mean), count(data.tracks) - count(tracks)
+    if not short and not few and count(flat) == count(data.flat):
         return data, 0, 0
     songs = {part: tuple(s for s in ids if s in mean) for part, ids in data.split.songs.items()}
-
-    def able(people: Mapping[str, tuple[str, ...]], own: Mapping[str, Mapping[str, Annotation]]) -> dict[str, tuple[str, ...]]:
-        return {
-            part: tuple(who for who in ids if len(set(songs[part]) & own.get(who, {}).keys()) > 1)
-            for part, ids in people.items()
-        }
-
-    people, more = able(data.split.annotators, tracks), able(data.flat_people, flat)
-    left = replace(data, mean=mean, tracks=tracks, flat=flat, flat_people=more, split=Split(songs, people))
-    return left, len(data.mean) - len(mean), short
+    split = Split(songs, able(data.split.annotators, tracks))
+    left = replace(data, mean=mean, tracks=tracks, flat=flat, flat_people=able(data.flat_people, flat), split=split)
+    return left, short, few

@@ -9,10 +9,10 @@ import numpy as np
 
 from dsaml.config import CLIP_STEPS, DIMENSIONS
 from dsaml.data.annotations import FLAT, MEAN, Annotation
-from dsaml.data.base import PARTS, Dataset, Split
+from dsaml.data.base import PARTS, Dataset, Split, Tracks
 from dsaml.data.findings import Findings, by_number
-from dsaml.data.label_tables import Wide, read_wide, require
-from dsaml.data.splits import committed, select_people
+from dsaml.data.label_tables import Wide, read_wide
+from dsaml.data.splits import committed, draw, drawn_parts, select_people
 from dsaml.errors import DsamlError
 from dsaml.io import read_json
 
@@ -23,6 +23,7 @@ AVERAGED = Path("annotations averaged per song", "dynamic (per second annotation
 RATERS = Path("annotations per each rater", "dynamic (per second annotations)")
 LAST_CLIP = 2000  # ids above it are the 58 full songs, the paper's test set
 FIT = 0.5  # least correlation of the averaged label with the mean over its annotators, all songs pooled
+VALIDATION_ANNOTATORS = 15  # % of those who are not for test
 MIN_SONGS = {"train": 16, "validation": 2, "test": 16}
 """Fewest songs, within the part, of an annotator who is kept: 1 support + 15 query, or 1 + 1 for validation."""
 
@@ -55,68 +56,36 @@ def is_test(song_id: str) -> bool:
     return song_id.isdecimal() and int(song_id) > LAST_CLIP
 
 
-def load(
-    root: Path,
-    *,
-    split: Split | None = None,
-    oracle: Path | None = None,
-    min_songs: Mapping[str, int] | None = None,
-    found: Findings | None = None,
-) -> Dataset:
+def load(found: Findings, name: str) -> Dataset:
     """Load DEAM, or anything else written in its layout.
 
-    Parameters
-    ----------
-    root : Path
-        Holds ``DEAM_Annotations/`` and, for everything but floors, ``DEAM_audio/`` (the archives' own folders). With a
-        ``corpus.json`` it is an embedded corpus, which has a name and a split of its own and is never called real.
-    split : Split, optional
-        Default: ids above 2000 are test, the rest by ``data/splits/deam.json``; annotators by their id's hash.
-    oracle : Path, optional
-        A folder with ``{arousal,valence}/<song>.csv`` of noise-free curves.
-    min_songs : mapping, optional
-        Fewest songs per annotator for each part, see ``MIN_SONGS``; the released code asks 16 in training and test.
-    found : Findings, optional
-        Gets everything that is wrong.
-
-    Returns
-    -------
-    Dataset
-        Labels in [-1, 1], times in seconds from the start of the song. ``mean`` keeps songs that have no audio.
-
-    Raises
-    ------
-    DsamlError
-        If an averaged table is missing or is no table.
+    ``found.root`` holds ``DEAM_Annotations/`` and, for everything but floors, ``DEAM_audio/`` (the archives' own folders). With a
+    ``corpus.json`` it is an embedded corpus, which has a name and a split of its own and is never called real. Otherwise ids above
+    2000 are test and the rest is split by ``data/splits/deam.json``; annotators with enough test songs are for test, of the others
+    the hash of the id sends 15 % to validation. Labels are in [-1, 1]; ``mean`` keeps songs that have no audio.
     """
-    root = Path(root)
-    found, name, real = found or Findings(root), "deam", True
-    if (root / MARKER).is_file():
+    root, split, real = found.root, None, not (found.root / MARKER).is_file()
+    if not real:
         found.notice(root / MARKER, "this is the embedded corpus: simulated listeners, not DEAM")
-        name, its_split = read_marker(root)
-        real, split = False, split or its_split
+        name, split = read_marker(root)
     averaged = {d: read_wide(found, mean_file(root, d), "song_id") for d in DIMENSIONS}
     mean, known = _averaged_labels(found, averaged)
     tracks = _annotators_labels(found, averaged, mean, known)
-    audio = audio_folder(root)
-    songs = found.pair_audio(audio, audio.iterdir() if audio.is_dir() else (), mean, known)
-    for table in averaged.values():
-        require(table)
-    parts = split.songs if split else committed("deam", mean, is_test)
-    limits = MIN_SONGS | dict(min_songs or {})
+    songs = found.pair_audio(audio_folder(root), mean, known)
+    found.require(*(table.path for table in averaged.values()))
+    parts = split.songs if split else committed("deam", mean, lambda new: drawn_parts("deam:song", new, is_test))
     parts = {part: tuple(i for i in ids if i in mean) for part, ids in parts.items()}
-    listed = split.annotators if split else None
-    people = select_people(found, tracks, parts, lambda found, tracks: listed, limits)
-    return Dataset(
-        name=name,
-        real=real,
-        root=root,
-        songs=songs,
-        mean=mean,
-        exclusions=tuple(found.exclusions),
-        **people,
-        oracle=_read_oracle(oracle, mean) if oracle else {},
-    )
+
+    def drawn(tracks: Tracks) -> dict[str, list[str]]:
+        people: dict[str, list[str]] = {part: [] for part in PARTS}
+        for who, own in tracks.items():
+            tests = len(set(parts["test"]) & own.keys()) >= MIN_SONGS["test"]
+            validation = draw("deam:annotator", who) < VALIDATION_ANNOTATORS
+            people["test" if tests else "validation" if validation else "train"].append(who)
+        return people
+
+    people = select_people(found, tracks, parts, lambda tracks: split.annotators if split else drawn(tracks), MIN_SONGS)
+    return Dataset(name=name, real=real, root=root, songs=songs, mean=mean, exclusions=tuple(found.exclusions), **people)
 
 
 def _pair(found: Findings, tables: Tables, key: str, song: str, who: str) -> Annotation | None:
@@ -129,7 +98,7 @@ def _pair(found: Findings, tables: Tables, key: str, song: str, who: str) -> Ann
         bad = next((d for d in DIMENSIONS if key in tables[d].bad), None)
         why = f"the {bad} labels {tables[bad].bad[key]}".replace("labels label", "label") if bad else f"no {lacking} labels"
         found.exclude(subject, why)
-        if not tables[lacking].fatal and key not in tables[lacking].bad:
+        if tables[lacking].path not in found.fatal and key not in tables[lacking].bad:
             there = rows[DIMENSIONS.index(other)]  # None where the other row is there and cannot be used
             place = f" in line {there.line}" if there else ""
             found.error(tables[lacking].path, f"{column} {key} is missing, but {other} has it{place}", kind="length")
@@ -145,7 +114,7 @@ def _pair(found: Findings, tables: Tables, key: str, song: str, who: str) -> Ann
             found.notice(path, f"{column} {key} has {said}; cut to {steps} on loading", line)
         else:
             found.error(path, f"{column} {key} has {said}; labels are missing or too many", line, "length")
-    return Annotation(song, who, tables["arousal"].times[:steps], np.stack([arousal[:steps], valence[:steps]], 1))
+    return Annotation(song, who, rows[0].times[:steps], np.stack([arousal[:steps], valence[:steps]], 1))
 
 
 def _ids(tables: Tables) -> list[str]:
@@ -156,9 +125,7 @@ def _ids(tables: Tables) -> list[str]:
 def _averaged_labels(found: Findings, tables: Tables) -> tuple[dict[str, Annotation], list[str]]:
     """The averaged labels of every song that has them, and the ids of all songs in the tables."""
     for d, table in tables.items():
-        lines, values = table.labels()
-        found.scale(table.path, lines, values, -1, 1)
-        if len(table.rows) > 2 and values.min() >= 0 and values.max() <= 1:
+        if len(table.rows) > 2 and all(row.values.min() >= 0 and row.values.max() <= 1 for row in table.rows.values()):
             found.error(table.path, "no label is below 0: the scale seems to be [0, 1], and DEAM's is [-1, 1]", 2, "scale")
         found.counts[f"songs with averaged {d}"] = len(table.rows)
     mean, known = {}, []
@@ -194,13 +161,14 @@ def _annotators_labels(
         own = {d: named[song] for d, named in files.items() if song in named}
         tables = {d: read_wide(found, file, "WorkerId", ids_required=False) for d, file in own.items()}
         for d, table in tables.items():
-            found.scale(table.path, *table.labels(), -1, 1)
             if table.has_ids and MEAN in table.rows:
                 found.error(table.path, f"WorkerId '{MEAN}' is reserved for the averaged label", table.rows[MEAN].line)
             if table.rows and song in averaged[d].rows:
-                beside[d].append(_beside(averaged[d].rows[song].values, [row.values for row in table.rows.values()]))
+                label, own_labels = averaged[d].rows[song].values, [row.values for row in table.rows.values()]
+                steps = min(map(len, [label, *own_labels]))
+                beside[d].append(np.stack([label[:steps], np.mean([values[:steps] for values in own_labels], 0)]))
         everybody = f"song {song}, all annotators"
-        fatal = next((str(table.fatal) for table in tables.values() if table.fatal), None)
+        fatal = next((str(found.fatal[table.path]) for table in tables.values() if table.path in found.fatal), None)
         if fatal or len(tables) < 2:
             found.exclude(everybody, fatal or f"only {next(iter(tables))} labels")
             continue
@@ -239,9 +207,7 @@ def _rater_files(found: Findings, known: Collection[str]) -> dict[str, dict[str,
         note = found.notice if len(missing) == 2 else found.error
         note(missing[0], "the annotators' own labels are missing, so nothing can be personalized")
     files: dict[str, dict[str, Path]] = {}
-    for d, folder in folders.items():
-        if folder in missing:
-            continue
+    for d, folder in [item for item in folders.items() if item[1] not in missing]:
         every = [f for f in sorted(folder.iterdir()) if not f.name.startswith(".")]
         files[d] = {f.stem: f for f in every if f.suffix == ".csv"}
         for file in every:
@@ -253,16 +219,10 @@ def _rater_files(found: Findings, known: Collection[str]) -> dict[str, dict[str,
     return files
 
 
-def _beside(label: np.ndarray, tracks: list[np.ndarray]) -> np.ndarray:
-    """An averaged label and the mean over annotators, (2, T), as far as all go."""
-    steps = min(map(len, [label, *tracks]))
-    return np.stack([label[:steps], np.stack([track[:steps] for track in tracks]).mean(0)])
-
-
 def _check_fit(found: Findings, dimension: str, pairs: list[np.ndarray]) -> None:
     """An error if the annotators' mean does not follow the averaged label, as where one of them is negated or shuffled.
 
-    ``pairs`` holds an array of :func:`_beside` for each song.
+    ``pairs`` are averaged label and annotators' mean of each song, (2, T).
     """
     pooled = np.concatenate(pairs, 1) if pairs else np.zeros((2, 0))
     if not pooled.size or not np.isfinite(pooled).all() or pooled.std(1).min() < FLAT:
@@ -278,7 +238,7 @@ def _check_fit(found: Findings, dimension: str, pairs: list[np.ndarray]) -> None
         )
 
 
-def _read_oracle(folder: Path, songs: Collection[str]) -> dict[str, dict[str, Annotation]]:
+def read_oracle(folder: Path, songs: Collection[str]) -> dict[str, dict[str, Annotation]]:
     """The noise-free curves of simulated listeners, by listener and song; what is missing or damaged is left out."""
     found, curves = Findings(folder), {}
     for song in songs:

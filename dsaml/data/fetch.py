@@ -1,7 +1,8 @@
-"""Download a data set's public archives, resumably, and unpack them without trusting what is inside."""
+"""Download a data set, resumably: public archives, unpacked without trusting what is inside, or through the hub's own client."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import stat
@@ -14,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
-from dsaml.data.hub import fetch_merp, sha256
 from dsaml.errors import DsamlError
 
 ARCHIVES = {
@@ -22,6 +22,10 @@ ARCHIVES = {
     "vgmidi": ("https://github.com/lucasnfe/vgmidi/archive/refs/heads/", ("master.zip",)),
 }
 """Base address and files; each archive is unpacked into the folder of its own name."""
+
+MERP = "amaai-lab/MERP"  # on the hub
+MERP_PAGE = f"https://huggingface.co/datasets/{MERP}"
+MERP_FILES = ["*.parquet", "*.json", "*.csv", "*.md", "audio/*"]  # labels, profiles, the card with its licence, and the audio
 
 SAVED_AS = {"master.zip": "vgmidi-master.zip"}  # as a browser does; the folder in the archive is called so
 SAME = {"vgmidi-2": "vgmidi", "merp-filtered": "merp"}  # the same files under another name
@@ -53,10 +57,20 @@ MAX_BYTES = 20 * 2**30  # of one unpacked archive
 MAX_RATIO = 200  # unpacked / packed of one member; label tables reach about 10
 
 Progress = Callable[[str, int, int], None]
-"""Called with (file name, bytes so far, bytes in all or 0)."""
+"""Called with (file name, bytes or files so far, the same in all or 0)."""
 
 
-def download(url: str, path: Path, progress: Progress = lambda name, done, total: None) -> str:
+def _silent(name: str, done: int, total: int) -> None:
+    pass
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file, 64 hex digits."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def download(url: str, path: Path, progress: Progress = _silent) -> str:
     """Download a file; what an earlier, broken call left in ``<path>.part`` is continued where the server can.
 
     ``path`` appears only when complete. Returns its SHA-256.
@@ -102,9 +116,7 @@ def download(url: str, path: Path, progress: Progress = lambda name, done, total
     except urllib.error.URLError as error:
         raise DsamlError(f"{url}: cannot be reached from here ({error.reason}); {by_hand}") from error
     except OSError as error:
-        raise DsamlError(
-            f"{path}: cannot be written ({error.strerror or error}); make room and run this again"
-        ) from error
+        raise DsamlError(f"{path}: cannot be written ({error.strerror or error}); make room and run this again") from error
     os.replace(part, path)
     tag.unlink(missing_ok=True)
     return sha256(path)
@@ -136,7 +148,7 @@ def _dangers(members: Sequence[zipfile.ZipInfo]) -> Iterator[str]:
             yield f"'{m.filename}' is encrypted"
 
 
-def unpack(path: Path, folder: Path, progress: Progress = lambda name, done, total: None) -> int:
+def unpack(path: Path, folder: Path, progress: Progress = _silent) -> int:
     """Unpack a zip archive into ``folder / <its name>``, or into ``folder`` if the archive holds that name itself.
 
     Returns
@@ -163,9 +175,7 @@ def unpack(path: Path, folder: Path, progress: Progress = lambda name, done, tot
     except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise DsamlError(f"{path}: is no intact zip archive ({error}); delete it and run this again") from error
     except OSError as error:
-        raise DsamlError(
-            f"{folder}: cannot be written ({error.strerror or error}); make room and run this again"
-        ) from error
+        raise DsamlError(f"{folder}: cannot be written ({error.strerror or error}); make room and run this again") from error
     return len(members)
 
 
@@ -185,17 +195,13 @@ def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> N
         temporary.unlink(missing_ok=True)
 
 
-def fetch(
-    name: str, folder: Path, base: str | None = None, progress: Progress = lambda name, done, total: None
-) -> list[tuple[Path, str, int]]:
+def fetch(name: str, folder: Path, base: str | None = None, progress: Progress = _silent) -> list[tuple[Path, str, int]]:
     """Download and unpack a data set.
 
     Parameters
     ----------
     name : str
         "deam", "vgmidi" or "merp"; for the others the error says where they come from.
-    folder : Path
-        Archives and data end up here.
     base : str, optional
         Another address that holds the same files: of MERP, a mirror of the hub.
     progress : callable
@@ -215,7 +221,7 @@ def fetch(
         known = f"data set '{name}' is not known; choose one of: {', '.join((*TERMS, *ELSEWHERE))}"
         raise DsamlError(ELSEWHERE.get(name, known))
     if name == "merp":
-        return fetch_merp(folder, base and _usable(base))
+        return _fetch_merp(folder, base and _usable(base))
     address, files = ARCHIVES[name]
     address, result = _usable(base or address) + "/", []
     for file in files:
@@ -238,3 +244,27 @@ def _usable(address: str) -> str:
     if not usable:
         raise DsamlError(f"{address}: not an http or https address; give one with --base-url")
     return address.rstrip("/")
+
+
+def _fetch_merp(folder: Path, endpoint: str | None) -> list[tuple[Path, str, int]]:
+    """Files that are there and whole are not asked for again, broken ones are continued."""
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise DsamlError(
+            "MERP comes from the Hugging Face hub, whose client is not installed: 'pip install huggingface_hub', or download "
+            f"{MERP_PAGE} in a browser"
+        ) from error
+    settings = {"repo_type": "dataset", "allow_patterns": MERP_FILES, "token": False}  # public: nobody's token is sent
+    try:
+        snapshot_download(MERP, local_dir=folder, endpoint=endpoint, **settings)
+    except Exception as error:  # the client and the libraries below it raise many kinds
+        said = (str(error).strip().splitlines() or [""])[0]
+        raise DsamlError(
+            f"{endpoint or MERP_PAGE}: MERP cannot be downloaded ({type(error).__name__}: {said}); run this again to continue, or "
+            f"download it in a browser into {folder}"
+        ) from error
+    tables = sorted(folder.glob("*.parquet"))
+    if not tables:
+        raise DsamlError(f"{MERP_PAGE}: holds no table of labels (.parquet) any more; look there for what has become of it")
+    return [(table, sha256(table), 1) for table in tables]

@@ -5,7 +5,7 @@ Each layout has one reader. A loader keeps what can be used and the exclusions, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 from dsaml.audio.song import AUDIO_SUFFIXES, Song
 from dsaml.config import CLIP_STEPS, STEP_SECONDS
 from dsaml.data.annotations import FLAT, Annotation
+from dsaml.errors import DsamlError
 
 KINDS = {
     "table": "a table or a row of it cannot be read",
@@ -73,16 +74,16 @@ class Findings:
         self.counts: dict[str, object] = {}
         self.audio: dict[Path, float] = {}  # file -> seconds that its labels need
         self.flat: dict[str, dict[str, Annotation]] = {}  # annotator -> song -> track that never moves
+        self.fatal: dict[Path, Problem] = {}  # tables of which nothing can be used
 
     def error(self, path: Path, message: str, line: int | None = None, kind: str = "layout") -> Problem:
         """Something that matters; ``kind`` is one of ``KINDS``."""
         self.problems.append(Problem(path, message, line, kind=kind))
         return self.problems[-1]
 
-    def notice(self, path: Path, message: str, line: int | None = None) -> Problem:
+    def notice(self, path: Path, message: str, line: int | None = None) -> None:
         """A known property of the data."""
         self.problems.append(Problem(path, message, line, "notice"))
-        return self.problems[-1]
 
     def exclude(self, subject: str, reason: str) -> None:
         """Something is left out."""
@@ -123,22 +124,23 @@ class Findings:
                 "scale",
             )
 
-    def pair_audio(
-        self, folder: Path, files: Iterable[Path], mean: Mapping[str, Annotation], known: Iterable[str]
-    ) -> dict[str, Song]:
-        """Songs with the audio file of their name; notes what lacks, what is there twice, and formats that are not read.
+    def unreadable(self, path: Path, message: str, line: int | None = None) -> None:
+        """Nothing of a table can be used; :meth:`require` says so again."""
+        self.fatal[path] = self.error(path, message, line, "table")
 
-        Parameters
-        ----------
-        files : iterable of Path
-            What lies in it, of any kind.
-        mean : mapping of song id to Annotation
-            The songs, by their averaged labels.
-        known : iterable of str
-            Ids that may have audio without being among them.
+    def require(self, *paths: Path) -> None:
+        """Raise what makes a table as a whole unreadable, with file, line and reason."""
+        for path in paths:
+            if path in self.fatal:
+                raise DsamlError(str(self.fatal[path]))
+
+    def pair_audio(self, folder: Path, mean: Mapping[str, Annotation], known: Collection[str]) -> dict[str, Song]:
+        """The songs of ``mean`` with the audio file of their name, anywhere in the folder.
+
+        Notes what lacks, is there twice, or has a format that is not read. Ids in ``known`` may have audio without being songs.
         """
         found: dict[str, list[Path]] = {}
-        for file in sorted(files):
+        for file in sorted(folder.rglob("*")):
             suffix = file.suffix.lower()
             if file.name.startswith(".") or not file.is_file():
                 continue

@@ -9,106 +9,67 @@ import numpy as np
 import soundfile as sf
 
 from dsaml.config import LABEL_START, STEP_SECONDS
-from dsaml.data.annotations import MEAN, Annotation
+from dsaml.data.annotations import MEAN, Annotation, at_two_hertz, why_not
 from dsaml.data.base import Dataset
-from dsaml.data.curves import at_two_hertz, mean_of, why_not
-from dsaml.data.findings import Findings, by_number
-from dsaml.data.label_tables import read_long, require, tracks_in
-from dsaml.data.splits import people_of, read_split, select_people, songs_together
+from dsaml.data.findings import Findings
+from dsaml.data.label_tables import read_long, tracks_in
+from dsaml.data.splits import MIN_SONGS, assemble, read_split, songs_together
 from dsaml.errors import DsamlError
 from dsaml.io import read_json
 
-KEYS = ("song_id", "annotator_id")
+KEYS, COLUMNS = ("song_id", "annotator_id"), ("time_s", "arousal", "valence")
 SLOWEST = 1.0  # s between two labels at most, unless the settings say otherwise: 1 Hz
 LATEST = 86_400  # s; a day
 PREFIX = 20  # labels that the prefix protocol gives away: 10 s
 SETTINGS = 'it holds {"label_start": seconds, "largest_gap": seconds} or one of these, numbers from 0 on'
 ALLOW = '; give labels more often, or allow it: {"largest_gap": seconds} in settings.json'
-MIN_SONGS = {"train": 2, "validation": 2, "test": 2}  # one for support, one for query
 
 
-def load(root: Path, *, found: Findings | None = None) -> Dataset:
+def load(found: Findings, name: str) -> Dataset:
     """Load a folder with ``annotations.csv`` (or ``.parquet``), audio files, and an optional ``splits.json``.
 
     Tracks become 2 Hz by linear interpolation, from 15 s on, or from the ``label_start`` that an optional ``settings.json`` names;
-    between two labels lie 1 s at most, or its ``largest_gap``. The averaged label is the mean over all usable tracks of a song,
-    flat ones included.
-
-    Parameters
-    ----------
-    found : Findings, optional
-        Gets everything that is wrong.
-
-    Returns
-    -------
-    Dataset
-        Labels on the table's own scale.
-
-    Raises
-    ------
-    DsamlError
-        If the table or the split file cannot be used.
+    between two labels lie 1 s at most, or its ``largest_gap``. Labels stay on the table's own scale.
     """
-    root = Path(root)
-    found = found or Findings(root)
     start, gap = _settings(found)
-    path, other = root / "annotations.parquet", root / "annotations.csv"
+    path, other = found.root / "annotations.parquet", found.root / "annotations.csv"
     if not path.is_file():
         path = other
     elif other.is_file():
         found.notice(other, "is not read, because annotations.parquet is there too")
-    table = read_long(found, path, KEYS, ["time_s", "arousal", "valence"])
-    raw, bad = tracks_in(found, table, KEYS, "time_s", "arousal", "valence")
-    for column in ("arousal", "valence"):
-        found.scale(path, table.lines, table.columns[column], -1, 1)
-    for (song, who), wrong in bad.items():
-        found.exclude(f"song {song}, annotator {who}", wrong)
-    by_song: dict[str, dict[str, Annotation]] = {}
-    tracks: dict[str, dict[str, Annotation]] = {}
-    for (song, who), track in raw.items():
-        reserved = f"the name '{MEAN}' is reserved for the averaged label; rename it"
-        wrong = reserved if who == MEAN else why_not(track, start, gap)
-        if wrong:
-            more = ALLOW if "between two labels" in wrong else ""
-            found.error(path, f"song_id {song}, annotator_id {who}: {wrong}{more}", track.line)
-            found.exclude(f"song {song}, annotator {who}", wrong)
-        else:
-            by_song.setdefault(song, {})[who] = Annotation(song, who, *at_two_hertz(track, start))
-            found.keep_track(tracks, by_song[song][who])
-    mean = {song: mean_of(song, by_song[song]) for song in sorted(by_song, key=by_number)}
-    known, people = set(table.columns["song_id"]), {who for own in by_song.values() for who in own}
-    found.counts |= {"songs in the table": len(known), "tracks that can be used": sum(map(len, by_song.values()))}
-    found.counts["annotators"] = len(people)
-    songs = found.pair_audio(root, root.rglob("*"), mean, known)
-    split_file = root / "splits.json"
-    split = _read_split(found, split_file, {"songs": known, "annotators": people})
-    require(table)
-    if not mean:
-        raise DsamlError(f"{path}: no track can be used; run 'python -m dsaml check --dataset folder' to see why")
-    parts = split.get("songs") or songs_together(mean, tracks, "folder")
-    parts = {part: tuple(i for i in ids if i in mean) for part, ids in parts.items()}
-    listed = split.get("annotators")
-    people = select_people(
-        found, tracks, parts, lambda found, tracks: listed or people_of(tracks, parts, "folder", MIN_SONGS), MIN_SONGS
+    table = read_long(found, path, KEYS, COLUMNS)
+    raw, bad = tracks_in(found, path, table, KEYS, COLUMNS)
+    reserved = f"the name '{MEAN}' is reserved for the averaged label; rename it"
+    wrong = {key: reserved if key[1] == MEAN else why_not(track.times, start, gap) for key, track in raw.items()}
+    for (song, who), why in (bad | wrong).items():
+        if why:
+            found.exclude(f"song {song}, annotator {who}", why)
+        if why and (song, who) in raw:
+            more = ALLOW if "between two labels" in why else ""
+            found.error(path, f"song_id {song}, annotator_id {who}: {why}{more}", raw[song, who].line)
+    tracks = {key: track for key, track in raw.items() if not wrong[key]}
+    there = {"songs": set(table["song_id"]), "annotators": {who for _, who in tracks}}
+    found.counts |= {"songs in the table": len(there["songs"]), "annotators": len(there["annotators"])}
+    split_file = found.root / "splits.json"
+    data = assemble(
+        found,
+        name,
+        (Annotation(*key, *at_two_hertz(track.times, track.values, start)) for key, track in tracks.items()),
+        there["songs"],
+        found.root,
+        lambda songs, tracks: _read_split(found, split_file, there) or {"songs": songs_together(songs, tracks, name)},
+        label_start=start,
+        prefix_steps=PREFIX,
     )
-    for part, kept in people["split"].annotators.items():
-        if tracks and not kept:
-            why = f"the part {part} makes no task: no annotator has {MIN_SONGS[part]} of its {len(parts[part])} songs"
+    for part, kept in data.split.annotators.items():
+        if not kept:
+            why = f"the part {part} makes no task: no annotator has {MIN_SONGS[part]} of its {len(data.split.songs[part])} songs"
             found.notice(split_file if split_file.exists() else path, why)
-    return Dataset(
-        name="folder", real=True, root=root, songs=songs, mean=mean, exclusions=tuple(found.exclusions), label_start=start,
-        prefix_steps=PREFIX, **people,
-    )  # fmt: skip
+    return data
 
 
 def _settings(found: Findings) -> tuple[float, float]:
-    """What ``settings.json`` says: seconds to the first label that is used (15), and between two labels at most (1).
-
-    Raises
-    ------
-    DsamlError
-        If the file is damaged, or holds anything else.
-    """
+    """What ``settings.json`` says: seconds to the first label that is used (15), and between two labels at most (1)."""
     path, usual = found.root / "settings.json", {"label_start": LABEL_START, "largest_gap": SLOWEST}
     if not path.exists():
         return LABEL_START, SLOWEST
@@ -186,7 +147,7 @@ def write_template(root: Path) -> list[Path]:
     written = [root / "README.md", root / "annotations.csv"]
     written[0].write_text(README, encoding="utf-8")
     rate, seconds = 8000, 31
-    rows = [",".join((*KEYS, "time_s", "arousal", "valence"))]
+    rows = [",".join((*KEYS, *COLUMNS))]
     for n, song in enumerate(("example-1", "example-2")):
         clock = np.arange(rate * seconds) / rate
         sound = 0.2 * np.sin(2 * np.pi * 220 * (n + 1) * clock) * (0.5 + 0.5 * np.sin(2 * np.pi * clock / 10))

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from dsaml.config import LABEL_START, STEP_SECONDS
-from dsaml.data.findings import Findings, Problem
-from dsaml.errors import DsamlError
+from dsaml.data.findings import Findings
 
 TIME_COLUMN = re.compile(r"sample_(\d+)ms")
 WRONG_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -54,7 +54,9 @@ def read_text(path: Path) -> str:
 def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Header of a CSV (or ``.parquet``) table, and the rows that hold anything, with their lines; or :class:`Unreadable`."""
     if path.suffix == ".parquet":
-        return _read_parquet(path)
+        frame = read_parquet(path)
+        cells = [["" if cell is None else str(cell).strip() for cell in row] for row in frame.itertuples(index=False)]
+        return list(frame.columns), [(number, row) for number, row in enumerate(cells, 1) if any(row)]
     lines = read_text(path).splitlines(keepends=True)
     if "," not in lines[0]:
         for delimiter, name in WRONG_DELIMITERS.items():
@@ -68,74 +70,60 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     return rows[0][1], [(line, row) for line, row in rows[1:] if any(row)]
 
 
-def _read_parquet(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    import pandas as pd
-
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A Parquet table whose columns are called by text, or :class:`Unreadable`."""
     try:
-        frame = pd.read_parquet(path)
+        return pd.read_parquet(path).rename(columns=str)
     except ImportError as error:
-        message = "reading Parquet needs the package pyarrow; install it, or save the table as annotations.csv"
-        raise Unreadable(message) from error
+        raise Unreadable("reading Parquet needs the package pyarrow: pip install pyarrow") from error
     except Exception as error:  # pyarrow raises many kinds for a damaged file
-        raise Unreadable(f"cannot be read as Parquet ({type(error).__name__}); write it again") from error
-    rows = [(n, ["" if v is None else str(v).strip() for v in row]) for n, row in enumerate(frame.itertuples(index=False), 1)]
-    return [str(c) for c in frame.columns], [(n, row) for n, row in rows if any(row)]
+        raise Unreadable(f"cannot be read as Parquet ({type(error).__name__}); get it again") from error
 
 
-def require(table: Wide | Long) -> None:
-    """Raise what makes a table as a whole unreadable.
+def find_columns(header: Sequence[str], roles: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The name in the file, whatever its capitals, of every role: the first of its possible names that the file has.
 
     Raises
     ------
-    DsamlError
-        With file, line and reason.
+    Unreadable
+        Names every role without a column, and all columns of the file.
     """
-    if table.fatal:
-        raise DsamlError(str(table.fatal))
+    by_name = {name.lower(): name for name in reversed(header)}
+    found = {role: next((by_name[n] for n in names if n in by_name), None) for role, names in roles.items()}
+    if missing := [f"the {role} ({', '.join(roles[role])})" for role, name in found.items() if name is None]:
+        lacking, there = " and none for ".join(missing), ", ".join(header)
+        raise Unreadable(f"no column for {lacking}; the columns are: {there}; in a copy, rename the one that means it")
+    return {role: name for role, name in found.items() if name is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """Labels of one id as they stand in a table: times in s (T,), values (T,) or (T, 2), the line of the first."""
+
+    times: np.ndarray
+    values: np.ndarray
+    line: int
 
 
 # Wide: one row per id, one column per time ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
-    """One usable row of a wide table: values of shape (T,), without the empty cells at its end."""
-
-    line: int
-    values: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
 class Wide:
-    """A table with one row per id and one column per time."""
+    """A table with one row per id and one column per time; empty where it cannot be read."""
 
     path: Path
     id_column: str
     has_ids: bool = True  #: False where the file has no id column; rows are then numbered "0", "1", ...
-    #: (T,), s, from the column names ``sample_<milliseconds>ms``
-    times: np.ndarray = field(default_factory=lambda: np.empty(0))
-    rows: dict[str, Row] = field(default_factory=dict)  #: by id, those that can be used
+    rows: dict[str, Track] = field(default_factory=dict)  #: by id, those that can be used, without the empty cells at their end
     bad: dict[str, str] = field(default_factory=dict)  #: why the others cannot
-    fatal: Problem | None = None  #: why nothing of the table can be used
-
-    def labels(self) -> tuple[np.ndarray, np.ndarray]:
-        """Line and value of every label: two arrays of shape (labels,)."""
-        rows = self.rows.values()
-        lines = [np.empty(0, int), *(np.full(len(r.values), r.line) for r in rows)]
-        return np.concatenate(lines), np.concatenate([np.empty(0), *(r.values for r in rows)])
 
 
 def read_wide(found: Findings, path: Path, id_column: str, ids_required: bool = True) -> Wide:
-    """Read a table of DEAM's kind: an id, then one label per half second; early ends leave cells empty.
+    """Read a table of DEAM's kind: an id, then one label in [-1, 1] per half second; early ends leave cells empty.
 
-    Parameters
-    ----------
-    found : Findings
-        Gets every problem; never raises for what is in the file.
-    id_column : str
-        Name of the first column: ``song_id`` or ``WorkerId``.
-    ids_required : bool
-        If False, a table whose first column already is a label is accepted, with rows "0", "1", ...
+    ``found`` gets every problem; never raises for what is in the file. If no ``ids_required``, a table whose first column already
+    is a label is accepted, with rows "0", "1", ...
     """
     try:
         header, body = read_rows(path)
@@ -143,8 +131,9 @@ def read_wide(found: Findings, path: Path, id_column: str, ids_required: bool = 
         if not body:
             raise Unreadable("has a header but no rows; get it again")
     except Unreadable as error:
-        return Wide(path, id_column, fatal=found.error(path, str(error), error.line, "table"))
-    table = Wide(path, id_column, has_ids, times)
+        found.unreadable(path, str(error), error.line)
+        return Wide(path, id_column)
+    table = Wide(path, id_column, has_ids)
     for line, cells in body:
         name = cells[0] if has_ids else str(line - 2)
         if has_ids and re.fullmatch(r"\d+\.0+", name):  # ids that went through a float column
@@ -158,7 +147,10 @@ def read_wide(found: Findings, path: Path, id_column: str, ids_required: bool = 
             found.error(path, f"{id_column} {name} {wrong}", line, "table")
             table.bad[name] = wrong
         else:
-            table.rows[name] = Row(line, values)
+            table.rows[name] = Track(times[: len(values)], values, line)
+    if rows := table.rows.values():
+        lines = np.repeat([row.line for row in rows], [len(row.values) for row in rows])
+        found.scale(path, lines, np.concatenate([row.values for row in rows]), -1, 1)
     return table
 
 
@@ -210,29 +202,10 @@ def _wide_values(cells: list[str], columns: int) -> tuple[np.ndarray, str | None
 # Long: one row per label ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Long:
-    """A table with one row per label: equally long columns (text or float), the line of each row, and what is fatal."""
+def read_long(found: Findings, path: Path, text: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
+    """The named columns of a CSV (or ``.parquet``) table, indexed by line; a number that cannot be read is NaN and a problem.
 
-    path: Path
-    columns: Mapping[str, np.ndarray]
-    lines: np.ndarray
-    fatal: Problem | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Track:
-    """Labels of one song by one person as they stand in a long table: times in s (T,), values (T, 2), first line."""
-
-    times: np.ndarray
-    values: np.ndarray
-    line: int
-
-
-def read_long(found: Findings, path: Path, text: Sequence[str], numbers: Sequence[str]) -> Long:
-    """Read the named columns of a CSV (or ``.parquet``) table; a number that cannot be read becomes NaN and a problem.
-
-    ``found`` gets every problem; never raises for what is in the file, whose columns are then empty.
+    ``found`` gets every problem; never raises for what is in the file, which then has no rows.
     """
     try:
         header, body = read_rows(path)
@@ -242,13 +215,13 @@ def read_long(found: Findings, path: Path, text: Sequence[str], numbers: Sequenc
         if not body:
             raise Unreadable("has a header but no rows", 1)
     except Unreadable as error:
-        empty = dict.fromkeys(text, np.empty(0, object)) | dict.fromkeys(numbers, np.empty(0))
-        return Long(path, empty, np.empty(0, int), found.error(path, str(error), error.line, "table"))
+        found.unreadable(path, str(error), error.line)
+        header, body = [*text, *numbers], []
     for line, row in body:
         if len(row) != len(header):
             found.error(path, f"has {len(row)} cells but the header has {len(header)}", line, "table")
     body = [(line, row) for line, row in body if len(row) == len(header)]
-    columns = {c: np.array([row[header.index(c)] for _, row in body], dtype=object) for c in text}
+    columns = {name: [row[header.index(name)] for _, row in body] for name in text}
     for name in numbers:
         at, values = header.index(name), np.full(len(body), np.nan)
         for i, (line, row) in enumerate(body):
@@ -257,20 +230,22 @@ def read_long(found: Findings, path: Path, text: Sequence[str], numbers: Sequenc
             except ValueError:
                 found.error(path, f"{name} is '{row[at]}', not a number", line, "table")
         columns[name] = values
-    return Long(path, columns, np.array([line for line, _ in body], int))
+    return pd.DataFrame(columns, index=[line for line, _ in body])
 
 
 def tracks_in(
-    found: Findings, table: Long, keys: Sequence[str], time: str, arousal: str, valence: str
+    found: Findings, path: Path, table: pd.DataFrame, keys: Sequence[str], columns: Sequence[str], low: float = -1
 ) -> tuple[dict[tuple[str, ...], Track], dict[tuple[str, ...], str]]:
-    """Cut a long table into tracks.
+    """Cut a table of :func:`read_long` into tracks.
 
     Parameters
     ----------
     found : Findings
-        Gets every track that cannot be used, and rows without a key.
+        Gets every track that cannot be used, rows without a key, and labels off the scale [``low``, 1].
     keys : sequence of str
-        The text columns that name a track; ``time``, ``arousal`` and ``valence`` are number columns.
+        The text columns that name a track.
+    columns : sequence of str
+        Those of time, arousal and valence.
 
     Returns
     -------
@@ -279,19 +254,14 @@ def tracks_in(
     bad : dict of key to str
         Why the other tracks cannot be used.
     """
-    positions: dict[tuple[str, ...], list[int]] = {}
-    for i, key in enumerate(zip(*(table.columns[k] for k in keys), strict=True)):
-        if all(key):
-            positions.setdefault(key, []).append(i)
-        else:
-            found.error(table.path, f"the row has no {keys[key.index('')]}", int(table.lines[i]), "table")
-    told = {p.line for p in found.problems if p.path == table.path}
+    whole = (table[[*keys]] != "").all(axis=1)
+    for line, row in table[~whole].iterrows():
+        found.error(path, f"the row has no {next(key for key in keys if not row[key])}", int(line), "table")
+    told = {p.line for p in found.problems if p.path == path}
     tracks, bad = {}, {}
-    for key, rows in positions.items():
-        at = np.array(rows)
-        times, lines = table.columns[time][at], table.lines[at]
-        values = np.stack([table.columns[arousal][at], table.columns[valence][at]], 1)
-        holes = np.flatnonzero(~np.isfinite(np.column_stack([times, values])).all(1))
+    for key, rows in table[whole].groupby([*keys], sort=False):
+        times, lines = rows[columns[0]].to_numpy(), rows.index
+        holes = np.flatnonzero(~np.isfinite(rows[[*columns]].to_numpy()).all(1))
         back = np.flatnonzero(np.diff(times) <= 0)
         if len(holes):
             line, wrong = lines[holes[0]], "a time or label is empty or not a finite number, inside the track"
@@ -300,10 +270,13 @@ def tracks_in(
             verb = "appears twice" if times[back[0]] == times[back[0] + 1] else f"follows {times[back[0]]:g} s"
             wrong = f"time {times[back[0] + 1]:g} s {verb}; times must rise"
         else:
-            tracks[key] = Track(times, values, int(lines[0]))
+            tracks[key] = Track(times, np.stack([rows[name].to_numpy() for name in columns[1:]], 1), int(lines[0]))
             continue
         bad[key] = wrong
         if line not in told:
             who = ", ".join(f"{name} {value}" for name, value in zip(keys, key, strict=True))
-            found.error(table.path, f"{who}: {wrong}", int(line), "table")
+            found.error(path, f"{who}: {wrong}", int(line), "table")
+    in_order = table.sort_index()
+    for column in columns[1:]:
+        found.scale(path, in_order.index, in_order[column].to_numpy(), low, 1)
     return tracks, bad

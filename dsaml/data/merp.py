@@ -18,8 +18,9 @@ they cover only a part of their songs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,12 @@ import numpy as np
 
 from dsaml.config import LABEL_START, STEP_SECONDS
 from dsaml.data.annotations import MEAN, Annotation
-from dsaml.data.base import PARTS, Dataset
-from dsaml.data.columns import find_columns
-from dsaml.data.curves import mean_of
-from dsaml.data.findings import Findings, by_number
-from dsaml.data.label_tables import Unreadable
-from dsaml.data.splits import SPLITS, parts_by_rank, people_of, read_split, select_people
-from dsaml.errors import DsamlError
+from dsaml.data.base import Dataset
+from dsaml.data.findings import Findings
+from dsaml.data.label_tables import Unreadable, find_columns, read_parquet
+from dsaml.data.splits import assemble, committed, parts_by_rank
 
-FILTERED = "merp-filtered"
-FILES = {"merp": "annotations_raw.parquet", FILTERED: "annotations_filtered.parquet"}
+FILES = {"merp": "annotations_raw.parquet", "merp-filtered": "annotations_filtered.parquet"}
 COLUMNS = {
     "song": ("song_id", "songurl"),
     "rater": ("rater_id", "worker_id", "workerid", "participant_id", "annotator_id", "rater"),
@@ -48,7 +45,6 @@ COLUMNS = {
 RATE = 10  # Hz
 PER_STEP = round(RATE * STEP_SECONDS)  # values of half a second
 OFF_LENGTH = 20  # values (2 s) that a track may be shorter or longer than the median track of its song, about the authors' rule
-MIN_SONGS = {"train": 2, "validation": 2, "test": 2}  # one for support, one for query
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,73 +58,29 @@ class Row:
     wrong: str | None
 
 
-def load(root: Path, *, found: Findings | None = None, name: str = "merp") -> Dataset:
-    """Load MERP.
+def load(found: Findings, name: str) -> Dataset:
+    """Load MERP: one of its tables and, for everything but floors, ``audio/<song_id>.wav``.
 
     Half a second of the package is the mean of its five values: a label stands for the half second of audio that it opens, and all
     that was said in it counts, where every fifth value would let fast movement of the slider pass for slow. (The authors compare
-    their labels with DEAM's in the same way.) Labels are used from 15 s on. The averaged label is the mean over the raters who are
-    there at each step, flat tracks included.
+    their labels with DEAM's in the same way.) Labels are used from 15 s on.
 
-    Parameters
-    ----------
-    root : Path
-        Holds the tables and, for everything but floors, ``audio/<song_id>.wav``.
-    found : Findings, optional
-        Gets everything that is wrong.
-    name : {"merp", "merp-filtered"}
-
-    Returns
-    -------
-    Dataset
-        Split by song and by rater. The songs' list is committed and the same for both tables; DEAM's four are for training, so a
-        model that knows DEAM is not tested on them. A rater belongs to a part in which they have two songs, see
-        :func:`dsaml.data.splits.people_of`.
-
-    Raises
-    ------
-    DsamlError
-        If the table cannot be read, or no track can be used.
+    The split is by song and by rater. The songs' list is committed and the same for both tables; DEAM's four are for training, so
+    a model that knows DEAM is not tested on them.
     """
-    root = Path(root)
-    found = found or Findings(root)
-    path = root / FILES[name]
+    path, rows = found.root / FILES[name], []
     try:
         rows = list(_read(path))
     except Unreadable as error:
-        raise DsamlError(str(found.error(path, str(error), kind="table"))) from error
+        found.unreadable(path, str(error))
+    found.require(path)
     _note_wrong(found, path, rows)
-    by_song: dict[str, dict[str, Annotation]] = {}
-    tracks: dict[str, dict[str, Annotation]] = {}
-    for row in _usable(found, rows):
-        label = Annotation(row.song, row.rater, *_half_seconds(row.values))
-        by_song.setdefault(row.song, {})[row.rater] = label
-        found.keep_track(tracks, label)
     known = {row.song for row in rows if row.song}
-    mean = {song: mean_of(song, by_song[song]) for song in sorted(by_song, key=by_number)}
     found.counts |= {"songs in the table": len(known), "raters in the table": len({row.rater for row in rows} - {""})}
-    found.counts |= {"rows": len(rows), "tracks that can be used": sum(map(len, by_song.values()))}
-    audio = root / "audio"
-    songs = found.pair_audio(audio, audio.iterdir() if audio.is_dir() else (), mean, known)
-    if not mean:
-        raise DsamlError(f"{path}: no track can be used; 'python -m dsaml check --dataset {name} --root {root}' says why")
-    parts = _song_parts(mean)
-    people = select_people(found, tracks, parts, lambda found, tracks: people_of(tracks, parts, "merp", MIN_SONGS), MIN_SONGS)
-    return Dataset(name=name, real=True, root=root, songs=songs, mean=mean, exclusions=tuple(found.exclusions), **people)
-
-
-def load_filtered(root: Path, *, found: Findings | None = None) -> Dataset:
-    """The paper's table: rescaled per rater and smoothed."""
-    return load(root, found=found, name=FILTERED)
-
-
-def _song_parts(songs: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Parts of the songs at hand: those of the committed list as it says, others by its rule."""
-    path, there = SPLITS / "merp.json", dict.fromkeys(songs)
-    listed = read_split(path)["songs"] if path.is_file() else dict.fromkeys(PARTS, ())
-    told = {song for ids in listed.values() for song in ids}
-    new = parts_by_rank("merp:song", [song for song in there if song not in told])
-    return {part: tuple(song for song in (*listed[part], *new[part]) if song in there) for part in PARTS}
+    found.counts["rows"] = len(rows)
+    labels = (Annotation(row.song, row.rater, *_half_seconds(row.values)) for row in _usable(found, rows))
+    rule = partial(parts_by_rank, "merp:song")
+    return assemble(found, name, labels, known, found.root / "audio", lambda songs, _: {"songs": committed("merp", songs, rule)})
 
 
 def _half_seconds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -140,18 +92,10 @@ def _half_seconds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _read(path: Path) -> Iterator[Row]:
     """Every row of a table, or :class:`Unreadable`."""
-    import pandas as pd
-
-    try:
-        frame = pd.read_parquet(path)
-    except FileNotFoundError as error:
-        raise Unreadable("the file is missing; 'python -m dsaml fetch merp DIR' downloads it") from error
-    except ImportError as error:
-        raise Unreadable("reading Parquet needs the package pyarrow: pip install pyarrow") from error
-    except Exception as error:  # pyarrow raises many kinds for a damaged file
-        raise Unreadable(f"cannot be read as Parquet ({type(error).__name__}); get it again") from error
-    columns = find_columns([str(column) for column in frame.columns], COLUMNS)
-    cells = frame[[columns[role] for role in COLUMNS]].itertuples(index=False, name=None)
+    if not path.is_file():
+        raise Unreadable("the file is missing; 'python -m dsaml fetch merp DIR' downloads it")
+    frame = read_parquet(path)
+    cells = frame[[*find_columns(frame.columns, COLUMNS).values()]].itertuples(index=False, name=None)
     for line, (song, rater, arousal, valence) in enumerate(cells, 1):
         song, rater = _text(song), _text(rater)
         values, wrong = _values(arousal, valence)

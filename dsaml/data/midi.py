@@ -22,24 +22,12 @@ TEMPO = 0x51  # of the meta events
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """Tempo and notes of a file.
+    """Tempo and notes of a file."""
 
-    Attributes
-    ----------
-    division : int
-        Ticks per quarter note.
-    changes : ndarray, shape (C, 2)
-        Tick, and microseconds per quarter note from there on; the first is at tick 0.
-    notes : ndarray, shape (N, 4)
-        First tick, last tick, key (69 is the A of 440 Hz), velocity 1 to 127, in the order of their ends.
-    end : int
-        The last tick of the longest track.
-    """
-
-    division: int
-    changes: np.ndarray
-    notes: np.ndarray
-    end: int
+    division: int  #: ticks per quarter note
+    changes: np.ndarray  #: (C, 2): tick, and microseconds per quarter note from there on; the first is at tick 0
+    notes: np.ndarray  #: (N, 4): first tick, last tick, key (69 is the A of 440 Hz), velocity 1 to 127, in the order of their ends
+    end: int  #: the last tick of the longest track
 
     def seconds(self, ticks: np.ndarray) -> np.ndarray:
         """Seconds from the start of a piece, of ticks (T,), through all its changes of tempo."""
@@ -77,29 +65,6 @@ def read_score(path: Path) -> Score:
     except (ValueError, IndexError, struct.error) as error:
         raise DsamlError(f"{path}: is no intact MIDI file ({error}); get the data set again") from error
     return Score(division, np.array(sorted(changes.items())), np.array(notes, int).reshape(-1, 4), end)
-
-
-def seconds_at(path: Path, quarters: np.ndarray) -> np.ndarray:
-    """Seconds from the start of a piece, through all its changes of tempo.
-
-    Parameters
-    ----------
-    path : Path
-        A Standard MIDI File whose time is counted in parts of a quarter note.
-    quarters : ndarray, shape (T,)
-        Quarter notes from the start.
-
-    Returns
-    -------
-    ndarray, shape (T,)
-
-    Raises
-    ------
-    DsamlError
-        If the file is missing, damaged, or counts time otherwise.
-    """
-    score = read_score(path)
-    return score.seconds(np.asarray(quarters, float) * score.division)
 
 
 def _read_track(content: bytes, at: int, end: int, changes: dict[int, int], notes: list[tuple[int, ...]]) -> int:

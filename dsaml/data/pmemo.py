@@ -11,65 +11,46 @@ from dsaml.config import STEP_SECONDS
 from dsaml.data.annotations import MEAN, Annotation
 from dsaml.data.base import Dataset, Split
 from dsaml.data.findings import Findings, by_number
-from dsaml.data.label_tables import Track, read_long, require, tracks_in
-from dsaml.data.splits import committed
+from dsaml.data.label_tables import Track, read_long, tracks_in
+from dsaml.data.splits import committed, drawn_parts
 
 SHORTEST, LONGEST = 25.0, 65.0  # s; shorter songs are dropped, longer ones are the test set
 FIRST = 15.5  # s; frameTime of the first label
 CLIP = 20  # labels of a clip, as in the released code: every song that is long enough has them
-AROUSAL, VALENCE = "Arousal(mean)", "Valence(mean)"
+COLUMNS = ("frameTime", "Arousal(mean)", "Valence(mean)")
 
 
-def load(root: Path, *, found: Findings | None = None) -> Dataset:
-    """Load PMEmo.
+def load(found: Findings, name: str) -> Dataset:
+    """Load PMEmo: ``metadata.csv``, ``annotations/`` and, for everything but floors, ``chorus/`` with ``<musicId>.mp3``.
 
     A label with frameTime t closes its half second in PMEmo: the first is 15.5, and the last lies within the last half
     second of nearly every song. Here, as everywhere in the package, a label at t opens its half second, so times are
     frameTime - 0.5. The values stay on PMEmo's own scale, [0, 1].
 
-    Parameters
-    ----------
-    root : Path
-        Holds ``metadata.csv``, ``annotations/`` and, for everything but floors, ``chorus/`` with ``<musicId>.mp3``.
-    found : Findings, optional
-        Gets everything that is wrong.
-
-    Returns
-    -------
-    Dataset
-        Split as in the paper: shorter than 25 s dropped, longer than 65 s test, the rest train and validation.
-
-    Raises
-    ------
-    DsamlError
-        If a table is missing or is no table.
+    The split is the paper's: songs shorter than 25 s dropped, longer than 65 s test, the rest train and validation.
     """
-    root = Path(root)
-    found = found or Findings(root)
-    metadata = read_long(found, root / "metadata.csv", ["musicId"], ["duration"])
-    labels = root / "annotations" / "dynamic_annotations.csv"
-    table = read_long(found, labels, ["musicId"], ["frameTime", AROUSAL, VALENCE])
+    metadata, labels = found.root / "metadata.csv", found.root / "annotations" / "dynamic_annotations.csv"
+    facts = read_long(found, metadata, ["musicId"], ["duration"])
+    table = read_long(found, labels, ["musicId"], COLUMNS)
     duration: dict[str, float] = {}
-    for song, seconds, line in zip(*metadata.columns.values(), metadata.lines.tolist(), strict=True):
+    for line, song, seconds in facts.itertuples(name=None):
         if song in duration:
-            found.error(metadata.path, f"musicId {song} appears twice; keep one of the rows", line)
+            found.error(metadata, f"musicId {song} appears twice; keep one of the rows", line)
         elif not seconds > 0:
-            found.error(metadata.path, f"musicId {song} has the duration {seconds:g} s", line)
+            found.error(metadata, f"musicId {song} has the duration {seconds:g} s", line)
         duration[song] = seconds
-    by_key, bad = tracks_in(found, table, ["musicId"], "frameTime", AROUSAL, VALENCE)
+    by_key, bad = tracks_in(found, labels, table, ["musicId"], COLUMNS, low=0)
     tracks = {song: track for (song,), track in by_key.items()}
-    for column in (AROUSAL, VALENCE):
-        found.scale(labels, table.lines, table.columns[column], 0, 1)
     _check_times(found, labels, tracks, duration)
     long_enough = {song for song, seconds in duration.items() if seconds >= SHORTEST}
-    if not table.fatal and duration:
+    if labels not in found.fatal and duration:
         without = duration.keys() - tracks.keys() - {song for (song,) in bad}
         found.songs(labels, without - long_enough, "in metadata.csv, no labels; shorter than 25 s anyway", "notice")
         found.songs(labels, without & long_enough, "in metadata.csv, but no labels")
-        found.songs(metadata.path, tracks.keys() - duration.keys(), "labels but not in metadata.csv")
+        found.songs(metadata, tracks.keys() - duration.keys(), "labels but not in metadata.csv")
     found.counts |= {"songs in metadata.csv": len(duration), "songs with averaged labels": len(tracks)}
     found.counts["songs shorter than 25 s (dropped)"] = len(duration) - len(long_enough)
-    spread = root / "annotations" / "dynamic_annotations_std.csv"
+    spread = labels.with_name("dynamic_annotations_std.csv")
     if not spread.is_file():
         found.notice(spread, "missing; it holds the standard deviations over annotators, which nothing here needs")
     mean = {}
@@ -85,15 +66,11 @@ def load(root: Path, *, found: Findings | None = None) -> Dataset:
             found.exclude(f"song {song}", f"its times do not rise by {STEP_SECONDS} s, from {STEP_SECONDS} s on")
         else:
             mean[song] = Annotation(song, MEAN, track.times - STEP_SECONDS, track.values)
-    chorus = root / "chorus"
-    songs = found.pair_audio(chorus, chorus.iterdir() if chorus.is_dir() else (), mean, duration)
-    require(metadata)
-    require(table)
-    parts = committed("pmemo", mean, lambda i: duration[i] > LONGEST)
-    return Dataset(
-        "pmemo", True, root, songs, mean, {}, Split(parts, dict.fromkeys(parts, ())), tuple(found.exclusions),
-        clip_steps=CLIP, prefix_steps=CLIP,
-    )  # fmt: skip
+    songs = found.pair_audio(found.root / "chorus", mean, duration)
+    found.require(metadata, labels)
+    parts = committed(name, mean, lambda new: drawn_parts("pmemo:song", new, lambda song: duration[song] > LONGEST))
+    split, exclusions = Split(parts, dict.fromkeys(parts, ())), tuple(found.exclusions)
+    return Dataset(name, True, found.root, songs, mean, {}, split, exclusions, clip_steps=CLIP, prefix_steps=CLIP)
 
 
 def _jumps(track: Track) -> np.ndarray:

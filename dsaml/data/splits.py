@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from dsaml.data.annotations import Annotation
-from dsaml.data.base import PARTS, Split
-from dsaml.data.findings import Findings
+from dsaml.data.annotations import Annotation, mean_of
+from dsaml.data.base import PARTS, Dataset, Split, Tracks
+from dsaml.data.findings import Findings, by_number
 from dsaml.errors import DsamlError
 from dsaml.io import read_json
 
 SALT = "dsaml-1"
 VALIDATION_SONGS = 10  # % of the songs that are not test songs
-VALIDATION_ANNOTATORS = 15  # % of the training annotators
+MIN_SONGS = dict.fromkeys(PARTS, 2)
+"""Fewest songs, within the part, of an annotator who is kept: one for support, one for query."""
 SPLITS = Path(__file__).resolve().parents[2] / "data" / "splits"
 
 
@@ -30,15 +31,6 @@ def digest(kind: str, name: str) -> str:
 def draw(kind: str, name: str) -> int:
     """A number in 0..99: SHA-256 of ``dsaml-1:<kind>:<name>``, modulo 100; ``kind`` is such as "deam:song"."""
     return int(digest(kind, name), 16) % 100
-
-
-def song_parts(dataset: str, songs: Iterable[str], is_test: Callable[[str], bool]) -> dict[str, tuple[str, ...]]:
-    """Part of each song by the rule: test where ``is_test``, else validation for 10 % of the draws, else train."""
-    parts: dict[str, list[str]] = {part: [] for part in PARTS}
-    for song in songs:
-        validation = draw(f"{dataset}:song", song) < VALIDATION_SONGS
-        parts["test" if is_test(song) else "validation" if validation else "train"].append(song)
-    return {part: tuple(ids) for part, ids in parts.items()}
 
 
 def parts_by_rank(kind: str, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -63,12 +55,7 @@ def songs_together(songs: Iterable[str], tracks: Mapping[str, Collection[str]], 
     among equals: people who rated few songs have them side by side then. The first ones are for test, the next for validation; each
     part gets two songs where there are six, and no part of three is empty.
 
-    Parameters
-    ----------
-    songs : iterable of str
-    tracks : mapping of annotator id to collection of song ids
-    dataset : str
-        Goes into the hashes.
+    ``tracks`` are song ids by annotator id; ``dataset`` goes into the hashes.
     """
     songs = list(songs)
     order = _by_common_raters(sorted(songs, key=lambda song: digest(f"{dataset}:song", song)), tracks)
@@ -76,19 +63,16 @@ def songs_together(songs: Iterable[str], tracks: Mapping[str, Collection[str]], 
 
 
 def people_of(
-    tracks: Mapping[str, Collection[str]],
-    songs: Mapping[str, tuple[str, ...]],
-    dataset: str,
-    min_songs: Mapping[str, int],
+    tracks: Mapping[str, Collection[str]], songs: Mapping[str, tuple[str, ...]], dataset: str
 ) -> dict[str, tuple[str, ...]]:
     """Part of each annotator, given those of the songs: one in which they have enough of them.
 
     Where that is several, the hashes of the ids draw 20 % for test and 10 % for validation, as far as these have enough there. Who
-    has enough nowhere is listed where most of their songs are, so that :func:`select_annotators` can say why they are left out.
+    has enough nowhere is listed where most of their songs are, so that :func:`select_people` can say why they are left out.
     """
     of_song = {song: part for part, ids in songs.items() for song in ids}
     counts = {who: Counter(of_song[song] for song in mine if song in of_song) for who, mine in tracks.items()}
-    able = {who: [part for part in PARTS if count[part] >= min_songs[part]] for who, count in counts.items()}
+    able = {who: [part for part in PARTS if count[part] >= MIN_SONGS[part]] for who, count in counts.items()}
     drawn = parts_by_rank(f"{dataset}:annotator", [who for who, parts in able.items() if len(parts) > 1])
     wish = {who: part for part, ids in drawn.items() for who in ids}
     people: dict[str, list[str]] = {part: [] for part in PARTS}
@@ -137,102 +121,134 @@ def read_split(path: Path) -> dict[str, dict[str, tuple[str, ...]]]:
     return split
 
 
-def committed(dataset: str, songs: Iterable[str], is_test: Callable[[str], bool]) -> dict[str, tuple[str, ...]]:
-    """Parts of the songs at hand, from ``data/splits/<dataset>.json``; by its rule where that says nothing."""
-    songs, path = list(songs), SPLITS / f"{dataset}.json"
+def committed(
+    name: str, songs: Iterable[str], rule: Callable[[list[str]], Mapping[str, Iterable[str]]]
+) -> dict[str, tuple[str, ...]]:
+    """Parts of the songs at hand, from ``data/splits/<name>.json``; the ``rule`` decides about songs that it does not list."""
+    songs, path = list(songs), SPLITS / f"{name}.json"
     listed = read_split(path)["songs"] if path.is_file() else dict.fromkeys(PARTS, ())
     told = {song for ids in listed.values() for song in ids}
-    new, there = song_parts(dataset, [song for song in songs if song not in told], is_test), set(songs)
-    return {part: tuple(i for i in (*ids, *new[part]) if i in there) for part, ids in listed.items()}
+    new = [song for song in songs if song not in told]
+    added, there = rule(new), set(songs)
+    return {part: (*(s for s in listed[part] if s in there), *(s for s in added[part] if s in new)) for part in PARTS}
 
 
-def select_annotators(
-    found: Findings,
-    tracks: Mapping[str, Mapping[str, Annotation]],
-    songs: Mapping[str, tuple[str, ...]],
-    annotators: Mapping[str, tuple[str, ...]] | None,
-    min_songs: Mapping[str, int],
-) -> tuple[dict[str, dict[str, Annotation]], dict[str, tuple[str, ...]]]:
-    """Keep annotators with enough songs in their part; nobody is both for training and for test.
-
-    Parameters
-    ----------
-    found : Findings
-        Gets the others.
-    tracks : mapping of annotator id to mapping of song id to Annotation
-    songs : mapping of part to song ids
-    annotators : mapping of part to annotator ids, or None
-        None: test annotators are those with enough test songs; the id's hash sends 15 % of the others to validation.
-    min_songs : mapping of part to int
-
-    Returns
-    -------
-    tracks, annotators by part
-        Test annotators keep their tracks on test songs, the others theirs on training and validation songs.
-    """
-    of_song = {song: part for part, ids in songs.items() for song in ids}
-    of_annotator = {who: part for part, ids in (annotators or {}).items() for who in ids}
-    kept: dict[str, dict[str, Annotation]] = {}
+def drawn_parts(kind: str, songs: Iterable[str], is_test: Callable[[str], bool]) -> dict[str, tuple[str, ...]]:
+    """Test songs where ``is_test``; of the others the draws send 10 % to validation."""
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
-    for who in sorted(tracks):
-        count = Counter(of_song[song] for song in tracks[who] if song in of_song)
-        validation = draw("deam:annotator", who) < VALIDATION_ANNOTATORS
-        part = of_annotator.get(who, "validation" if validation else "train")
-        if annotators is None and count["test"] >= min_songs["test"]:
-            part = "test"
-            if lost := count["train"] + count["validation"]:
-                found.exclude(f"annotator {who}", f"is a test annotator; {lost} tracks on training songs not used")
-        if annotators is not None and who not in of_annotator:
-            found.exclude(f"annotator {who}", "is in no part of the split")
-        elif count[part] < min_songs[part]:
-            where = part if count[part] or not count["test"] else "test"
-            reason = f"{count[where]} usable {where} songs, fewer than {min_songs[where]}"
-            found.exclude(f"annotator {who}", reason)
-        else:
-            kept[who] = _usable(tracks[who], of_song, part)
-            parts[part].append(who)
-    return kept, {part: tuple(ids) for part, ids in parts.items()}
+    for song in songs:
+        parts["test" if is_test(song) else "validation" if draw(kind, song) < VALIDATION_SONGS else "train"].append(song)
+    return {part: tuple(ids) for part, ids in parts.items()}
 
 
 def select_people(
     found: Findings,
-    tracks: dict[str, dict[str, Annotation]],
+    tracks: Tracks,
     songs: Mapping[str, tuple[str, ...]],
-    people: Callable[[Findings, dict[str, dict[str, Annotation]]], Mapping[str, tuple[str, ...]] | None],
-    min_songs: Mapping[str, int],
+    rule: Callable[[Tracks], Mapping[str, Iterable[str]]],
+    min_songs: Mapping[str, int] = MIN_SONGS,
 ) -> dict[str, Any]:
     """Fields of :class:`dsaml.data.base.Dataset` that are about people: who is kept with which tracks, and what flat tracks add.
 
-    Parameters
-    ----------
-    found : Findings
-        Holds the flat tracks.
-    tracks : mapping of annotator id to mapping of song id to Annotation
-        Those that move.
-    songs, min_songs
-        As of :func:`select_annotators`.
-    people : callable
-        From findings and tracks to who belongs to which part; None where nobody says.
+    Annotators are kept who have enough songs in their part; nobody is both for training and for test. Test annotators keep their
+    tracks on test songs, the others theirs on training and validation songs.
 
-    Returns
-    -------
-    dict
-        ``tracks``, ``split``, ``flat``, ``flat_people``. Whom the moving tracks keep stays in their part.
+    ``tracks`` are those that move; ``found`` holds the flat ones, and gets everybody who is left out. ``songs`` and ``min_songs``
+    go by part; ``rule`` says from tracks who belongs to which part. Whom the moving tracks keep stays in their part.
     """
     every = {who: {**tracks.get(who, {}), **found.flat.get(who, {})} for who in sorted({*tracks, *found.flat})}
-    moving, annotators = select_annotators(found, tracks, songs, people(found, tracks), min_songs)
-    aside = Findings(found.root)  # what was found is told once
-    with_flat, parts = select_annotators(aside, every, songs, people(aside, every), min_songs)
+    moving, part_of = _select(found, tracks, songs, rule(tracks), min_songs)
+    with_flat, part_with_flat = _select(Findings(found.root), every, songs, rule(every), min_songs)  # what was found is told once
     of_song = {song: part for part, ids in songs.items() for song in ids}
-    part_of = {who: part for part, ids in annotators.items() for who in ids}
-    more = {part: tuple(who for who in ids if who not in part_of) for part, ids in parts.items()}
     flat = {who: _usable(found.flat[who], of_song, part_of[who]) for who in sorted(found.flat) if who in part_of}
+    people, more = _by_part(part_of), _by_part({who: part for who, part in part_with_flat.items() if who not in part_of})
     flat |= {who: with_flat[who] for ids in more.values() for who in ids}
     flat = {who: own for who, own in flat.items() if own}
-    return {"tracks": moving, "split": Split(dict(songs), annotators), "flat": flat, "flat_people": more}
+    return {"tracks": moving, "split": Split(dict(songs), people), "flat": flat, "flat_people": more}
+
+
+def _select(
+    found: Findings,
+    tracks: Tracks,
+    songs: Mapping[str, tuple[str, ...]],
+    people: Mapping[str, Iterable[str]],
+    min_songs: Mapping[str, int],
+) -> tuple[dict[str, dict[str, Annotation]], dict[str, str]]:
+    """Tracks and part of each annotator who is kept."""
+    of_song = {song: part for part, ids in songs.items() for song in ids}
+    listed = {who: part for part, ids in people.items() for who in ids}
+    kept, part_of = {}, {}
+    for who in sorted(tracks):
+        count, part = Counter(of_song[song] for song in tracks[who] if song in of_song), listed.get(who)
+        if part is None:
+            found.exclude(f"annotator {who}", "is in no part of the split")
+        elif count[part] < min_songs[part]:
+            where = part if count[part] or not count["test"] else "test"
+            found.exclude(f"annotator {who}", f"{count[where]} usable {where} songs, fewer than {min_songs[where]}")
+        else:
+            kept[who], part_of[who] = _usable(tracks[who], of_song, part), part
+            if unused := count.total() - len(kept[who]):
+                others = "training" if part == "test" else "test"
+                found.exclude(f"annotator {who}", f"is a {part} annotator; {unused} tracks on {others} songs not used")
+    return kept, part_of
+
+
+def _by_part(part_of: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    return {part: tuple(who for who, its in part_of.items() if its == part) for part in PARTS}
 
 
 def _usable(own: Mapping[str, Annotation], of_song: Mapping[str, str], part: str) -> dict[str, Annotation]:
     """Of an annotator's tracks those that somebody of this part keeps."""
     usable = ("test",) if part == "test" else ("train", "validation")
     return {s: t for s, t in own.items() if of_song.get(s) in usable}
+
+
+def assemble(
+    found: Findings,
+    name: str,
+    labels: Iterable[Annotation],
+    known: Collection[str],
+    audio: Path,
+    split: Callable[[Collection[str], Tracks], Mapping[str, Mapping[str, Iterable[str]]]],
+    **fields: Any,
+) -> Dataset:
+    """The data set that annotators' labels make.
+
+    The averaged label of a song is the mean over the annotators who are there at each step, flat tracks included.
+
+    Parameters
+    ----------
+    labels : iterable of Annotation
+        Every usable track at 2 Hz.
+    known : collection of str
+        Ids of all songs, usable or not.
+    audio : Path
+        The folder that their files lie in, at any depth.
+    split : callable
+        From songs, and tracks that move, to the "songs" of each part, and perhaps the "annotators": by default :func:`people_of`.
+    **fields
+        More fields of the data set.
+
+    Raises
+    ------
+    DsamlError
+        If a table cannot be read, or there are no labels.
+    """
+    by_song: dict[str, list[Annotation]] = {}
+    tracks: dict[str, dict[str, Annotation]] = {}
+    for label in labels:
+        by_song.setdefault(label.song_id, []).append(label)
+        found.keep_track(tracks, label)
+    mean = {song: mean_of(by_song[song]) for song in sorted(by_song, key=by_number)}
+    found.counts["tracks that can be used"] = sum(map(len, by_song.values()))
+    songs = found.pair_audio(audio, mean, known)
+    found.require(*found.fatal)
+    if not mean:
+        command = f"python -m dsaml check --dataset {name} --root {found.root}"
+        raise DsamlError(f"{found.root}: no track can be used; '{command}' says why")
+    listed = split(mean, tracks)
+    parts = {part: tuple(song for song in ids if song in mean) for part, ids in listed["songs"].items()}
+    salt = name.removesuffix("-filtered")  # the same people
+    kept = select_people(found, tracks, parts, lambda tracks: listed.get("annotators") or people_of(tracks, parts, salt))
+    exclusions = tuple(found.exclusions)
+    return Dataset(name=name, real=True, root=found.root, songs=songs, mean=mean, exclusions=exclusions, **kept, **fields)

@@ -21,8 +21,7 @@ from dsaml.audio.features import ONE_EMBEDDING, FeatureCache, Features
 from dsaml.config import FEWEST_STEPS, STEP_SECONDS, Profile, adjusted
 from dsaml.data import Dataset, Split, load_dataset
 from dsaml.data.base import PARTS, flat_tracks, without_short
-from dsaml.data.checks import check
-from dsaml.data.checks.training import stop_on_errors
+from dsaml.data.checks import check, stop_on_errors
 from dsaml.data.synthetic import corpus as synthetic
 from dsaml.data.synthetic.population import STRESS, TWO_SIGNS
 from dsaml.errors import DsamlError

@@ -13,8 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dsaml.audio.encoder_windows import GlobalEncoder
-from dsaml.audio.encoders import make_encoder
+from dsaml.audio.encoders import GlobalEncoder, make_encoder
 from dsaml.audio.features import ONE_EMBEDDING, Features, song_features
 from dsaml.audio.slices import AT_ONCE
 from dsaml.audio.windows import predict_song

@@ -16,9 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsaml.audio import encoders, imagebind
-from dsaml.audio.encoder_windows import cut_window, windows_for
-from dsaml.audio.encoders import make_encoder
-from dsaml.audio.mel_encoder import MelEncoder
+from dsaml.audio.encoders import MelEncoder, make_encoder, windows_for
+from dsaml.audio.waveform import cut_window
 from dsaml.config import DEMO, PAPER, AudioConfig, adjusted
 from dsaml.errors import DsamlError
 

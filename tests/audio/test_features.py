@@ -14,9 +14,8 @@ import pytest
 import soundfile as sf
 import torch
 
-from dsaml.audio.encoder_windows import windows_for
+from dsaml.audio.encoders import MelEncoder, windows_for
 from dsaml.audio.features import ONE_EMBEDDING, FeatureCache, raw_slices
-from dsaml.audio.mel_encoder import MelEncoder
 from dsaml.audio.recording import load_waveform
 from dsaml.audio.slices import log_mel_slices
 from dsaml.config import DEMO, AudioConfig

@@ -15,13 +15,12 @@ import torch
 import torchaudio
 
 from dsaml.audio import recording, waveform
-from dsaml.audio.encoder_windows import windows_for
-from dsaml.audio.mel_encoder import MelEncoder
+from dsaml.audio.encoders import MelEncoder, windows_for
 from dsaml.audio.recording import Recording, load_waveform
 from dsaml.audio.slices import cut_slices, log_mel_slices
 from dsaml.audio.waveform import resample
 from dsaml.config import DEMO
-from dsaml.data.checks.audio import audio_problem
+from dsaml.data.checks import audio_problem
 from dsaml.errors import DsamlError
 
 ROOT = Path(__file__).parents[2]
@@ -93,8 +92,8 @@ MEASURED = """
 import resource, sys
 from pathlib import Path
 from dsaml.config import AudioConfig
-from dsaml.audio.mel_encoder import MelEncoder
-from dsaml.audio.encoder_windows import windows_for
+from dsaml.audio.encoders import MelEncoder
+from dsaml.audio.encoders import windows_for
 from dsaml.audio.recording import load_waveform
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 MelEncoder(64).embed(__import__("torch").zeros(44100 * 30), 44100, [(0.0, 30.0)])

@@ -29,8 +29,7 @@ from dsaml.cli.main import ISSUES, main
 from dsaml.config import DEMO, DIMENSIONS, LARGEST_SEED
 from dsaml.data import Song, Split, deam
 from dsaml.data.annotations import Annotation
-from dsaml.data.checks import check
-from dsaml.data.checks.training import obstacles, stop_on_errors
+from dsaml.data.checks import check, obstacles, stop_on_errors
 from dsaml.data.folder import write_template
 from dsaml.errors import DsamlError
 from dsaml.runtime.distributed import processes
@@ -944,7 +943,7 @@ def test_what_was_found_in_audio_is_remembered_by_content(data_sets, tmp_path, m
     sf.write(one_wav(root), np.zeros(RATE * 45), RATE)
     first = check("deam", root, memory=memory)
     assert [p.kind for p in first.problems] == ["audio"]
-    monkeypatch.setattr("dsaml.data.checks.audio.audio_problem", lambda path, needed: (0.0, f"decoded {path.name}"))
+    monkeypatch.setattr("dsaml.data.checks.audio_problem", lambda path, needed: (0.0, f"decoded {path.name}"))
     again = check("deam", root, memory=memory)
     assert again.problems == first.problems and again.summary == first.summary
     sf.write(one_wav(root), np.ones(RATE * 45), RATE)  # changed: it is decoded

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from dsaml.cli.main import app
 from dsaml.config import DEMO
-from dsaml.data import Split, deam, folder, load_dataset
+from dsaml.data import deam, folder, load_dataset
 from dsaml.data.checks import check
-from dsaml.data.splits import SPLITS, read_split, song_parts
+from dsaml.data.splits import SPLITS, drawn_parts, read_split
 from dsaml.errors import DsamlError
 from dsaml.experiment.prepare import with_label_start
 
@@ -26,7 +26,7 @@ def reasons(dataset) -> dict[str, str]:
     return {e.subject: e.reason for e in dataset.exclusions}
 
 
-def test_deam_per_annotator_labels_and_their_exclusions(tmp_path):
+def test_deam_per_annotator_labels_and_their_exclusions(tmp_path, monkeypatch):
     rng = np.random.default_rng(1)
     tracks = {str(i): {w: curve(rng, 60) for w in ("good", "flat", "few")} for i in range(1001, 1031)}
     for song in list(tracks)[16:]:
@@ -35,15 +35,18 @@ def test_deam_per_annotator_labels_and_their_exclusions(tmp_path):
         tracks[song]["flat"][:, 1] = 0.3 + 0.001 * rng.normal(size=60)
     write_tables(tmp_path, tracks)
     parts = {"train": tuple(tracks)[:15], "validation": (), "test": tuple(tracks)[15:]}
-    split = Split(parts, {"train": ("good", "few"), "validation": (), "test": ("flat",)})
-    dataset = deam.load(tmp_path, split=split, min_songs={"train": 15})
+    people = {"train": ("good", "few"), "validation": (), "test": ("flat",)}
+    (tmp_path / "corpus.json").write_text(json.dumps({"config": {}, "songs": parts, "annotators": people}))
+    with monkeypatch.context() as patch:
+        patch.setitem(deam.MIN_SONGS, "train", 15)
+        dataset = load_dataset("deam", tmp_path)
     assert dataset.split.annotators == {"train": ("few", "good"), "validation": (), "test": ()}
     np.testing.assert_allclose(dataset.tracks["good"]["1001"].values, tracks["1001"]["good"], atol=1e-6)
     np.testing.assert_allclose(dataset.tracks["good"]["1001"].times, 15 + 0.5 * np.arange(60))
     np.testing.assert_allclose(dataset.mean["1001"].values, np.mean(list(tracks["1001"].values()), 0), atol=1e-5)
     assert set(dataset.tracks["good"]) == set(parts["train"])  # a training annotator keeps no test song
     assert "flat track" in reasons(dataset)["song 1001, annotator flat"]
-    stricter = deam.load(tmp_path, split=split)  # 16 songs, as the released code asks
+    stricter = load_dataset("deam", tmp_path)  # 16 songs, as the released code asks
     assert stricter.tracks == {} and "15 usable train songs, fewer than 16" in reasons(stricter)["annotator good"]
 
 
@@ -88,9 +91,9 @@ def test_deam_damaged_rows_are_left_out_with_a_reason(tmp_path):
 
 def test_a_corpus_is_never_called_real(tmp_path):
     write_corpus(tmp_path)
-    for dataset in (load_dataset("deam", tmp_path), deam.load(tmp_path)):
-        assert not dataset.real and dataset.name == "synthetic"
-        assert len(dataset.tracks) == 6 and not dataset.songs["2016"].clip
+    dataset = load_dataset("deam", tmp_path)
+    assert not dataset.real and dataset.name == "synthetic"
+    assert len(dataset.tracks) == 6 and not dataset.songs["2016"].clip
     (tmp_path / "corpus.json").write_text("{}")
     assert not load_dataset("deam", tmp_path).real
 
@@ -135,7 +138,7 @@ def test_pmemo_labels_open_their_half_second(tmp_path):
 def test_committed_splits_follow_their_rule(name):
     parts = read_split(SPLITS / f"{name}.json")["songs"]
     everyone = sorted((i for ids in parts.values() for i in ids), key=int)
-    by_rule = song_parts(name, everyone, lambda song: song in parts["test"])
+    by_rule = drawn_parts(f"{name}:song", everyone, lambda song: song in parts["test"])
     assert {p: sorted(i, key=int) for p, i in parts.items()} == {p: list(i) for p, i in by_rule.items()}
     if name == "deam":
         assert parts["test"] == tuple(str(i) for i in range(2001, 2059))

@@ -7,7 +7,7 @@ import pytest
 from labels import midi
 
 from dsaml.data.midi import read_score
-from dsaml.data.synthesizer import LONGEST, TAIL, play
+from dsaml.data.render import LONGEST, TAIL, play
 from dsaml.data.synthetic.sound import SAMPLE_RATE
 from dsaml.errors import DsamlError
 

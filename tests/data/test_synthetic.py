@@ -11,8 +11,7 @@ import soundfile as sf
 from dsaml.config import PAPER
 from dsaml.data import load_dataset
 from dsaml.data.annotations import MEAN
-from dsaml.data.checks import check
-from dsaml.data.checks.training import obstacles
+from dsaml.data.checks import check, obstacles
 from dsaml.data.deam import AUDIO
 from dsaml.data.synthetic import corpus as synthetic
 from dsaml.data.synthetic.population import (

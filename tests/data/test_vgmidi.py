@@ -11,14 +11,13 @@ from labels import midi, write_vgmidi
 from typer.testing import CliRunner
 
 from dsaml.cli.main import app
-from dsaml.data import load_dataset, vgmidi
+from dsaml.data import load_dataset, splits, vgmidi
 from dsaml.data.base import flat_tracks, with_flat, without_short
 from dsaml.data.checks import check
 from dsaml.data.findings import Findings
-from dsaml.data.midi import seconds_at
-from dsaml.data.render import render, rendered_with
+from dsaml.data.midi import read_score
+from dsaml.data.render import NAME, TAIL, render, rendered_with
 from dsaml.data.splits import SPLITS, read_split
-from dsaml.data.synthesizer import NAME, TAIL
 from dsaml.errors import DsamlError
 from dsaml.evaluate.floors import FLAT_TOO, score_floors
 
@@ -44,13 +43,14 @@ def edit(root: Path, change) -> Path:
 def test_time_follows_every_change_of_tempo(tmp_path):
     path = tmp_path / "a.mid"
     path.write_bytes(midi([(4, 1_000_000), (8, 250_000)], 300))
-    np.testing.assert_allclose(seconds_at(path, np.array([0, 2, 4, 6, 8, 12])), [0, 1, 2, 4, 6, 7])
+    score = read_score(path)
+    np.testing.assert_allclose(score.seconds(np.array([0, 2, 4, 6, 8, 12]) * score.division), [0, 1, 2, 4, 6, 7])
     for content in (b"", b"RIFF" + path.read_bytes()[4:], path.read_bytes()[:-2], midi([], 4, division=0x8000 | 25)):
         path.write_bytes(content)
         with pytest.raises(DsamlError, match="is no intact MIDI file"):
-            seconds_at(path, np.arange(3))
+            read_score(path)
     with pytest.raises(DsamlError, match="cannot be read"):
-        seconds_at(tmp_path / "b.mid", np.arange(3))
+        read_score(tmp_path / "b.mid")
 
 
 def test_labels_become_two_hertz_at_the_middle_of_their_units(root):
@@ -67,7 +67,7 @@ def test_labels_become_two_hertz_at_the_middle_of_their_units(root):
 
 @pytest.mark.parametrize("name", vgmidi.SEEDS)
 def test_people_keep_both_pieces_in_one_part(root, name, monkeypatch, tmp_path):
-    monkeypatch.setattr(vgmidi, "SPLITS", tmp_path)  # by the rule
+    monkeypatch.setattr(splits, "SPLITS", tmp_path)  # by the rule
     data = load_dataset(name, root)
     assert {part: len(ids) for part, ids in data.split.songs.items()} == {"train": 20, "validation": 4, "test": 8}
     of_song = {song: part for part, ids in data.split.songs.items() for song in ids}
@@ -75,7 +75,7 @@ def test_people_keep_both_pieces_in_one_part(root, name, monkeypatch, tmp_path):
         assert people
         for who in people:
             assert len(data.tracks[who]) == 2 and {of_song[song] for song in data.tracks[who]} == {part}
-    torn = [e for e in data.exclusions if "pieces in two parts" in e.reason]
+    torn = [e for e in data.exclusions if e.reason.startswith("1 usable")]
     assert len(torn) + sum(map(len, data.split.annotators.values())) == 64
     assert set(score_floors(data)[name]) >= {"test", "test prefix", "test cross-song"}
 
@@ -99,7 +99,7 @@ def test_a_person_is_told_by_what_they_wrote(tmp_path):
         labels["piece2_9"] = labels.pop("piece2_2")  # the suffix differs, the person does not
 
     edit(tmp_path, change)
-    pieces, _ = vgmidi.read_pieces(tmp_path, Findings(tmp_path))
+    pieces, _ = vgmidi.read_pieces(Findings(tmp_path))
     people = {piece.id: set(piece.tracks) for piece in pieces}
     assert len(people["1-piece2"] & people["1-piece3"]) == 3
     assert people["1-piece0"] & people["1-piece1"] == {
@@ -133,12 +133,12 @@ def test_what_cannot_be_used_is_left_out_with_a_reason(tmp_path):
     assert why["song 1-piece3"] == "has 8.0 s between two labels, more than 6 s"
     assert "0 labels from 15 s on" in why["song 1-piece4"]
     assert [p.kind for p in found.problems] == ["scale", "missing"] and "1 of 4 tracks" in found.problems[0].message
-    assert found.summary["pieces in the annotations"] == 32 and found.summary["pieces that can be used"] == 28
+    assert found.summary["pieces in the annotations"] == 32 and found.summary["usable songs"] == 28
 
 
 def test_a_track_that_never_moves_counts_for_levels_alone(root, tmp_path, monkeypatch):
     """Of one person one piece is flat, of another both: the others and their split are as before."""
-    monkeypatch.setattr(vgmidi, "SPLITS", tmp_path)  # by the rule
+    monkeypatch.setattr(splits, "SPLITS", tmp_path)  # by the rule
     write_vgmidi(tmp_path)
     before = load_dataset("vgmidi", root)
     first, second = before.split.annotators["test"][:2]

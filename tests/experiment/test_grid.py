@@ -10,8 +10,8 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
+from dsaml.audio.encoders import MelEncoder
 from dsaml.audio.features import FeatureCache
-from dsaml.audio.mel_encoder import MelEncoder
 from dsaml.audio.song import Song
 from dsaml.cli.main import app
 from dsaml.config import DEMO, AudioConfig

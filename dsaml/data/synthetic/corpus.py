@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,6 @@ from dsaml.data.synthetic.population import (
     TWO_SIGNS,
     CorpusConfig,
     Plan,
-    Population,
     hear_and_rate,
     make_controls,
     make_listeners,
@@ -246,26 +245,17 @@ def config(root: str | Path) -> CorpusConfig:
     return CorpusConfig(**describe(root)["config"])
 
 
-def load(root: str | Path, population: Population = "two-signs", *, found: Findings | None = None) -> Dataset:
+def load(found: Findings, name: str) -> Dataset:
     """Load an embedded corpus through the DEAM loader, with its split and its true curves (``oracle``).
 
     The oracle is what the listener heard before rating it, moods included: the best that anything can do.
-
-    Raises
-    ------
-    DsamlError
-        If the corpus is missing or incomplete, or holds the other population.
     """
-    root, description = Path(root), describe(root)
+    root, description = found.root, describe(found.root)
     there = description["config"].get("population", "two-signs")
-    if there != population:
-        name = CORPUS_NAMES.get(there, "of another version") if isinstance(there, str) else "of another version"
-        raise DsamlError(f"{root}: holds the data set {name}, not {CORPUS_NAMES[population]}; give that name or another folder")
+    its = CORPUS_NAMES.get(there, "of another version") if isinstance(there, str) else "of another version"
+    if its != name:
+        raise DsamlError(f"{root}: holds the data set {its}, not {name}; give that name or another folder")
     if deam.read_marker(root)[1] is None:
         raise DsamlError(f"{root / MARKER}: damaged, it does not list songs and annotators; write the corpus again")
-    return deam.load(root, oracle=root / ORACLE, found=found)
-
-
-def load_stress(root: str | Path, *, found: Findings | None = None) -> Dataset:
-    """The stress test: the same songs, heard by the continuous population; see :func:`load`."""
-    return load(root, "continuous", found=found)
+    data = deam.load(found, name)
+    return replace(data, oracle=deam.read_oracle(root / ORACLE, data.mean))

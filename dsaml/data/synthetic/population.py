@@ -131,36 +131,27 @@ class Session:
 
 def make_listeners(config: CorpusConfig, part: str) -> list[Listener]:
     """Listeners of one part; in "two-signs" the four sign combinations are balanced."""
-    count = getattr(config, f"{part}_listeners")
     rng = np.random.default_rng([config.seed, 1, len(part)])
-    make = _two_signs if config.population == "two-signs" else _continuous
-    return [make(config, rng, f"{part}-{number + 1:02d}", number) for number in range(count)]
+    return [_listener(config, rng, f"{part}-{number + 1:02d}", number) for number in range(getattr(config, f"{part}_listeners"))]
 
 
-def _two_signs(config: CorpusConfig, rng: np.random.Generator, name: str, number: int) -> Listener:
-    signs = np.array([(-1, -1), (-1, 1), (1, -1), (1, 1)][number % 4])
+def _listener(config: CorpusConfig, rng: np.random.Generator, name: str, number: int) -> Listener:
+    two_signs, directions = config.population == "two-signs", PERSONAL
+    if two_signs:
+        z = np.array([(-1, -1), (-1, 1), (1, -1), (1, 1)][number % 4]) * rng.normal(1.0, 0.12, 2)
+    else:
+        weights = rng.normal(size=(2, len(CONTROLS)))
+        weights /= np.linalg.norm(weights, axis=1, keepdims=True)  # a direction is of length 1; z says how strongly it is felt
+        directions = {d: dict(zip(CONTROLS, row.tolist(), strict=True)) for d, row in zip(DIMENSIONS, weights, strict=True)}
+        z = rng.normal(0.0, 1.0, 2)
     return Listener(
         id=name,
-        z=tuple(signs * rng.normal(1.0, 0.12, 2)),
+        z=tuple(z),
         gain=tuple(rng.normal(1.0, config.gain_spread, 2)),
         offset=tuple(rng.normal(0.0, config.offset_spread, 2)),
         lag=float(rng.uniform(config.shortest_lag, config.longest_lag)),
-    )
-
-
-def _continuous(config: CorpusConfig, rng: np.random.Generator, name: str, number: int) -> Listener:
-    weights = rng.normal(size=(2, len(CONTROLS)))
-    weights /= np.linalg.norm(weights, axis=1, keepdims=True)  # a direction is of length 1; z says how strongly it is felt
-    return Listener(
-        id=name,
-        z=tuple(rng.normal(0.0, 1.0, 2)),
-        gain=tuple(rng.normal(1.0, config.gain_spread, 2)),
-        offset=tuple(rng.normal(0.0, config.offset_spread, 2)),
-        lag=float(rng.uniform(config.shortest_lag, config.longest_lag)),
-        range=_log_normal(rng, config.range_spread),
-        directions={
-            d: dict(zip(CONTROLS, row.tolist(), strict=True)) for d, row in zip(DIMENSIONS, weights, strict=True)
-        },
+        range=(1.0, 1.0) if two_signs else _log_normal(rng, config.range_spread),
+        directions=directions,
     )
 
 

@@ -48,7 +48,7 @@ def _decibel(control: float | np.ndarray, low: float, high: float) -> float | np
     return 10 ** ((low + (high - low) * (control + 1) / 2) / 20)
 
 
-def _note(out: np.ndarray, start: float, midi: float, seconds: float, gain: float, brightness: float, attack: float) -> None:
+def add_note(out: np.ndarray, start: float, midi: float, seconds: float, gain: float, brightness: float, attack: float) -> None:
     """Add one note to ``out`` in place."""
     first = int(start * SAMPLE_RATE)
     count = min(int(seconds * SAMPLE_RATE), len(out) - first)
@@ -123,11 +123,11 @@ def render(controls: np.ndarray, bells: tuple[float, ...], rng: np.random.Genera
         length = bar * 0.3
         pad = np.zeros(min(int(length * SAMPLE_RATE), len(out) - int(start * SAMPLE_RATE)), np.float32)
         for interval in chord:
-            _note(pad, 0, center + interval, length, 0.20, c["brightness"] - 0.3, 0.05)
-            _note(pad, 0, center + interval + 12, length, _decibel(c["mode"], -52, -18), 0.4, 0.01)
-        _note(pad, 0, 33 + tonic, length, _decibel(-c["mode"], -40, -6), -0.2, 0.08)  # the drone of minor
+            add_note(pad, 0, center + interval, length, 0.20, c["brightness"] - 0.3, 0.05)
+            add_note(pad, 0, center + interval + 12, length, _decibel(c["mode"], -52, -18), 0.4, 0.01)
+        add_note(pad, 0, 33 + tonic, length, _decibel(-c["mode"], -40, -6), -0.2, 0.08)  # the drone of minor
         for cluster in (94.3, 95.1, 96.2, 97.4, 98.3):  # a cluster that grates around 2 kHz
-            _note(pad, 0, cluster + tonic, length, _decibel(-c["consonance"], -54, -16), -1.0, 0.02)
+            add_note(pad, 0, cluster + tonic, length, _decibel(-c["consonance"], -54, -16), -1.0, 0.02)
         shimmer = np.diff(np.diff(cymbal, prepend=0), prepend=0)[: len(pad)]  # a bowed cymbal, all treble
         pad[: len(shimmer)] += _decibel(-c["consonance"], -66, -30) * shimmer
         tremor = 1 - 0.85 * rough * (0.5 + 0.5 * np.sin(2 * np.pi * 8 * np.arange(len(pad)) / SAMPLE_RATE))
@@ -138,7 +138,7 @@ def render(controls: np.ndarray, bells: tuple[float, ...], rng: np.random.Genera
         rate = 3.2 * 2 ** (1.5 * c["density"])
         chord = (_MAJOR if c["mode"] > 0 else _MINOR)[int(time / bar) % 4]
         midi = 69 + tonic + 18 * c["register"] + chord[int(rng.integers(3))]
-        _note(out, time, midi, 0.22, 0.6, 0.6 * c["brightness"], 0.004)
+        add_note(out, time, midi, 0.22, 0.6, 0.6 * c["brightness"], 0.004)
         time += 1 / rate
     _drums(out, rng, np.arange(0, seconds - 0.2, bar / 8), controls[:, CONTROLS.index("percussiveness")])
     gain = 10 ** (11 * (controls[:, 0] - 1) / 20)  # -22 to 0 dB
