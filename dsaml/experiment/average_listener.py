@@ -35,7 +35,7 @@ T = TypeVar("T")
 GAINS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 """On all movement around the mean: the one with the best CCC on left-out songs whose RMSE there is still below the floor's."""
 SHARES = ((1.0, 0.0), *product((0.0, 1.0, 2.0, 4.0), (0.5, 1.0, 1.5, 2.0)))
-"""Of the heads' shape and of DSAML's in a curve; chosen in the same way on validation songs, on which DSAML's checkpoints were chosen."""
+"""Of the heads' shape and of DSAML's in a curve; chosen in the same way, on the validation songs that chose its checkpoints."""
 HEADS, LEVEL, GAINED, WEIGHTED = "two heads", "level head", "two heads, gain for CCC", "two heads, weighted raters"
 NETWORK, LEVELLED, JOINED = "DSAML, mean of trainings", "level head, DSAML's shape", "level head, both shapes for CCC"
 Heads = Mapping[str, TwoHeads]
