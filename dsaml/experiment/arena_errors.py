@@ -46,8 +46,8 @@ def error_structure(errors: pd.DataFrame) -> dict[str, Any]:
     dict
         ``shares``: of the variance over support sets, by ``LISTENER``, ``SONG`` and ``BOTH`` (crossed random effects, see
         :mod:`dsaml.evaluate.structure`), then by dimension. ``rank_if_known``: Spearman's correlation of each error with the mean
-        of the same listener's after other songs, with the mean of other listeners' after the same song, and with their sum. Empty
-        where listeners and songs are not crossed.
+        of the same listener's after other songs (every second one), with that of other listeners' after the same song, and with
+        their sum. Empty where listeners and songs are not crossed.
     """
     curves = {
         song: {row.annotator: np.array([[row.arousal, row.valence]]) for row in rows.itertuples()}
@@ -72,7 +72,11 @@ def error_structure(errors: pd.DataFrame) -> dict[str, Any]:
 
 
 def _of_others(errors: pd.DataFrame, by: str) -> pd.DataFrame:
-    """For each row the mean error of the other rows with the same ``by``; NaN where there is none."""
-    groups = errors.groupby(by)[list(DIMENSIONS)]
-    counts = groups.transform("count")
-    return (groups.transform("sum") - errors[list(DIMENSIONS)]) / (counts - 1).where(counts > 1)
+    """For each row the mean error of every second row with the same ``by``, itself not among them; NaN where there is none.
+
+    The mean of *all* others would be low where the row itself is high, and so rank errors backwards where there is nothing to know.
+    """
+    half = errors.groupby(by).cumcount() % 2
+    means = errors.groupby([errors[by], half])[list(DIMENSIONS)].mean()
+    places = pd.MultiIndex.from_arrays([errors[by], 1 - half])
+    return means.reindex(places).set_index(errors.index)

@@ -30,6 +30,11 @@ def test_who_knows_what_errors_depend_on_ranks_them():
     assert min(known[SONG].values()) > 0.95 and max(known[LISTENER].values()) < 0.2
 
 
+def test_where_there_is_nothing_to_know_nothing_is_ranked_not_even_backwards():
+    known = error_structure(errors(0.0, 0.0, 0.1))["rank_if_known"]
+    assert max(abs(rank) for ranks in known.values() for rank in ranks.values()) < 0.1
+
+
 def test_listeners_without_a_song_in_common_tell_nothing():
     apart = errors(0.1, 0.1, 0.1)
     apart = apart[apart.annotator.str[1:].astype(int) == apart.song.str[1:].astype(int)]
