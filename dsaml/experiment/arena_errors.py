@@ -46,7 +46,7 @@ def error_structure(errors: pd.DataFrame) -> dict[str, Any]:
     dict
         ``shares``: of the variance over support sets, by ``LISTENER``, ``SONG`` and ``BOTH`` (crossed random effects, see
         :mod:`dsaml.evaluate.structure`), then by dimension. ``rank_if_known``: Spearman's correlation of each error with the mean
-        of the same listener's after other songs (every second one), with that of other listeners' after the same song, and with
+        of the same listener's after other songs (a drawn half of them), with that of other listeners' after the same song, and with
         their sum. Empty where listeners and songs are not crossed.
     """
     curves = {
@@ -72,11 +72,12 @@ def error_structure(errors: pd.DataFrame) -> dict[str, Any]:
 
 
 def _of_others(errors: pd.DataFrame, by: str) -> pd.DataFrame:
-    """For each row the mean error of every second row with the same ``by``, itself not among them; NaN where there is none.
+    """For each row the mean error of a drawn half of the rows with the same ``by``, itself not among them; NaN where there is none.
 
-    The mean of *all* others would be low where the row itself is high, and so rank errors backwards where there is nothing to know.
+    The mean of *all* others would be low where the row itself is high, and so rank errors backwards where there is nothing to know;
+    every second one would be other kinds of listeners, where kinds take turns.
     """
-    half = errors.groupby(by).cumcount() % 2
+    half = errors.sample(frac=1, random_state=0).groupby(by).cumcount().reindex(errors.index) % 2
     means = errors.groupby([errors[by], half])[list(DIMENSIONS)].mean()
     places = pd.MultiIndex.from_arrays([errors[by], 1 - half])
     return means.reindex(places).set_index(errors.index)
