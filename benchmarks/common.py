@@ -8,9 +8,8 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 from unittest.mock import patch
@@ -38,17 +37,6 @@ def take_turns(sides: Mapping[str, Callable[[], object]], rounds: int = 5) -> di
 def seconds(work: Callable[[], object], rounds: int = 5) -> float:
     """Median seconds of one piece of work."""
     return take_turns({"": work}, rounds)[""]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Inside the block torch computes on one core."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _peak(work: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float]:

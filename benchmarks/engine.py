@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.common import Progress, machine, one_thread, peak_memory, seconds
+from benchmarks.common import Progress, machine, peak_memory, seconds
 from dsaml.baselines import BASELINES, BaselineConfig, make_baseline
 from dsaml.config import CLIP_STEPS, DEMO, PAPER, MetaConfig, ModelConfig, released
 from dsaml.experiment.recipes import baseline_name
@@ -18,6 +18,7 @@ from dsaml.learn import maml
 from dsaml.learn.maml import Batch, meta_loss, predict
 from dsaml.learn.training import engine
 from dsaml.model.dsaml import DSAML
+from dsaml.runtime.devices import one_thread
 from dsaml.runtime.fast_linear import linear
 
 ADAPT = ("all", "no-adapter", "head")

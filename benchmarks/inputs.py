@@ -13,7 +13,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from benchmarks.common import Progress, machine, one_thread, seconds, take_turns
+from benchmarks.common import Progress, machine, seconds, take_turns
 from dsaml.audio.encoders import GlobalEncoder, MelEncoder, windows_for
 from dsaml.audio.features import FeatureCache
 from dsaml.audio.recording import decode, load_waveform
@@ -22,6 +22,7 @@ from dsaml.audio.song import AUDIO_SUFFIXES
 from dsaml.config import CLIP_STEPS, AudioConfig
 from dsaml.data.base import Song
 from dsaml.errors import DsamlError
+from dsaml.runtime.devices import one_thread
 
 CONFIG = AudioConfig()
 CLIP = [(15.0, 45.0)]

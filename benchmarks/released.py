@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from benchmarks import engine, released_layers
-from benchmarks.common import Progress, machine, one_thread, peak_memory, seconds, take_turns
+from benchmarks.common import Progress, machine, peak_memory, seconds, take_turns
 from dsaml.audio.features import Features
 from dsaml.audio.slices import log_mel_slices
 from dsaml.config import LABEL_START, PAPER, STEP_SECONDS, AudioConfig, MetaConfig, ModelConfig, released
@@ -21,6 +21,7 @@ from dsaml.learn import maml
 from dsaml.learn.maml import Batch
 from dsaml.listen.personal import song_curve
 from dsaml.model.dsaml import DSAML
+from dsaml.runtime.devices import one_thread
 
 CLIP_SECONDS, SONG_SECONDS, STACKED = 45, 240, 4
 MODELS = {"64": released(ModelConfig(dim=64, heads=4)), "1024": released()}

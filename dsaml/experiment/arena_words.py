@@ -125,10 +125,10 @@ def uncertainty_of(payload: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         seeds = [told["uncertainty"] for told in about.values() if "uncertainty" in told]
         if seeds:
             out[name] = {
-                key: {d: float(np.mean([told[key][d] for told in seeds])) for d in DIMENSIONS} for key in ("rank", "rank_song")
+                key: {d: _mean(told[key][d] for told in seeds) for d in DIMENSIONS} for key in ("rank", "rank_song")
             } | {
                 "coverage": {
-                    d: {share: float(np.mean([told["coverage"][d][share] for told in seeds])) for share in seeds[0]["coverage"][d]}
+                    d: {share: _mean(told["coverage"][d][share] for told in seeds) for share in seeds[0]["coverage"][d]}
                     for d in DIMENSIONS
                 }
             }
@@ -146,9 +146,9 @@ def errors_of(payload: Mapping[str, Any]) -> pd.DataFrame:
         seeds = [seed["errors"] for seed in payload["about"][name].values() if seed.get("errors", {}).get("shares")]
         line = {"row": f"{payload['method'][name]}, {payload['heard'][name]}"}
         for part in seeds[0]["shares"] if seeds else ():
-            line[f"share: {part}"] = _pair([np.mean([seed["shares"][part][d] for seed in seeds]) for d in DIMENSIONS], "{:.0%}")
+            line[f"share: {part}"] = _pair([_mean(seed["shares"][part][d] for seed in seeds) for d in DIMENSIONS], "{:.0%}")
         for part in seeds[0]["rank_if_known"] if seeds else ():
-            ranks = [np.mean([seed["rank_if_known"][part][d] for seed in seeds]) for d in DIMENSIONS]
+            ranks = [_mean(seed["rank_if_known"][part][d] for seed in seeds) for d in DIMENSIONS]
             line[f"rank, knowing other errors of {part}"] = _pair(ranks, "{:.2f}")
         lines.append(line | {"rank, from one song": _pair([told["rank"][d] for d in DIMENSIONS], "{:.2f}")})
     return pd.DataFrame(lines)
@@ -159,12 +159,17 @@ def parts_differ(payload: Mapping[str, Any]) -> pd.DataFrame:
     lines = []
     for name, told in uncertainty_of(payload).items():
         rmse = [seed["errors"]["rmse"] for seed in payload["about"][name].values() if "errors" in seed]
-        means = {part: np.array([np.mean([r[part][d] for r in rmse]) for d in DIMENSIONS]) for part in ("validation", "test")}
+        means = {part: np.array([_mean(r[part][d] for r in rmse) for d in DIMENSIONS]) for part in ("validation", "test")}
         line = {"row": f"{payload['method'][name]}, {payload['heard'][name]}"}
         line |= {f"RMSE, {part}": _pair(values, "{:.3f}") for part, values in means.items()}
         line["test / validation"] = _pair(means["test"] / means["validation"], "{:.2f}")
         lines.append(line | {"covered of 90 %": _pair([told["coverage"][d]["0.9"] for d in DIMENSIONS], "{:.0%}")})
     return pd.DataFrame(lines)
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    """NaN where a seed has none: a variance that is the same for everybody ranks nobody."""
+    return float(np.mean(np.array(list(values), float)))
 
 
 def _pair(values: Iterable[float], text: str) -> str:

@@ -33,6 +33,7 @@ from dsaml.learn.training import cross_song_tasks
 from dsaml.listen.curves import LARGEST_GAP, USUAL, Paths, as_curve, audio_from, labels_of, paired, require_numbers
 from dsaml.listen.origin import trained_on
 from dsaml.listen.own_file import Base, write_own
+from dsaml.runtime.devices import one_thread
 
 KIND = "low-rank"
 """What the header of a file says that holds such a model."""
@@ -192,6 +193,7 @@ class LightModel:
         return dict(zip(("personal", "nobody", "shift"), np.mean(rows, 0).tolist(), strict=True))
 
 
+@one_thread()
 def train_light(experiment: Experiment, seed: int) -> LightModel:
     """Meta-train the model on a data set with annotators' tracks; its variance is calibrated on validation listeners."""
     began, experiment = time.perf_counter(), full_clips(experiment)

@@ -54,3 +54,14 @@ def _exactness(name: str) -> str:
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision(name)
     return before
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside the block torch computes on one core: small steps are faster so, and round alike in every run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -76,3 +76,8 @@ def test_what_errors_depend_on_is_the_mean_of_the_training_seeds():
     assert line["rank, from one song"] == "0.40 / 0.40"
     line = parts_differ(PAYLOAD).iloc[0]
     assert (line["RMSE, test"], line["test / validation"], line["covered of 90 %"]) == ("0.300 / 0.300", "1.50 / 1.50", "86% / 86%")
+
+
+def test_a_variance_that_is_the_same_for_everybody_ranks_nobody():
+    line = errors_of(PAYLOAD | {"about": {"B | x": {"0": told(0.5, 0.9, None)}}}).iloc[0]
+    assert line["rank, from one song"] == "nan / nan"
