@@ -35,7 +35,7 @@ from dsaml.config import DIMENSIONS, METRICS
 from dsaml.data.base import without_short
 from dsaml.errors import DsamlError
 from dsaml.evaluate import bootstrap, metrics, protocols
-from dsaml.experiment.arena_errors import error_structure, support_errors
+from dsaml.experiment.arena_errors import errors_of, in_turn
 from dsaml.experiment.prepare import folder_name
 from dsaml.experiment.progress import training_bar
 from dsaml.experiment.recipes import DMER_MODEL, MAML_ANNOTATOR
@@ -95,7 +95,8 @@ def full_clips(experiment: Experiment) -> Experiment:
     data, songs, _ = without_short(experiment.dataset, experiment.store.steps)
     if data is experiment.dataset:
         return experiment
-    log.warning("%d songs of fewer than %d labels are left out of the arena", songs, experiment.store.steps)
+    if songs:
+        log.warning("%d songs of fewer than %d labels are left out of the arena", songs, experiment.store.steps)
     folder = experiment.checkpoints.with_name(folder_name(data, experiment.features))
     return dataclasses.replace(experiment, dataset=data, checkpoints=folder)
 
@@ -254,9 +255,7 @@ def _scored(arena: Arena, row: Row, seed: int, tuned: Tuned = EMPTY) -> tuple[pd
         if evidence == ONE_SONG:
             about |= _cost(method, held_out[0])
             if hasattr(method, "calibration"):
-                every = cross_song_tasks(store, "validation", len(validation.songs))  # each song in turn is the support
-                calibrate(method, seen := validation.batches(every))
-                chosen_on = support_errors(ask(method, seen), seen)
+                calibrate(method, in_turn(validation, store, "validation"))
     test, tables = arena.worlds(row[0], seed, ("test",))["test"], []  # here for the first time
     for evidence, (songs, labels) in known.items():
         method.settings = settings[evidence]
@@ -265,11 +264,7 @@ def _scored(arena: Arena, row: Row, seed: int, tuned: Tuned = EMPTY) -> tuple[pd
         tables.append(scores_of(answers, asked, label(row), seed).assign(evidence=evidence))
         if evidence == ONE_SONG and answers[0].variance is not None:
             about["uncertainty"] = uncertainty(answers, [part.target for part in asked])
-            in_turn = test.batches(cross_song_tasks(store, "test", len(test.songs)))  # each song in turn is the support
-            errors = {"validation": chosen_on, "test": support_errors(ask(method, in_turn), in_turn)}
-            about["errors"] = error_structure(errors["test"]) | {
-                "rmse": {part: found[list(DIMENSIONS)].mean().to_dict() for part, found in errors.items()}
-            }
+            about["errors"] = errors_of(method, {"validation": validation, "test": test}, store)
     scores, about = pd.concat(tables, ignore_index=True), about | {"chosen": chosen}
     write_bytes_atomically(path, seal(json.dumps({"table": scores.to_dict("list"), "about": about}).encode()))
     return scores, about

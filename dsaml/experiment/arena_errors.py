@@ -7,20 +7,38 @@ and of *other* listeners after the same song, says how much there is to see.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from dsaml.arena.base import Prediction
-from dsaml.arena.world import Asked
+from dsaml.arena.base import Personalizer, Prediction
+from dsaml.arena.fit import ask
+from dsaml.arena.world import Asked, World
 from dsaml.config import DIMENSIONS
 from dsaml.errors import DsamlError
 from dsaml.evaluate.structure import level_variances
+from dsaml.learn.batches import SongStore
+from dsaml.learn.training import cross_song_tasks
 
 LISTENER, SONG, BOTH = "the listener", "the support song", "both"
+
+
+def in_turn(world: World, store: SongStore, part: str) -> list[Asked]:
+    """Tasks of a part's listeners in which each of their songs is the support song once."""
+    return world.batches(cross_song_tasks(store, part, len(world.songs)))
+
+
+def errors_of(method: Personalizer, worlds: Mapping[str, World], store: SongStore) -> dict[str, Any]:
+    """:func:`error_structure` of the test part, and ``rmse``: the mean error in each part, by dimension."""
+    errors = {}
+    for part, world in worlds.items():
+        asked = in_turn(world, store, part)
+        errors[part] = support_errors(ask(method, asked), asked)
+    means = {part: found[list(DIMENSIONS)].mean().to_dict() for part, found in errors.items()}
+    return error_structure(errors["test"]) | {"rmse": means}
 
 
 def support_errors(answers: Sequence[Prediction], asked: Sequence[Asked]) -> pd.DataFrame:

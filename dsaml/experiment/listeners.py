@@ -155,6 +155,7 @@ def prefix(room: Room, heads: TwoHeads, others: Heads) -> Asked:
     about = {"gain": gain.tolist(), "decay": list(state.decay), "weights": state.weights.tolist()}
     return room.table(halves(room.tracks("test")), answers), about
 
+
 QUESTIONS = {"cross-song": (cross_song, HEADS), "prefix": (prefix, SUPPORT_LAST)}
 """What is asked of people: who answers, and the row that the others stand beside."""
 

@@ -24,12 +24,12 @@ from dsaml.audio.slices import log_mel_minutes
 from dsaml.config import AudioConfig, Profile
 from dsaml.errors import DsamlError
 from dsaml.experiment.arena import SMALL, Arena, fitting_config, full_clips
+from dsaml.experiment.arena_errors import in_turn
 from dsaml.experiment.model_files import model_file, read_profile, read_settings
 from dsaml.experiment.prepare import Source, check_data, prepare
 from dsaml.experiment.results import stamp_of
 from dsaml.experiment.run import Experiment
 from dsaml.io import KEY, load_weights, pack_tensors, read_header, write_bytes_atomically
-from dsaml.learn.training import cross_song_tasks
 from dsaml.listen.curves import LARGEST_GAP, USUAL, Paths, as_curve, audio_from, labels_of, paired, require_numbers
 from dsaml.listen.origin import trained_on
 from dsaml.listen.own_file import Base, write_own
@@ -200,8 +200,7 @@ def train_light(experiment: Experiment, seed: int) -> LightModel:
     arena, row = Arena(experiment, fitting_config(experiment)), (SMALL, LowRank.name)
     method, about = arena.train(row, seed)
     worlds = arena.worlds(SMALL, seed, ("train", "validation"))
-    every = cross_song_tasks(experiment.store, "validation", len(worlds["validation"].songs))
-    calibrate(method, worlds["validation"].batches(every))
+    calibrate(method, in_turn(worlds["validation"], experiment.store, "validation"))
     stamp = stamp_of(experiment, [seed], began)
     best = max(score for _, score in about["validation"])
     scale = torch.stack((worlds["train"].mean, worlds["train"].deviation))
