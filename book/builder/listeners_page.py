@@ -14,7 +14,7 @@ from dsaml.evaluate.evidence import OTHERS, ROWS, level_error_left
 from dsaml.evaluate.floors import FLAT_TOO
 from dsaml.evaluate.listeners import SONGS
 from dsaml.evaluate.traits import KINDS, TRAITS
-from dsaml.experiment.arena import SMALL, label
+from dsaml.experiment.arena_rows import SMALL, label
 from dsaml.experiment.listeners import harmless
 from dsaml.experiment.results import read_result, stamp_line
 from dsaml.plots.listeners import tenths

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -122,6 +122,14 @@ class Personalizer(nn.Module, ABC):
     def encode(self, x: Tensor) -> Tensor:
         """What ``adapt`` and ``predict`` take of songs: (..., T, F) -> (..., T, H). The same for all listeners."""
         return self.backbone(x)
+
+    def heard(self, asked: Iterable[Asked]) -> Iterator[tuple[Tensor, Tensor]]:
+        """What ``encode`` makes of the songs of each group of tasks: support (K, S, T, H), query (K, B, T, H)."""
+        songs = h = None
+        for part in asked:
+            if part.songs is not songs:
+                songs, h = part.songs, self.encode(part.songs)
+            yield h[part.support], h[part.query]
 
     def prepare(self, h: Tensor, y: Tensor) -> None:
         """Learn in closed form, after training: ``h`` (songs, T, H), ``y`` (listeners, songs, T, 2) with NaN. Most need nothing."""

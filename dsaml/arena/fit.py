@@ -17,7 +17,6 @@ from dsaml.errors import DsamlError
 from dsaml.learn.loop import History, TrainingOptions
 from dsaml.learn.loop import fit as descend
 from dsaml.learn.losses import sequence_scores
-from dsaml.learn.tasks import Task
 
 
 def draw_tasks(world: World, config: ArenaConfig, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,67 +50,57 @@ def draw_tasks(world: World, config: ArenaConfig, rng: np.random.Generator) -> t
     return torch.from_numpy(songs), torch.tensor([k for k, _ in able]), torch.from_numpy(chosen)
 
 
-def fit(
-    method: Personalizer,
-    train: World,
-    validation: World,
-    tasks: Sequence[Task],
-    options: TrainingOptions,
-) -> History | None:
-    """Train a method in place, end with its best weights on validation listeners, and choose its settings there.
+def train(method: Personalizer, world: World, held_out: Sequence[Asked], options: TrainingOptions) -> History:
+    """Meta-train a method in place on the tasks of a world; it ends with its best weights on ``held_out``.
 
     Parameters
     ----------
-    train, validation : World
-    tasks : sequence of Task
-        Of validation listeners.
+    held_out : sequence of Asked
+        Tasks of validation listeners.
     options : TrainingOptions
         Its seed is that of songs, tasks and dropout.
+    """
+    config = method.config
+
+    def step_losses(step: int) -> Iterator[Tensor]:
+        songs, listeners, chosen = draw_tasks(world, config, np.random.default_rng([options.seed, step]))
+        x = world.x[songs]
+        h = method.encode(x + config.noise * torch.randn_like(x))[chosen]  # (K, songs, T, H)
+        y, supports = world.y[listeners[:, None], songs[chosen]], config.training.support_songs
+        yield method.loss(h[:, :supports], y[:, :supports], h[:, supports:], y[:, supports:])
+
+    options = dataclasses.replace(options, validate_every=config.validate_every)
+    return descend(method, step_losses, {"validation": lambda: mean_ccc(method, held_out)}, config.training, options)
+
+
+def fit(method: Personalizer, world: World, held_out: Sequence[Asked], options: TrainingOptions) -> History | None:
+    """:func:`train` a method, let it learn what it learns in closed form, and choose its settings on ``held_out``.
 
     Returns
     -------
     History or None
         None where the method takes the weights that it has (:attr:`Personalizer.start`).
     """
-    config, history = method.config, None
-    held_out = validation.batches(tasks)
-
-    def step_losses(step: int) -> Iterator[Tensor]:
-        songs, listeners, chosen = draw_tasks(train, config, np.random.default_rng([options.seed, step]))
-        x = train.x[songs]
-        h = method.encode(x + config.noise * torch.randn_like(x))[chosen]  # (K, songs, T, H)
-        y, supports = train.y[listeners[:, None], songs[chosen]], config.training.support_songs
-        yield method.loss(h[:, :supports], y[:, :supports], h[:, supports:], y[:, supports:])
-
-    if method.start is None:
-        history = descend(
-            method,
-            step_losses,
-            {"validation": lambda: mean_ccc(method, held_out)},
-            config.training,
-            dataclasses.replace(options, validate_every=config.validate_every),
-        )
+    history = None if method.start else train(method, world, held_out, options)
     method.eval()
     with torch.no_grad():
-        method.prepare(method.encode(train.x), train.y)
+        method.prepare(method.encode(world.x), world.y)
         method.settle(held_out)
     choose(method, held_out)
     return history
 
 
-def answer(method: Personalizer, x: Tensor, y: Tensor, query: Tensor) -> Prediction:
-    """Adapt to support songs x (K, S, T, F) with first labels y (K, S, n, 2), predict query songs (K, B, T, F)."""
+def ask(method: Personalizer, asked: Sequence[Asked], labels: int | None = None) -> list[Prediction]:
+    """Answers to tasks, of whose support songs the first ``labels`` are known, or all."""
     training = method.training
     method.eval()
     with torch.no_grad():
-        prediction = method.predict(method.adapt(method.encode(x), y), method.encode(query))
+        answers = [
+            method.predict(method.adapt(support, part.y[..., :labels, :]), query)
+            for (support, query), part in zip(method.heard(asked), asked, strict=True)
+        ]
     method.train(training)
-    return prediction
-
-
-def ask(method: Personalizer, asked: Sequence[Asked], labels: int | None = None) -> list[Prediction]:
-    """Answers to tasks, of whose support songs the first ``labels`` are known, or all."""
-    return [answer(method, part.x, part.y[..., :labels, :], part.query) for part in asked]
+    return answers
 
 
 def mean_ccc(method: Personalizer, asked: Sequence[Asked], labels: int | None = None) -> float:

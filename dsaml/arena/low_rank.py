@@ -50,7 +50,7 @@ class LowRank(Personalizer):
         return (1 - self.NOBODY) * super().loss(support, y, query, target) + self.NOBODY * nobody
 
     def settle(self, asked: Sequence[Asked]) -> None:
-        songs = [(self.encode(part.x), part.y, self.encode(part.query), part.target) for part in asked]
+        songs = [(h, part.y, query, part.target) for (h, query), part in zip(self.heard(asked), asked, strict=True)]
         errors = []
         for belief in self.BELIEFS:
             self.belief.fill_(belief)

@@ -22,12 +22,13 @@ AT_ONCE = 20  # support sets that are adapted to together
 
 
 class Asked(NamedTuple):
-    """Tasks with equally many songs, and their tensors."""
+    """Tasks with equally many songs."""
 
     tasks: list[Task]
-    x: Tensor  # (K, S, T, F), of the support sets
-    y: Tensor  # (K, S, T, 2)
-    query: Tensor  # (K, B, T, F)
+    songs: Tensor  # (songs, T, F), of the whole part: most of them stand in several tasks, and are encoded once
+    support: Tensor  # (K, S), places in ``songs``
+    y: Tensor  # (K, S, T, 2), of the support sets
+    query: Tensor  # (K, B), places in ``songs``
     target: Tensor  # (K, B, T, 2)
 
 
@@ -56,15 +57,15 @@ class World:
         """Who rated what: (listeners, songs), bool."""
         return ~self.y[..., 0, 0].isnan()
 
-    def task_tensors(self, tasks: Sequence[Task]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Tasks with equally many songs, as ``x (K, S, T, F), y (K, S, T, 2)`` of the support sets and of the query sets."""
+    def asked(self, tasks: list[Task]) -> Asked:
+        """Tasks with equally many songs, and their labels."""
         who = torch.tensor([self.listeners.index(task.annotator) for task in tasks])[:, None]
         place = {song: number for number, song in enumerate(self.songs)}
         support, query = (
             torch.tensor([[place[song] for song in getattr(task, name)] for task in tasks])
             for name in ("support", "query")
         )
-        return self.x[support], self.y[who, support], self.x[query], self.y[who, query]
+        return Asked(tasks, self.x, support, self.y[who, support], query, self.y[who, query])
 
     def batches(self, tasks: Sequence[Task]) -> list[Asked]:
         """Tasks in groups that have equally many songs, ``AT_ONCE`` at most."""
@@ -72,7 +73,7 @@ class World:
         for task in tasks:
             by_size.setdefault((len(task.support), len(task.query)), []).append(task)
         parts = [same[k : k + AT_ONCE] for same in by_size.values() for k in range(0, len(same), AT_ONCE)]
-        return [Asked(part, *self.task_tensors(part)) for part in parts]
+        return [self.asked(part) for part in parts]
 
 
 def make_worlds(dataset: Dataset, inputs: Mapping[str, Tensor], steps: int, parts: Sequence[str]) -> dict[str, World]:

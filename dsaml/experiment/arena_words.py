@@ -11,7 +11,8 @@ from rich.table import Table
 
 from dsaml.arena.gradient import Maml
 from dsaml.config import DIMENSIONS
-from dsaml.experiment.arena import ONE_SONG, SMALL
+from dsaml.experiment.arena import ONE_SONG
+from dsaml.experiment.arena_rows import SMALL
 from dsaml.experiment.claims import LEVEL
 
 

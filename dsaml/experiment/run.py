@@ -119,7 +119,8 @@ def use_one_core() -> None:
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD, bytes
 
 
-def _train(experiment: Experiment, name: str, seed: int) -> None:
+def train_one(experiment: Experiment, name: str, seed: int) -> None:
+    """Train a model that is not on disk yet, in a process of one thread."""
     use_one_core()
     started = time.perf_counter()
     history = experiment.model(name, seed)[1]
@@ -145,7 +146,7 @@ def train_all(experiment: Experiment, wanted: Iterable[tuple[str, int]], workers
         waiting |= missing
     while waiting:
         startable = {(n, seed) for n, seed in waiting if every[n].start is None or (every[n].start, seed) in ready}
-        jobs = (delayed(_train)(experiment, name, seed) for name, seed in sorted(startable))
+        jobs = (delayed(train_one)(experiment, name, seed) for name, seed in sorted(startable))
         parallel(workers or experiment.workers)(jobs)
         ready |= startable
         waiting -= startable

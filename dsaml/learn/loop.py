@@ -58,6 +58,7 @@ class TrainingOptions:
     precision: Literal["float32", "tf32", "bf16"] = "float32"  # of matrix products; bf16 is autocast
     seed: int = 0  # of songs, tasks and dropout
     validate_every: int = 50  # steps
+    until: int | None = None  # stop after this step, validated and saved, to go on later; None: after the last one
 
 
 def fit(
@@ -88,6 +89,7 @@ def fit(
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     history, step, total, file = History(), 0, config.steps, options.checkpoint
+    last = total if options.until is None else min(options.until, total)
     best: dict[str, dict[str, Tensor]] = {}  # weights, by the score that they are best at
     if options.resume and file is not None and file.is_file():
         state = read_checkpoint(file)
@@ -105,7 +107,7 @@ def fit(
 
     def ends() -> bool:
         waited = step - max(history.best_step, history.best_adapted)
-        return step >= total or 0 < config.patience * options.validate_every <= waited
+        return step >= last or 0 < config.patience * options.validate_every <= waited
 
     computing = arithmetic(options.device, options.precision)
     with computing, interruptible() as interrupted, _event_log(options.logs, step) as event:
@@ -120,7 +122,7 @@ def fit(
             history.loss.append(_descend(step, step_losses(step), optimizer, parameters, config.clip_norm))
             step += 1
             event("loss", history.loss[-1], step)
-            if step % options.validate_every == 0 or step == total:
+            if step % options.validate_every == 0 or step == last:
                 validate()
                 event("validation CCC", history.validation[-1][1], step)
             stop = interrupted()

@@ -23,8 +23,8 @@ from dsaml.audio.recording import load_waveform
 from dsaml.audio.slices import log_mel_minutes
 from dsaml.config import AudioConfig, Profile
 from dsaml.errors import DsamlError
-from dsaml.experiment.arena import SMALL, Arena, fitting_config, full_clips
 from dsaml.experiment.arena_errors import in_turn
+from dsaml.experiment.arena_rows import SMALL, Arena, fitting_config, full_clips
 from dsaml.experiment.model_files import model_file, read_profile, read_settings
 from dsaml.experiment.prepare import Source, check_data, prepare
 from dsaml.experiment.results import stamp_of

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dsaml.arena.base import ArenaConfig, Backbone, Prediction, atanh
-from dsaml.arena.fit import answer, ask, continued, draw_tasks, fit, mean_ccc
+from dsaml.arena.fit import ask, continued, draw_tasks, fit, mean_ccc
 from dsaml.arena.low_rank import LowRank
 from dsaml.arena.methods import METHODS
 from dsaml.arena.uncertainty import calibrate, uncertainty
@@ -40,6 +40,17 @@ def make(name: str, config: ArenaConfig = CONFIG):
     return METHODS[name](Backbone(INPUTS, config), config).eval()
 
 
+def tensors(of: World, tasks: list[Task]):
+    """Support songs and labels, query songs and labels."""
+    part = of.asked(tasks)
+    return of.x[part.support], part.y, of.x[part.query], part.target
+
+
+def answer(method, x, y, query) -> Prediction:
+    with torch.no_grad():
+        return method.predict(method.adapt(method.encode(x), y), method.encode(query))
+
+
 def some_tasks(of: World) -> list[Task]:
     return [Task(who, ("s1",), ("s2", "s3", "s4")) for who in of.listeners]
 
@@ -48,7 +59,7 @@ def some_tasks(of: World) -> list[Task]:
 def test_each_listener_is_adapted_to_alone(name):
     """A listener's prediction does not depend on who else is in the call, and less known labels are allowed."""
     here = world()
-    x, y, query, _ = here.task_tensors(some_tasks(here))
+    x, y, query, _ = tensors(here, some_tasks(here))
     method = make(name)
     together = answer(method, x, y[..., :5, :], query)
     alone = answer(method, x[2:3], y[2:3, ..., :5, :], query[2:3])
@@ -63,7 +74,7 @@ def test_each_listener_is_adapted_to_alone(name):
 def test_training_moves_the_weights_and_keeps_its_promises(name):
     method, here = make(name), world()
     before = {key: tensor.clone() for key, tensor in method.state_dict().items()}
-    history = fit(method, here, here, some_tasks(here), TrainingOptions())
+    history = fit(method, here, here.batches(some_tasks(here)), TrainingOptions())
     changed = any(not torch.equal(before[key], tensor) for key, tensor in method.state_dict().items())
     if method.start:
         assert history is None
@@ -88,15 +99,16 @@ def test_what_one_song_tells_is_learned(name):
     scores = {}
     for each in ("no adaptation", name):
         method = make(each, config)
-        fit(method, train, held_out, some_tasks(held_out), TrainingOptions())
-        scores[each] = mean_ccc(method, held_out.batches(some_tasks(held_out)))
+        asked = held_out.batches(some_tasks(held_out))
+        fit(method, train, asked, TrainingOptions())
+        scores[each] = mean_ccc(method, asked)
     assert scores[name] > scores["no adaptation"] + 0.2
 
 
 def test_second_order_gradients_go_through_the_inner_steps():
     """The gradient of the loss after one inner step of a rate, against finite differences: the first-order one is another."""
     here = world()
-    x, y, query, target = (t.double() for t in here.task_tensors(some_tasks(here)))
+    x, y, query, target = (t.double() for t in tensors(here, some_tasks(here)))
     found = {}
     for second in (False, True):
         config = CONFIG.tuned({"second_order": second, "inner_steps": 1, "inner_lr": 0.5, "dropout": 0.0})
@@ -117,7 +129,7 @@ def test_second_order_gradients_go_through_the_inner_steps():
 
 def test_a_shift_takes_away_the_mean_error_on_the_support():
     here, method = world(), make("shift")
-    x, y, _, _ = here.task_tensors(some_tasks(here))
+    x, y, _, _ = tensors(here, some_tasks(here))
     again = answer(method, x, y, x).mean  # asked about the support songs themselves
     torch.testing.assert_close(again.mean((1, 2)), y.mean((1, 2)), rtol=1e-4, atol=1e-5)
 
@@ -131,7 +143,7 @@ def test_offset_and_gain_find_what_a_listener_does_to_the_curve():
     y = 0.1 * (gains - 1) + gains * curves
     with torch.no_grad():
         method.prepare(h, y)
-    who = here.task_tensors(some_tasks(here))
+    who = tensors(here, some_tasks(here))
     own = answer(method, who[0], y[:, 1:2], who[2]).mean
     torch.testing.assert_close(own, y[:, 2:5], rtol=1e-2, atol=1e-3)
 
@@ -139,7 +151,7 @@ def test_offset_and_gain_find_what_a_listener_does_to_the_curve():
 def test_the_low_rank_posterior_is_bayesian_linear_regression():
     """Against the textbook formula in double precision, one listener and dimension at a time."""
     here, method = world(), make(LowRank.name).double()
-    x, y, query, _ = (t.double() for t in here.task_tensors(some_tasks(here)))
+    x, y, query, _ = (t.double() for t in tensors(here, some_tasks(here)))
     h, asked = method.encode(x), method.encode(query)
     state = method.adapt(h, y)
     prediction = method.predict(state, asked)
@@ -172,7 +184,7 @@ def test_the_low_rank_listener_believes_what_comes_back(comes_back):
 
 def test_a_low_rank_listener_who_believes_nothing_adapts_nothing():
     here, method = world(), make(LowRank.name)
-    x, y, query, _ = here.task_tensors(some_tasks(here))
+    x, y, query, _ = tensors(here, some_tasks(here))
     method.belief.zero_()
     assert torch.equal(answer(method, x, y, query).mean, method.average(method.encode(query)).tanh().detach())
 
@@ -184,7 +196,7 @@ def test_maml_takes_the_gradient_steps_of_learn2learn():
     from dsaml.learn.losses import score_loss
 
     here = world()
-    x, y, query, _ = here.task_tensors(some_tasks(here)[:1])
+    x, y, query, _ = tensors(here, some_tasks(here)[:1])
     method = make(Maml.name)
     method.settings = {"steps": 2, "lr": 0.1}
     ours = answer(method, x, y, query).mean
@@ -217,9 +229,9 @@ def asked_of(listeners: int, constants: torch.Tensor, scale: float = 0.0, seed: 
     spread, taste = terms[:, 0, 0, None, None], terms[:, 0, 1, None, None]  # (K, 1, 1, 2)
     own = (scale * torch.randn(listeners)).exp().repeat_interleave(20)[:, None, None, None]
     sd = (spread * constants[0] + taste * constants[1] + constants[2]).sqrt() * own
-    x = torch.zeros(len(names), 1, STEPS, INPUTS)
-    tasks = [Task(name, ("s",), ("q",)) for name in names]
-    return [Asked(tasks, x, terms, x.expand(-1, 8, -1, -1), sd * torch.randn(len(names), 8, STEPS, 2))]
+    tasks, place = [Task(name, ("s",), ("q",)) for name in names], torch.zeros(len(names), 8, dtype=int)
+    target = sd * torch.randn(len(names), 8, STEPS, 2)
+    return [Asked(tasks, torch.zeros(1, STEPS, INPUTS), place[:, :1], terms, place, target)]
 
 
 def test_the_constants_of_the_variance_are_found():
@@ -238,9 +250,10 @@ def test_listeners_with_fewer_songs_count_as_they_are():
     constants = torch.tensor([[2.0, 0.5], [0.3, 1.0], [0.1, 0.2]])
     method, every = Told(Backbone(INPUTS, CONFIG), CONFIG).eval(), asked_of(60, constants)[0]
     some = slice(0, 400)
-    fewer = Asked(every.tasks[some], every.x[some], every.y[some], every.query[some, :5], every.target[some, :5])
+    of = (every.tasks[some], every.songs, every.support[some], every.y[some], every.query[some, :5], every.target[some, :5])
     rest = slice(400, None)
-    calibrate(method, [fewer, Asked(every.tasks[rest], *(tensor[rest] for tensor in every[1:]))])
+    others = (every.tasks[rest], every.songs, *(tensor[rest] for tensor in every[2:]))
+    calibrate(method, [Asked(*of), Asked(*others)])
     torch.testing.assert_close(method.calibration, constants, rtol=0.15, atol=0.06)
 
 
@@ -277,7 +290,7 @@ def test_tasks_hold_only_what_a_listener_rated():
 def test_too_few_songs_are_said_before_the_first_step():
     here = world(3, 2)
     with pytest.raises(DsamlError, match="fewer query songs"):
-        fit(make("ANIL"), here, world(), some_tasks(world()), TrainingOptions())
+        fit(make("ANIL"), here, world().batches(some_tasks(world())), TrainingOptions())
 
 
 def test_a_method_continues_from_another_ones_weights():
@@ -297,5 +310,6 @@ def test_tasks_of_any_size_are_asked():
     asked = here.batches(tasks)
     assert [[task.annotator for task in part.tasks] for part in asked] == [["w1", "w3"], ["w2"]]
     method = make("ridge head (R2D2)")
-    parts = torch.cat([sequence_scores(answer(method, *part[1:4]).mean, part.target)[0].flatten() for part in asked])
+    means = [answer(method, part.songs[part.support], part.y, part.songs[part.query]).mean for part in asked]
+    parts = torch.cat([sequence_scores(m, part.target)[0].flatten() for m, part in zip(means, asked, strict=True)])
     assert mean_ccc(method, asked) == pytest.approx(parts.mean().item())

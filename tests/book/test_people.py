@@ -9,7 +9,7 @@ from book.builder import listeners_page, markdown
 from dsaml.arena.methods import METHODS
 from dsaml.config import DIMENSIONS
 from dsaml.evaluate.floors import SUPPORT_LAST
-from dsaml.experiment.arena import SMALL, label
+from dsaml.experiment.arena_rows import SMALL, label
 from dsaml.experiment.listeners import goals, harmless
 from dsaml.experiment.results import read_result
 

@@ -13,8 +13,9 @@ from dsaml.config import DEMO, DIMENSIONS
 from dsaml.data.annotations import Annotation
 from dsaml.evaluate import protocols
 from dsaml.evaluate.floors import AVERAGE_CURVE_SPREAD, OWN_CURVE
-from dsaml.experiment import arena
-from dsaml.experiment.arena import ADAPTER, EVIDENCE, FROZEN, SMALL, WHOLE, Arena, run_arena
+from dsaml.experiment import arena, arena_rows
+from dsaml.experiment.arena import EVIDENCE, run_arena
+from dsaml.experiment.arena_rows import ADAPTER, FROZEN, SMALL, WHOLE, Arena
 from dsaml.experiment.arena_words import in_words, table
 from dsaml.experiment.recipes import MAML_ANNOTATOR
 from dsaml.experiment.results import read_result
@@ -57,13 +58,13 @@ def short_grid(monkeypatch):
 def test_models_that_were_trained_without_short_songs_are_kept_apart(tmp_path):
     """Their names would be those of models of all songs, and one command would take the other's."""
     whole = make_experiment(tmp_path / "runs")
-    assert arena.full_clips(whole) is whole
+    assert arena_rows.full_clips(whole) is whole
     data = whole.dataset
     song = data.split.songs["train"][0]
     label = data.mean[song]
     short = dataclasses.replace(label, times=label.times[:50], values=label.values[:50])
     cut = dataclasses.replace(data, mean=data.mean | {song: short})
-    left = arena.full_clips(dataclasses.replace(whole, dataset=cut))
+    left = arena_rows.full_clips(dataclasses.replace(whole, dataset=cut))
     assert song not in left.dataset.mean and left.checkpoints != whole.checkpoints
     assert left.checkpoints.parent == whole.checkpoints.parent
 
@@ -72,11 +73,11 @@ def test_a_run_writes_what_the_chapter_reads_and_is_not_repeated(tmp_path, monke
     experiment, results = make_experiment(tmp_path / "runs"), tmp_path / "results"
     payload = run_arena(experiment, (0, 1), results, ROWS, workers=1, config=CONFIG)
     written = read_result(results / f"arena-{experiment.dataset.name}.json")
-    names = [arena.label(row) for row in ROWS]
+    names = [arena_rows.label(row) for row in ROWS]
     assert {*names, MAML_ANNOTATOR, AVERAGE_CURVE_SPREAD, OWN_CURVE} <= set(written["rows"])
     assert list(written["evidence"]) == list(EVIDENCE)
     tries = {name: [tuple(map(tuple, tried[0].items())) for tried in all_of] for name, all_of in written["searched"].items()}
-    assert set(tries) == {arena.label(row) for row in ROWS if METHODS[row[1]].start is None}
+    assert set(tries) == {arena_rows.label(row) for row in ROWS if METHODS[row[1]].start is None}
     assert {len(set(all_of)) for all_of in tries.values()} == {6}  # as many ways to train for each
     for name in names:
         told = written["about"][name]
@@ -90,7 +91,7 @@ def test_a_run_writes_what_the_chapter_reads_and_is_not_repeated(tmp_path, monke
     words = in_words(written)
     assert set(words) == {"best", "against", "dsaml"} and "the paper's MAML" in words["against"]
     assert len(table(written)) == len(written["rows"])
-    monkeypatch.setattr(arena, "fit", None)  # nothing can be trained again
+    monkeypatch.setattr(arena_rows, "fit", None)  # nothing can be trained again
     again = run_arena(experiment, (0, 1), results, ROWS, workers=1, config=CONFIG)
     assert again["rows"] == payload["rows"] and again["evidence"] == payload["evidence"]
 
@@ -101,7 +102,7 @@ def test_no_training_and_no_choice_sees_the_test_listeners(tmp_path):
     states, tried, chosen, scores = [], [], [], []
     for flip in (False, True):
         run = Arena(make_experiment(tmp_path / str(flip), flip), CONFIG)
-        tried.append(arena._tried(run, row, 0, {"inner_lr": 0.3}))
+        tried.append(run.tried(row, 0, {"inner_lr": 0.3}, 2))
         states.append(run.train(row, 0)[0].state_dict())
         found, about = arena._scored(run, row, 0)
         chosen.append(about["chosen"])
@@ -113,18 +114,37 @@ def test_no_training_and_no_choice_sees_the_test_listeners(tmp_path):
 
 def test_a_way_to_train_that_diverges_is_not_taken(tmp_path, monkeypatch):
     """It counts as worse than any other, and the search goes on."""
-    run, row = Arena(make_experiment(tmp_path), CONFIG), (SMALL, "ANIL")
+    run, row = Arena(make_experiment(tmp_path), dataclasses.replace(CONFIG, search_steps=4)), (SMALL, "ANIL")
     monkeypatch.setattr(METHODS["ANIL"], "trainings", ({"learning_rate": 1e30}, {"learning_rate": 1e-3}))
-    found = arena._search(run, [row], 0, 1)[row]
+    found = arena._searched(run, row, 0)
     assert [score == -1.0 for _, score in found] == [True, False]
+
+
+def test_a_search_trains_the_better_half_of_the_ways_to_its_end(tmp_path, monkeypatch):
+    run, row, trained = Arena(make_experiment(tmp_path), dataclasses.replace(CONFIG, search_steps=4)), (SMALL, "ANIL"), []
+    rates = (0.0, 1e-3, 1e-2, 3e-2)
+    monkeypatch.setattr(METHODS["ANIL"], "trainings", tuple({"learning_rate": rate} for rate in rates))
+    tried = Arena.tried
+
+    def noted(self, row, seed, tuned, until):
+        trained.append((tuned["learning_rate"], until, score := tried(self, row, seed, tuned, until)))
+        return score
+
+    monkeypatch.setattr(Arena, "tried", noted)
+    found = arena._searched(run, row, 0)
+    halves = {rate: score for rate, until, score in trained if until == 2}
+    ends = {rate: score for rate, until, score in trained if until == 4}
+    assert set(halves) == set(rates) and set(ends) == set(sorted(rates, key=halves.get)[2:])
+    assert all(score >= halves[rate] for rate, score in ends.items())  # the same training, gone on with
+    assert [(tuned["learning_rate"], score) for tuned, score in found] == list((halves | ends).items())
 
 
 def test_a_new_method_leaves_what_others_have_trained(tmp_path, monkeypatch):
     run, row = Arena(make_experiment(tmp_path), CONFIG), (SMALL, "ANIL")
-    monkeypatch.setattr(arena, "code_digest", lambda module: module)
+    monkeypatch.setattr(arena_rows, "code_digest", lambda module: module)
     assert run.file(row, 0, "pt") == run.file(row, 0, "pt") != run.file(row, 0, "pt", {"inner_lr": 0.3})
-    monkeypatch.setattr(arena, "code_digest", lambda module: module + ("changed" if "low_rank" in module else ""))
+    monkeypatch.setattr(arena_rows, "code_digest", lambda module: module + ("changed" if "low_rank" in module else ""))
     after = run.file(row, 0, "pt"), run.file((SMALL, "low-rank Bayesian listener"), 0, "pt")
-    monkeypatch.setattr(arena, "code_digest", lambda module: module)
+    monkeypatch.setattr(arena_rows, "code_digest", lambda module: module)
     before = run.file(row, 0, "pt"), run.file((SMALL, "low-rank Bayesian listener"), 0, "pt")
     assert before[0] == after[0] and before[1] != after[1]

@@ -1,7 +1,7 @@
 """What the arena's file says to readers."""
 
 from dsaml.config import DIMENSIONS
-from dsaml.experiment.arena import FROZEN, SMALL
+from dsaml.experiment.arena_rows import FROZEN, SMALL
 from dsaml.experiment.arena_words import beliefs, errors_of, harm, parts_differ, uncertainty_of, verdicts, ways_to_train
 
 

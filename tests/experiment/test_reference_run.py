@@ -21,7 +21,7 @@ from dsaml.data.synthetic.population import (
     true_curve,
 )
 from dsaml.evaluate import bootstrap, protocols, structure
-from dsaml.experiment.arena import FROZEN, SMALL
+from dsaml.experiment.arena_rows import FROZEN, SMALL
 from dsaml.experiment.claims import CLAIMS, NOT_RUN
 from dsaml.experiment.reproduce import tables_of_scores
 from dsaml.experiment.results import read_result

@@ -60,6 +60,17 @@ def test_a_killed_run_resumes_to_the_same_parameters(kind, config, die_at, store
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
+def test_a_training_stops_where_it_is_told_and_goes_on_to_the_same_parameters(store, tmp_path):
+    whole = _model()
+    expected = train_supervised(whole, store, SUPERVISED, TrainingOptions(seed=5, validate_every=4))
+    options = TrainingOptions(tmp_path / "run.pt", resume=True, seed=5, validate_every=4)
+    part = train_supervised(_model(), store, SUPERVISED, dataclasses.replace(options, until=4))
+    assert (len(part.loss), part.loss) == (4, expected.loss[:4])
+    rest = _model()
+    assert train_supervised(rest, store, SUPERVISED, options) == expected
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), rest.parameters(), strict=True))
+
+
 def test_a_finished_run_is_read_and_not_trained_again(store, tmp_path):
     options = TrainingOptions(checkpoint=tmp_path / "run.pt", resume=True, validate_every=4)
     first = _model()
