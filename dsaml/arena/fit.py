@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,16 @@ def draw_tasks(world: World, config: ArenaConfig, rng: np.random.Generator) -> t
     return torch.from_numpy(songs), torch.tensor([k for k, _ in able]), torch.from_numpy(chosen)
 
 
+def step_loss(method: Personalizer, world: World, seed: int, step: int) -> Tensor:
+    """What a step of meta-training descends; its songs and tasks follow from ``seed`` and ``step``."""
+    config = method.config
+    songs, listeners, chosen = draw_tasks(world, config, np.random.default_rng([seed, step]))
+    x = world.x[songs]
+    h = method.encode(x + config.noise * torch.randn_like(x))[chosen]  # (K, songs, T, H)
+    y, supports = world.y[listeners[:, None], songs[chosen]], config.training.support_songs
+    return method.loss(h[:, :supports], y[:, :supports], h[:, supports:], y[:, supports:])
+
+
 def train(method: Personalizer, world: World, held_out: Sequence[Asked], options: TrainingOptions) -> History:
     """Meta-train a method in place on the tasks of a world; it ends with its best weights on ``held_out``.
 
@@ -60,17 +70,14 @@ def train(method: Personalizer, world: World, held_out: Sequence[Asked], options
     options : TrainingOptions
         Its seed is that of songs, tasks and dropout.
     """
-    config = method.config
-
-    def step_losses(step: int) -> Iterator[Tensor]:
-        songs, listeners, chosen = draw_tasks(world, config, np.random.default_rng([options.seed, step]))
-        x = world.x[songs]
-        h = method.encode(x + config.noise * torch.randn_like(x))[chosen]  # (K, songs, T, H)
-        y, supports = world.y[listeners[:, None], songs[chosen]], config.training.support_songs
-        yield method.loss(h[:, :supports], y[:, :supports], h[:, supports:], y[:, supports:])
-
-    options = dataclasses.replace(options, validate_every=config.validate_every)
-    return descend(method, step_losses, {"validation": lambda: mean_ccc(method, held_out)}, config.training, options)
+    options = dataclasses.replace(options, validate_every=method.config.validate_every)
+    return descend(
+        method,
+        lambda step: [step_loss(method, world, options.seed, step)],
+        {"validation": lambda: mean_ccc(method, held_out)},
+        method.config.training,
+        options,
+    )
 
 
 def fit(method: Personalizer, world: World, held_out: Sequence[Asked], options: TrainingOptions) -> History | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import logging
@@ -16,13 +17,13 @@ import torch
 from joblib import delayed
 
 from dsaml.arena.base import ArenaConfig, Personalizer, Prediction
-from dsaml.arena.fit import ask, choose
+from dsaml.arena.fit import ask, choose, step_loss
 from dsaml.arena.gradient import FineTuning
 from dsaml.arena.in_context import InContext
 from dsaml.arena.methods import METHODS
 from dsaml.arena.nothing import Nothing
 from dsaml.arena.uncertainty import calibrate, uncertainty
-from dsaml.arena.world import Asked
+from dsaml.arena.world import Asked, World
 from dsaml.config import DIMENSIONS, METRICS
 from dsaml.evaluate import bootstrap, metrics, protocols
 from dsaml.experiment.arena_errors import errors_of, in_turn
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 EVIDENCE = {"2 s": (1, 4), "5 s": (1, 10), "10 s": (1, 20), "30 s": (1, 60), "3 songs": (3, 60), "5 songs": (5, 60)}
 """What is known of a listener: songs, and labels of each. "30 s" is the protocol's one song."""
 ONE_SONG = "30 s"
-REPEATS = 20  # of the adaptation that is timed
+REPEATS, STEPS_TIMED = 20, 5  # adaptations and meta-steps that are timed
 
 
 
@@ -98,7 +99,8 @@ def _scored(arena: Arena, row: Row, seed: int, tuned: Tuned = EMPTY) -> tuple[pd
         stored = json.loads(unseal(path.read_bytes()))
         return pd.DataFrame(stored["table"]).astype({"annotator": str, "song": str}), stored["about"]
     (method, about), store = arena.train(row, seed, tuned), arena.experiment.store
-    validation = arena.worlds(row[0], seed, ("train", "validation"))["validation"]
+    known_worlds = arena.worlds(row[0], seed, ("train", "validation"))
+    validation = known_worlds["validation"]
     chosen, settings = {}, {}
     if hasattr(method, "belief"):
         about["belief"] = method.belief.tolist()
@@ -109,7 +111,7 @@ def _scored(arena: Arena, row: Row, seed: int, tuned: Tuned = EMPTY) -> tuple[pd
         settings[evidence] = method.settings
         chosen[evidence] = {"settings": method.settings, "validation_ccc": max(score for _, score in tried)}
         if evidence == ONE_SONG:
-            about |= _cost(method, held_out[0])
+            about |= _cost(method, known_worlds["train"], held_out[0])
             if hasattr(method, "calibration"):
                 calibrate(method, in_turn(validation, store, "validation"))
     test, tables = arena.worlds(row[0], seed, ("test",))["test"], []  # here for the first time
@@ -126,15 +128,27 @@ def _scored(arena: Arena, row: Row, seed: int, tuned: Tuned = EMPTY) -> tuple[pd
     return scores, about
 
 
-def _cost(method: Personalizer, asked: Asked) -> dict[str, float]:
-    """Milliseconds of one listener's adaptation, features given; bytes that are kept of a listener."""
+def _cost(method: Personalizer, world: World, asked: Asked) -> dict[str, float]:
+    """Milliseconds of one listener's adaptation, features given; bytes that are kept of a listener; seconds of meta-training.
+
+    Medians of a few; those of training are seconds of processor for forward and backward passes, times the number of steps.
+    """
     with torch.no_grad():
         h, y, seconds = next(method.heard([asked]))[0][:1], asked.y[:1], []
         for _ in range(REPEATS):
             began = time.perf_counter()
             state = method.adapt(h, y)
             seconds.append(time.perf_counter() - began)
-    return {"adapt_ms": 1000 * float(np.median(seconds)), "bytes": method.size(state)}
+    cost = {"adapt_ms": 1000 * float(np.median(seconds)), "bytes": method.size(state)}
+    if method.start is None:
+        untrained, seconds = copy.deepcopy(method).train(), []
+        untrained.settings = {}  # training has its own
+        for step in range(STEPS_TIMED):
+            began = time.process_time()
+            step_loss(untrained, world, 0, step).backward()
+            seconds.append(time.process_time() - began)
+        cost["train_s"] = float(np.median(seconds)) * method.config.training.steps
+    return cost
 
 
 def _rmse_above(scores: pd.DataFrame, rows: Sequence[Row]) -> dict[str, Any]:
@@ -165,7 +179,7 @@ def run_arena(
     dict
         For each of ``EVIDENCE`` that listeners rated enough songs for, every row's means and intervals (``evidence``); for one song
         the paired differences between the best row (by validation) and the others, and each row's RMSE above no adaptation with the
-        same features (``rmse_above``); each row's adaptation time, bytes and choices (``about``); ``gap_closed``.
+        same features (``rmse_above``); each row's times, bytes and choices (``about``); ``gap_closed``.
     """
     experiment, workers = full_clips(experiment), workers or experiment.workers
     arena, began, rows = Arena(experiment, config or fitting_config(experiment)), time.perf_counter(), list(rows)

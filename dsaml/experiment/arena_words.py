@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,25 +15,27 @@ from dsaml.experiment.arena import ONE_SONG
 from dsaml.experiment.arena_rows import SMALL
 from dsaml.experiment.claims import LEVEL
 
+COST = {"train_s": 0, "adapt_ms": 1, "bytes": 0}
+"""What a method costs, and the decimals of that: processor seconds of meta-training; of one listener, the rest."""
+
 
 def terminal_table(payload: Mapping[str, Any]) -> Table:
-    """The arena's rows of one song: CCC with interval, share of the gap closed, milliseconds and bytes of one listener."""
+    """The arena's rows of one song: CCC with interval, share of the gap closed, and what the method costs."""
     out = Table(title=f"one song of {ONE_SONG}: CCC [95 % interval]", caption=f"best on validation: {payload['best']}")
     out.add_column("")
-    for column in (*DIMENSIONS, "gap closed", "adapt, ms", "bytes"):
+    for column in (*DIMENSIONS, "gap closed", "train, s", "adapt, ms", "bytes"):
         out.add_column(column, justify="right")
     for name, row in payload["rows"].items():
         cells = ["{mean:.3f} [{low:.3f}, {high:.3f}]".format(**row[d]["ccc"]) for d in DIMENSIONS]
         gap = payload["gap_closed"].get(name)
         cells.append(" / ".join(f"{gap[d]:.0%}" for d in DIMENSIONS) if gap else "")
         told = list(payload["about"].get(name, {}).values())
-        cost = [f"{np.mean([t['adapt_ms'] for t in told]):.1f}", f"{told[0]['bytes']:,}"] if told else ["", ""]
-        out.add_row(name, *cells, *cost)
+        out.add_row(name, *cells, *(_average(told, key, digits) for key, digits in COST.items()))
     return out
 
 
 def table(payload: Mapping[str, Any]) -> pd.DataFrame:
-    """Every row for readers: CCC with interval, RMSE, share of the gap closed, and what one listener costs."""
+    """Every row for readers: CCC with interval, RMSE, share of the gap closed, and what the method costs."""
     lines = []
     for name, row in payload["rows"].items():
         told, gap = list(payload["about"].get(name, {}).values()), payload["gap_closed"].get(name)
@@ -42,11 +44,15 @@ def table(payload: Mapping[str, Any]) -> pd.DataFrame:
             line[f"{d}: CCC"] = "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**row[d]["ccc"])
             line[f"{d}: RMSE"] = f"{row[d]['rmse']['mean']:.3f}"
         line["gap closed"] = " / ".join(f"{gap[d]:.0%}" for d in DIMENSIONS) if gap else ""
-        for key, digits in (("adapt_ms", 1), ("bytes", 0)):
-            values = [t[key] for t in told if key in t]
-            line[key.replace("_", " ")] = f"{np.mean(values):,.{digits}f}" if values else ""
+        line |= {key.replace("_", " "): _average(told, key, digits) for key, digits in COST.items()}
         lines.append(line)
     return pd.DataFrame(lines)
+
+
+def _average(told: Sequence[Mapping[str, Any]], key: str, digits: int) -> str:
+    """Over training seeds; nothing where none tells it."""
+    values = [t[key] for t in told if key in t]
+    return f"{np.mean(values):,.{digits}f}" if values else ""
 
 
 def in_words(payload: Mapping[str, Any]) -> dict[str, str]:

@@ -82,7 +82,7 @@ def test_a_run_writes_what_the_chapter_reads_and_is_not_repeated(tmp_path, monke
     for name in names:
         told = written["about"][name]
         assert set(told) == {"0", "1"} and set(told["0"]["chosen"]) == set(EVIDENCE)
-        assert {"adapt_ms", "bytes"} <= set(told["0"])
+        assert {"adapt_ms", "bytes"} <= set(told["0"]) and ("train_s" in told["0"]) == ("shift" not in name)
         assert ("uncertainty" in told["0"]) == ("Bayesian" in name)
         for d in DIMENSIONS:
             assert written["evidence"]["30 s"][name][d]["ccc"]["mean"] == pytest.approx(
