@@ -184,7 +184,8 @@ def _select(
             found.exclude(f"annotator {who}", "is in no part of the split")
         elif count[part] < min_songs[part]:
             where = part if count[part] or not count["test"] else "test"
-            found.exclude(f"annotator {who}", f"{count[where]} usable {where} songs, fewer than {min_songs[where]}")
+            others = f"; {more} more in other parts of the split" if (more := count.total() - count[where]) else ""
+            found.exclude(f"annotator {who}", f"{count[where]} usable {where} songs, fewer than {min_songs[where]}{others}")
         else:
             kept[who], part_of[who] = _usable(tracks[who], of_song, part), part
             if unused := count.total() - len(kept[who]):
