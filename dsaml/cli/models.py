@@ -163,7 +163,8 @@ def arena(
 ) -> None:
     """Is MAML the way? Fourteen ways to personalize from one song, with the same features, tasks, budget and selection.
 
-    As many processes side by side as there are cores; stopped, the same command goes on where it was.
+    As many processes side by side as there are cores; stopped, the same command goes on where it was. On 2 cores and the embedded
+    corpus, three seeds: 19 minutes after reproduce book has trained DSAML and its MAML, which take 10 more.
     """
     from dsaml.experiment.arena import run_arena
     from dsaml.experiment.arena_words import terminal_table
@@ -172,7 +173,7 @@ def arena(
     folder = results or Path("results") / profile
     check_results(folder)
     experiment = prepare(get_profile(profile), common.source_of(dataset, root, cache), task_songs=(None, None))
-    common.console.print(terminal_table(run_arena(experiment, range(seeds), folder)))
+    common.console.print(terminal_table(run_arena(experiment, range(seeds), folder), common.console.width))
 
 
 @app.command()

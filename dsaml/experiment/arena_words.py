@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from dsaml.arena.gradient import Maml
@@ -17,20 +18,28 @@ from dsaml.experiment.claims import LEVEL
 
 COST = {"train_s": 0, "adapt_ms": 1, "bytes": 0}
 """What a method costs, and the decimals of that: processor seconds of meta-training; of one listener, the rest."""
+WIDE = 120  # columns of a terminal that shows the costs, too
 
 
-def terminal_table(payload: Mapping[str, Any]) -> Table:
-    """The arena's rows of one song: CCC with interval, share of the gap closed, and what the method costs."""
-    out = Table(title=f"one song of {ONE_SONG}: CCC [95 % interval]", caption=f"best on validation: {payload['best']}")
+def terminal_table(payload: Mapping[str, Any], width: int) -> Table:
+    """The arena's rows of one song, by what they hear: CCC with interval, share of the gap closed; costs where they fit in."""
+    cost = COST if width >= WIDE else {}
+    caption = f"best on validation: {payload['best']}" + ("" if cost else f"\ncosts: in a terminal of {WIDE} columns, or in notebook 07")
+    out = Table(title=f"one song of {ONE_SONG}: CCC [95 % interval]", caption=caption, box=SIMPLE_HEAD)
     out.add_column("")
-    for column in (*DIMENSIONS, "gap closed", "train, s", "adapt, ms", "bytes"):
-        out.add_column(column, justify="right")
+    for column in (*DIMENSIONS, "gap closed, %", *(name.replace("_", " ") for name in cost)):
+        out.add_column(column, justify="right", no_wrap=True)
+    heard = None
     for name, row in payload["rows"].items():
-        cells = ["{mean:.3f} [{low:.3f}, {high:.3f}]".format(**row[d]["ccc"]) for d in DIMENSIONS]
+        if (hears := payload["heard"].get(name)) != heard:
+            out.add_section()
+            out.add_row(f"[bold]{hears}")
+            heard = hears
+        cells = ["{mean:.2f} [{low:.2f}, {high:.2f}]".format(**row[d]["ccc"]) for d in DIMENSIONS]
         gap = payload["gap_closed"].get(name)
-        cells.append(" / ".join(f"{gap[d]:.0%}" for d in DIMENSIONS) if gap else "")
+        cells.append(" / ".join(f"{100 * gap[d]:.0f}" for d in DIMENSIONS) if gap else "")
         told = list(payload["about"].get(name, {}).values())
-        out.add_row(name, *cells, *(_average(told, key, digits) for key, digits in COST.items()))
+        out.add_row(payload["method"].get(name, name), *cells, *(_average(told, key, digits) for key, digits in cost.items()))
     return out
 
 

@@ -16,7 +16,7 @@ from dsaml.evaluate.floors import AVERAGE_CURVE_SPREAD, OWN_CURVE
 from dsaml.experiment import arena, arena_rows
 from dsaml.experiment.arena import EVIDENCE, run_arena
 from dsaml.experiment.arena_rows import ADAPTER, FROZEN, SMALL, WHOLE, Arena
-from dsaml.experiment.arena_words import in_words, table
+from dsaml.experiment.arena_words import COST, WIDE, in_words, table, terminal_table
 from dsaml.experiment.recipes import MAML_ANNOTATOR
 from dsaml.experiment.results import read_result
 from dsaml.experiment.run import Experiment
@@ -91,6 +91,10 @@ def test_a_run_writes_what_the_chapter_reads_and_is_not_repeated(tmp_path, monke
     words = in_words(written)
     assert set(words) == {"best", "against", "dsaml"} and "the paper's MAML" in words["against"]
     assert len(table(written)) == len(written["rows"])
+    narrow, wide = terminal_table(written, 80), terminal_table(written, WIDE)
+    assert len(wide.columns) == len(narrow.columns) + len(COST)
+    heard = {row[0] for row in ROWS}
+    assert narrow.row_count == wide.row_count == len(written["rows"]) + len(heard)  # a heading for each kind of features
     monkeypatch.setattr(arena_rows, "fit", None)  # nothing can be trained again
     again = run_arena(experiment, (0, 1), results, ROWS, workers=1, config=CONFIG)
     assert again["rows"] == payload["rows"] and again["evidence"] == payload["evidence"]
