@@ -24,7 +24,8 @@ WIDE = 120  # columns of a terminal that shows the costs, too
 def terminal_table(payload: Mapping[str, Any], width: int) -> Table:
     """The arena's rows of one song, by what they hear: CCC with interval, share of the gap closed; costs where they fit in."""
     cost = COST if width >= WIDE else {}
-    caption = f"best on validation: {payload['best']}" + ("" if cost else f"\ncosts: in a terminal of {WIDE} columns, or in notebook 07")
+    caption = f"best on validation: {payload['best']}"
+    caption += "" if cost else f"\ncosts: in a terminal of {WIDE} columns, or in notebook 07"
     out = Table(title=f"one song of {ONE_SONG}: CCC [95 % interval]", caption=caption, box=SIMPLE_HEAD)
     out.add_column("")
     for column in (*DIMENSIONS, "gap closed, %", *(name.replace("_", " ") for name in cost)):
