@@ -99,7 +99,8 @@ def in_words(payload: Mapping[str, Any]) -> dict[str, str]:
 def ways_to_train(payload: Mapping[str, Any]) -> pd.DataFrame:
     """What the search of each row found: the settings that are best on validation listeners, and the worst and best score there."""
     lines = []
-    for name, tried in payload["searched"].items():
+    for name in (row for row in payload["method"] if row in payload["searched"]):
+        tried = payload["searched"][name]
         scores = [score for _, score in tried]
         settings = tried[scores.index(max(scores))][0]
         told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in settings.items())
