@@ -103,7 +103,8 @@ def ways_to_train(payload: Mapping[str, Any]) -> pd.DataFrame:
         tried = payload["searched"][name]
         scores = [score for _, score in tried]
         settings = tried[scores.index(max(scores))][0]
-        told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in settings.items())
+        order = {True: "second order", False: "first order"}
+        told = ", ".join(order[v] if key == "second_order" else f"{key.replace('_', ' ')} {v}" for key, v in settings.items())
         line = {"method": payload["method"][name], "hears": payload["heard"][name], "tries": len(tried)}
         lines.append(line | {"worst": f"{min(scores):.3f}", "best": f"{max(scores):.3f}", "with": told})
     return pd.DataFrame(lines)
