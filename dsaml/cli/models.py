@@ -163,8 +163,9 @@ def arena(
 ) -> None:
     """Is MAML the way? Fourteen ways to personalize from one song, with the same features, tasks, budget and selection.
 
-    As many processes side by side as there are cores; stopped, the same command goes on where it was. On 2 cores and the embedded
-    corpus, three seeds: 19 minutes after reproduce book has trained DSAML and its MAML, which take 10 more.
+    As many processes side by side as there are cores; stopped, the same command goes on where it was.
+
+    On 2 cores and the embedded corpus: 19 minutes, and 10 more if reproduce book has not been here yet.
     """
     from dsaml.experiment.arena import run_arena
     from dsaml.experiment.arena_words import terminal_table
