@@ -128,6 +128,9 @@ SHIPPED = label((SMALL, LowRank.name))
 """What ``personalize`` uses unless it is told otherwise."""
 
 
+ANOTHER = "The same with another split of the pieces"
+
+
 def _protocol(name: str, document: Found) -> str:
     block = document["protocols"][name]
     rows = _scored(block["rows"], {row: [row] for row in block["rows"]}, ["row"], f" *{block['reference']}*")
@@ -135,10 +138,7 @@ def _protocol(name: str, document: Found) -> str:
     flat = f", {block['flat_curves']} of them flat and without a CCC" if block.get("flat_curves") else ""
     size = f"{block['curves']} curves{flat}, {people}{block['songs']} pieces"
     asked = ASKED[name.removesuffix(FLAT_TOO)]
-    out = f"{rows}\n\nAsked: {asked} ({size}). Intervals: 95 %, paired, people, pieces and seeds crossed."
-    if (more := name + FLAT_TOO) in document["protocols"]:
-        out += "\n\n" + folded("The same with tracks that never move", _protocol(more, document))
-    return out
+    return f"{rows}\n\nAsked: {asked} ({size}). Intervals: 95 %, paired, people, pieces and seeds crossed."
 
 
 def _arena(payload: Found) -> str:
@@ -169,19 +169,21 @@ def _goals(documents: Mapping[str, Found], arenas: Mapping[str, Found]) -> str:
 
 
 def people(name: str, reference: Path) -> str:
-    """A block about the models for real people: "goals", "stamps", "arena", or one of ``ASKED``, of the first split.
-
-    The arena was run on the first split; where it was run on the second, too, the goals say what came out.
-    """
+    """A block about the models for real people: "goals", "stamps", "arena", or one of ``ASKED``; the second split is folded."""
     files = {split: reference / f"arena-{split}.json" for split in SPLITS}
     documents = {split: read_result(reference / f"listeners-{split}.json") for split in SPLITS}
     arenas = {split: read_result(file) for split, file in files.items() if split == SPLITS[0] or file.is_file()}
     if name == "goals":
         return _goals(documents, arenas)
     if name == "arena":
-        return _arena(arenas[SPLITS[0]])
+        first, *others = (_arena(payload) for payload in arenas.values())
+        return "\n\n".join((first, *(folded(ANOTHER, other) for other in others)))
     if name == "stamps":
         lines = [f"{stamp_line(d)} · labels real, audio {d['audio']}" for d in documents.values()]
         lines += [f"the arena: {stamp_line(d)} · labels real" for d in arenas.values()]
         return "\n\n".join(f"<small>{line}</small>" for line in lines)
-    return _protocol(name, documents[SPLITS[0]])
+    first, second = documents.values()
+    parts = [_protocol(name, first)]
+    if (more := name + FLAT_TOO) in first["protocols"]:
+        parts.append(folded("The same with tracks that never move", _protocol(more, first)))
+    return "\n\n".join((*parts, folded(ANOTHER, _protocol(name, second))))
