@@ -164,8 +164,8 @@ def _goals(documents: Mapping[str, Found], arenas: Mapping[str, Found]) -> str:
         for goal in goals:
             limit, seen = (" / ".join(map(number, goal[key])) for key in ("limit", "seen"))
             met = " / ".join("yes" if met else "no" for met in goal["met"])
-            rows.append([split, goal["what"], f"{goal['goal']} {limit}", seen, met])
-    return table(["split", "arousal / valence", "goal", "seen", "met"], rows)
+            rows.append([goal["what"], split, f"{goal['goal']} {limit}", seen, met])
+    return table(["arousal / valence", "split", "goal", "seen", "met"], rows)
 
 
 def people(name: str, reference: Path) -> str:
