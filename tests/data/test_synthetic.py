@@ -2,11 +2,13 @@
 
 import dataclasses
 import hashlib
-from concurrent.futures import ProcessPoolExecutor
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import soundfile as sf
+from filelock import FileLock
 
 from dsaml.config import PAPER
 from dsaml.data import load_dataset
@@ -258,6 +260,22 @@ def test_a_killed_run_is_finished_by_the_next_one_and_two_runs_wait_for_each_oth
         assert [job.result() for job in done] == [root, root]
     alone = synthetic.synthesize(tmp_path / "alone", SMALLEST, workers=1)
     assert _content(root) == _content(alone)
+
+
+def test_what_another_run_is_just_doing_is_looked_at_again_when_it_has_ended(tmp_path):
+    """Between the old files and the new marker there are files that nobody lists: no reason to refuse the folder."""
+    root = tmp_path / "corpus"
+    half = root / "DEAM_Annotations/half.csv"
+    half.parent.mkdir(parents=True)
+    half.touch()
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(root / ".lock"):
+            waiting = pool.submit(synthetic.synthesize, root, SMALLEST, 1)
+            time.sleep(1)
+            assert not waiting.done()
+            half.unlink()
+        assert waiting.result() == root
+    assert synthetic.describe(root)["complete"]
 
 
 def test_calibration_has_the_spread_of_real_disagreement():

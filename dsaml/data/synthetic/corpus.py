@@ -102,8 +102,12 @@ def synthesize(
     description["code"] = code_digest("dsaml.data.synthetic.corpus")
     description |= {"songs": songs, "annotators": listeners, "bells": bells}
     description = json.loads(json.dumps(description))  # as it will be read again
-    if _check_own(root) == description:
-        return root
+    try:
+        if _check_own(root) == description:
+            return root
+    except (DsamlError, FileNotFoundError):
+        if not _ours_to_lock(root):
+            raise
     with _alone(root):
         if _check_own(root) == description:
             return root
@@ -132,6 +136,11 @@ def _files(plans: list[Plan]) -> list[str]:
         folders = (RATERS,) if plan.part == "train" else (RATERS, ORACLE)
         files += [(folder / d / f"{plan.song_id}.csv").as_posix() for folder in folders for d in DIMENSIONS]
     return files
+
+
+def _ours_to_lock(root: Path) -> bool:
+    """Whether a run was here, and may still be: what is found while it removes and writes files is looked at again, alone."""
+    return (root / LOCK).is_file() and not (root / LOCK).stat().st_size
 
 
 @contextmanager
