@@ -44,7 +44,6 @@ ONE_SONG = "30 s"
 REPEATS, STEPS_TIMED = 20, 5  # adaptations and meta-steps that are timed
 
 
-
 def evidence_for(store: SongStore) -> dict[str, tuple[int, int]]:
     """What of ``EVIDENCE`` validation and test listeners rated enough songs for."""
     return {
@@ -99,9 +98,8 @@ def _scored(arena: Arena, row: Row, seed: int, tuned: Tuned = EMPTY) -> tuple[pd
         stored = json.loads(unseal(path.read_bytes()))
         return pd.DataFrame(stored["table"]).astype({"annotator": str, "song": str}), stored["about"]
     (method, about), store = arena.train(row, seed, tuned), arena.experiment.store
-    known_worlds = arena.worlds(row[0], seed, ("train", "validation"))
-    validation = known_worlds["validation"]
-    chosen, settings = {}, {}
+    worlds = arena.worlds(row[0], seed, ("train", "validation"))
+    validation, chosen, settings = worlds["validation"], {}, {}
     if hasattr(method, "belief"):
         about["belief"] = method.belief.tolist()
     known = evidence_for(store)
@@ -111,7 +109,7 @@ def _scored(arena: Arena, row: Row, seed: int, tuned: Tuned = EMPTY) -> tuple[pd
         settings[evidence] = method.settings
         chosen[evidence] = {"settings": method.settings, "validation_ccc": max(score for _, score in tried)}
         if evidence == ONE_SONG:
-            about |= _cost(method, known_worlds["train"], held_out[0])
+            about |= _cost(method, worlds["train"], held_out[0])
             if hasattr(method, "calibration"):
                 calibrate(method, in_turn(validation, store, "validation"))
     test, tables = arena.worlds(row[0], seed, ("test",))["test"], []  # here for the first time

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,19 +16,19 @@ from dsaml.experiment.arena import ONE_SONG
 from dsaml.experiment.arena_rows import SMALL
 from dsaml.experiment.claims import LEVEL
 
-COST = {"train_s": 0, "adapt_ms": 1, "bytes": 0}
-"""What a method costs, and the decimals of that: processor seconds of meta-training; of one listener, the rest."""
+COST = {"train s": ("train_s", 0), "adapt ms": ("adapt_ms", 1), "bytes": ("bytes", 0)}
+"""What a method costs, its name in the file and its decimals: processor seconds of meta-training; of one listener, the rest."""
 WIDE = 120  # columns of a terminal that shows the costs, too
 
 
 def terminal_table(payload: Mapping[str, Any], width: int) -> Table:
     """The arena's rows of one song, by what they hear: CCC with interval, share of the gap closed; costs where they fit in."""
-    cost = COST if width >= WIDE else {}
+    wide = width >= WIDE
     caption = f"best on validation: {payload['best']}"
-    caption += "" if cost else f"\ncosts: in a terminal of {WIDE} columns, or in notebook 07"
+    caption += "" if wide else f"\ncosts: in a terminal of {WIDE} columns, or in notebook 07"
     out = Table(title=f"one song of {ONE_SONG}: CCC [95 % interval]", caption=caption, box=SIMPLE_HEAD)
     out.add_column("")
-    for column in (*DIMENSIONS, "gap closed, %", *(name.replace("_", " ") for name in cost)):
+    for column in (*DIMENSIONS, "gap closed, %", *(COST if wide else ())):
         out.add_column(column, justify="right", no_wrap=True)
     heard = None
     for name, row in payload["rows"].items():
@@ -39,8 +39,7 @@ def terminal_table(payload: Mapping[str, Any], width: int) -> Table:
         cells = ["{mean:.2f} [{low:.2f}, {high:.2f}]".format(**row[d]["ccc"]) for d in DIMENSIONS]
         gap = payload["gap_closed"].get(name)
         cells.append(" / ".join(f"{100 * gap[d]:.0f}" for d in DIMENSIONS) if gap else "")
-        told = list(payload["about"].get(name, {}).values())
-        out.add_row(payload["method"].get(name, name), *cells, *(_average(told, key, digits) for key, digits in cost.items()))
+        out.add_row(payload["method"].get(name, name), *cells, *(_cost(payload, name).values() if wide else ()))
     return out
 
 
@@ -48,21 +47,21 @@ def table(payload: Mapping[str, Any]) -> pd.DataFrame:
     """Every row for readers: CCC with interval, RMSE, share of the gap closed, and what the method costs."""
     lines = []
     for name, row in payload["rows"].items():
-        told, gap = list(payload["about"].get(name, {}).values()), payload["gap_closed"].get(name)
+        gap = payload["gap_closed"].get(name)
         line = {"method": payload["method"].get(name, name), "hears": payload["heard"].get(name, "")}
         for d in DIMENSIONS:
             line[f"{d}: CCC"] = "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**row[d]["ccc"])
             line[f"{d}: RMSE"] = f"{row[d]['rmse']['mean']:.3f}"
         line["gap closed"] = " / ".join(f"{gap[d]:.0%}" for d in DIMENSIONS) if gap else ""
-        line |= {key.replace("_", " "): _average(told, key, digits) for key, digits in COST.items()}
-        lines.append(line)
+        lines.append(line | _cost(payload, name))
     return pd.DataFrame(lines)
 
 
-def _average(told: Sequence[Mapping[str, Any]], key: str, digits: int) -> str:
-    """Over training seeds; nothing where none tells it."""
-    values = [t[key] for t in told if key in t]
-    return f"{np.mean(values):,.{digits}f}" if values else ""
+def _cost(payload: Mapping[str, Any], name: str) -> dict[str, str]:
+    """``COST`` of a row, means over training seeds; nothing where none tells it."""
+    told = payload["about"].get(name, {}).values()
+    values = {title: [seed[key] for seed in told if key in seed] for title, (key, _) in COST.items()}
+    return {title: f"{_mean(values[title]):,.{digits}f}" if values[title] else "" for title, (_, digits) in COST.items()}
 
 
 def in_words(payload: Mapping[str, Any]) -> dict[str, str]:

@@ -58,7 +58,7 @@ class TrainingOptions:
     precision: Literal["float32", "tf32", "bf16"] = "float32"  # of matrix products; bf16 is autocast
     seed: int = 0  # of songs, tasks and dropout
     validate_every: int = 50  # steps
-    until: int | None = None  # stop after this step, validated and saved, to go on later; None: after the last one
+    until: int | None = None  # stop after this step, to go on later: to the same numbers if it is one that is validated anyway
 
 
 def fit(
